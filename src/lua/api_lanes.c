@@ -222,13 +222,11 @@ static bool WARN_UNUSED add_record(struct lanes *l, uint64_t place, uint64_t num
     return update_lane(l, lane);
 }
 
-/* Gets to know records, if there are few: each time the outbox reads another place of its file. */
+/* Gets to know records, as many as can be known. */
 static void fill(lua_State *L, struct lanes *l, struct api_outbox *o)
 {
     uint64_t next, number;
 
-    if (l->used > FEW && l->n_heap > 0)
-        return;
     while (l->used < MOST && api_outbox_find(L, o, &l->cursor, l->end, &next, &number)) {
         if (!add_record(l, l->cursor, number))
             no_memory(L);
@@ -356,9 +354,10 @@ static int take(lua_State *L)
     size_t batch = new_batch(L, l);
 
     l->take++;
-    fill(L, l, o);
+    if (l->used <= FEW) /* not each time: the outbox has to read another place of its file */
+        fill(L, l, o);
     collect(L, l, o, batch, limits);
-    if (l->batches[batch].count == 0) { /* no lane that was in the heap is free */
+    if (l->batches[batch].count == 0) { /* no lane that was known is free */
         fill(L, l, o);
         collect(L, l, o, batch, limits);
     }
@@ -533,12 +532,16 @@ static int set_free(lua_State *L)
     return set_held(L, false);
 }
 
-static int is_done(lua_State *L)
+static int left(lua_State *L)
 {
     struct lanes *l = lanes_at(L);
+    struct api_outbox *o = outbox_of(L);
+    uint64_t next, number;
 
-    fill(L, l, outbox_of(L));
-    lua_pushboolean(L, l->used == 0);
+    fill(L, l, o);
+    if (l->used > 0 && api_outbox_find(L, o, &l->cursor, l->end, &next, &number))
+        return 0;
+    lua_pushinteger(L, l->used);
     return 1;
 }
 
@@ -547,7 +550,7 @@ void api_lanes_export(lua_State *L)
     static const luaL_Reg methods[] = {
         { "take", take }, { "count", count }, { "part", part }, { "text", text_of },
         { "divide", divide }, { "done", done }, { "index", index_of }, { "lanes", lanes_of },
-        { "hold", hold }, { "free", set_free }, { "is_done", is_done }, { NULL, NULL },
+        { "hold", hold }, { "free", set_free }, { "left", left }, { NULL, NULL },
     };
 
     luaL_newmetatable(L, LANES);

@@ -17,7 +17,7 @@
  *   index(batch) -> the number of its first record among those of the outbox, as each() gives them;
  *   lanes(batch) -> list of its lanes, as numbers;
  *   hold(lane), free(lane): nothing of that lane may be taken; it may again;
- *   is_done() -> nothing is left.
+ *   left() -> how many records are left; nil: more than can be known at a time.
  *
  * Everything here may throw.
  *

@@ -395,6 +395,33 @@ const char *api_outbox_part(lua_State *L, struct api_outbox *o, uint64_t place, 
     return NULL;
 }
 
+static int distinct(lua_State *L)
+{
+    struct api_outbox *o = api_outbox_at(L, 1);
+    int part = (int)luaL_checkinteger(L, 2);
+    uint64_t at = o->start;
+    struct packed_head head;
+    lua_Integer n = 0;
+
+    lua_settop(L, 2);
+    lua_newtable(L);
+    lua_pushnil(L); /* the last one */
+    for (; find_record(L, o, &at, o->end, &head); at += head.len) {
+        size_t len, last_len = 0;
+        const char *text = api_outbox_part(L, o, at, part, &len);
+        const char *last = lua_tolstring(L, 4, &last_len);
+
+        if (text == NULL || (last != NULL && len == last_len && memcmp(text, last, len) == 0))
+            continue;
+        lua_pushlstring(L, text, len);
+        lua_replace(L, 4);
+        lua_pushvalue(L, 4);
+        lua_rawseti(L, 3, ++n);
+    }
+    lua_settop(L, 3);
+    return 1;
+}
+
 static int rows(lua_State *L)
 {
     const struct api_outbox *o = api_outbox_at(L, 1);
@@ -522,7 +549,7 @@ void api_outbox_export(lua_State *L)
     static const luaL_Reg methods[] = {
         { "put", put }, { "seal", seal }, { "each", each },
         { "chunk", chunk }, { "rows", rows }, { "bytes", bytes }, { "drop", drop },
-        { "leave_out", leave_out }, { NULL, NULL },
+        { "leave_out", leave_out }, { "distinct", distinct }, { NULL, NULL },
     };
 
     luaL_newmetatable(L, OUTBOX);

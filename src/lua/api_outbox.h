@@ -13,6 +13,8 @@
  *   chunk(place, upto) -> bytes, place: some records as base/packed.h has them, from that place on
  *     (nil: the oldest), and where the next ones begin; nothing where there are none;
  *   rows(upto), bytes(upto) -> how many there are, up to the seal;
+ *   distinct(part) -> list of what that part (the id is the first) is in the records that are not
+ *     left out: each text once, if equal ones come one after the other;
  *   drop(upto): forgets them, and the seals up to that one;
  *   leave_out(list): each() passes over these from now on, and chunk() has them marked: numbers of
  *     records as each() gives them, from 1, rising. They count in rows and bytes until they are

@@ -25,6 +25,7 @@ local mirror = require "mirror"
 local native = require "native"
 local nats_sink = require "nats_sink"
 local program = require "program"
+local redis_sink = require "redis_sink"
 local scope = require "scope"
 local server = require "server"
 local trigger = require "trigger"
@@ -150,6 +151,23 @@ end
 local function ratio(what, ours, yard, unit, limit)
    line(what, ("%.2f %s"):format(ours / yard, unit), ("<= %.2f %s"):format(limit, unit),
       ours / yard <= limit)
+end
+
+-- The same of a speed, or of a ratio that is to be large.
+local function at_least(what, measured, limit)
+   line(what, ("%.2f x"):format(measured), (">= %.2f x"):format(limit), measured >= limit)
+end
+
+-- What a sink may take, whatever the target.
+local function memory(kind, kb)
+   line(("%s, peak memory"):format(kind), ("%.1f MB"):format(kb / 1024), "<= 40 MB",
+      kb <= 40 * 1024)
+end
+
+-- Seconds that the first so many rows take into a file.
+local function into_file(count)
+   return run({ script = ([[pgcdc.source {table = "t", where = "id <= %d"}:sink(
+      pgcdc.sinks.jsonl {path = %q})]]):format(count, scope.dir "file" .. "/t.jsonl") }).seconds
 end
 
 local function bench_snapshots()
@@ -288,7 +306,12 @@ local function main()
                        line = line, say = say, patience = patience }
       end },
       { "http", function()
-         http { rows = rows, run = run, line = line, say = say }
+         http { rows = rows, run = run, in_turns = in_turns, line = line, say = say,
+                ratio = at_least, memory = memory, into_file = into_file, patience = patience }
+      end },
+      { "redis", function()
+         redis_sink { rows = rows, run = run, in_turns = in_turns, say = say, ratio = at_least,
+                      memory = memory, into_file = into_file, patience = patience }
       end },
       { "deletes", function()
          census { database = database, rows = rows, line = line, say = say, patience = patience }
@@ -308,7 +331,8 @@ local function main()
                   line = line, say = say, patience = patience }
       end },
       { "nats", function()
-         nats_sink { rows = rows, run = run, in_turns = in_turns, line = line, say = say }
+         nats_sink { rows = rows, run = run, in_turns = in_turns, line = line, say = say,
+                     memory = memory, into_file = into_file }
       end },
    } do
       if only == "" or only:find(part[1], 1, true) then

@@ -1,7 +1,8 @@
 -- http.lua: a part of bench.lua: how fast changes get to a web server, nginx on this machine.
 -- SPDX-License-Identifier: MIT
 --
--- nginx takes the bodies and answers 204. It counts the requests, so that none is missing.
+-- nginx takes the bodies and answers 204. It counts the requests, so that none is missing. wrk
+-- sends it one body of the same size again and again.
 
 local child = require "child"
 local files = require "files"
@@ -41,20 +42,34 @@ local function start()
    return url
 end
 
--- What bench.lua gives: `run` (of the program), `rows` of the table t, `line`, `say`.
+-- Seconds that wrk takes for so many requests of so many bytes.
+local function wrk(url, count, bytes)
+   local script = scope.dir "wrk" .. "/post.lua"
+   files.write(script, ([[wrk.method = "POST"
+      wrk.headers["Content-Type"] = "application/json"
+      wrk.headers["Idempotency-Key"] = "public.t/1234/123456"
+      wrk.body = ("x"):rep(%d)]]):format(bytes))
+   local said = child.run({ argv = { "wrk", "-t1", "-c16", "-d2s", "-s", script, url } }, 30)
+   return count / assert(tonumber(said:match "Requests/sec:%s*([%d.]+)"), said)
+end
+
+-- What bench.lua gives: `run` (of the program), `rows` of the table t, `in_turns`, `line`, `say`,
+-- `ratio`, `memory`, `into_file`.
 return function(b)
    if not native.realpath(nginx) then
       return b.say "http: there is no nginx here"
    end
-   local url = start()
+   local url, has_wrk = start(), native.realpath "/usr/bin/wrk" ~= nil
 
    local function requests()
       local said = child.run { argv = { "curl", "-s", url .. "count" }, stderr = "null" }
       return math.tointeger(tonumber(said:match "requests\n%s*%d+ %d+ (%d+)")) - 1
    end
 
-   -- Changes per second, of so many rows.
-   local function measure(what, count, options, floor)
+   local peak = 0
+
+   -- Seconds for so many rows.
+   local function seconds(count, options)
       local before = requests()
       local result = b.run { state = scope.dir "http" .. "/state.db", script = ([[
          local sink = pgcdc.sinks.http {url = %q, %s}
@@ -62,14 +77,37 @@ return function(b)
       local sent = requests() - before - 1
       assert(sent >= count / 500, ("%d requests"):format(sent))
       assert(sent >= count or not options:find "one", "requests are missing")
-      local speed = count / result.seconds
-      b.line("http, " .. what, ("%.0f changes/s"):format(speed), floor and (">= %d"):format(floor)
-         or "", not floor or speed >= floor)
+      peak = math.max(peak, result.maxrss_kb)
+      return result.seconds
    end
 
-   measure("500 in a request", b.rows, 'body = "ndjson"', 20000)
-   measure("500 in a request, compressed", b.rows, 'body = "ndjson", gzip = true')
-   measure("one in a request", math.min(b.rows, 100000), 'body = "one"', 5000)
-   measure("one in a request, signed", math.min(b.rows, 100000),
-      'body = "one", sign = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"')
+   local few = math.min(b.rows, 100000)
+   local function ours(count, options)
+      return function() return seconds(count, options) end
+   end
+   local m = b.in_turns {
+      ours(b.rows, 'body = "ndjson"'),
+      ours(b.rows, 'body = "ndjson", gzip = true'),
+      ours(few, 'body = "one"'),
+      ours(few, 'body = "one", sign = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"'),
+      ours(few, 'body = "one", in_flight = 16'),
+      function() return has_wrk and wrk(url, few, 230) or 1 end,
+      function() return b.into_file(b.rows) end,
+   }
+   local function speed(what, count, took, floor)
+      b.line("http, " .. what, ("%.0f changes/s"):format(count / took), floor
+         and (">= %d"):format(floor) or "", not floor or count / took >= floor)
+   end
+   speed("500 in a request", b.rows, m[1], 20000)
+   speed("500 in a request, compressed", b.rows, m[2])
+   speed("one in a request", few, m[3], 5000)
+   speed("one in a request, signed", few, m[4])
+   b.ratio("http, 500 in a request, compressed, to not", m[1] / m[2], 0.4)
+   if has_wrk then
+      b.ratio("http, one in a request, 16 in flight, to wrk -c16", m[6] / m[5], 0.6)
+   else
+      b.say "http: there is no wrk here"
+   end
+   b.ratio("the whole program to http, to a file", m[7] / m[1], 0.5)
+   b.memory("http", peak)
 end

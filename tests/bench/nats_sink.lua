@@ -59,11 +59,12 @@ return function(bench)
    local path = scope.dir "nats_bare" .. "/nats_bare"
    compile(path)
    local target = nats.new()
-   local flushes = {}
+   local flushes, peak = {}, 0
    local function ours(limit)
       new_stream(target)
       local result = bench.run { script = script:format(target:url(), limit) }
       local records, seconds = result.lines[#result.lines]:match "(%S+)%s+(%S+)"
+      peak = math.max(peak, result.maxrss_kb)
       flushes[#flushes + 1] = seconds / math.max(tonumber(records), 1) * limit
       return result.seconds
    end
@@ -73,18 +74,16 @@ return function(bench)
    local m = bench.in_turns {
       function() return bare(target, path, count, like) end,
       function() return ours(count) end,
-      function()
-         return bench.run { script = ([[pgcdc.source {table = "t", where = "id <= %d"}:sink(
-            pgcdc.sinks.jsonl {path = "/dev/null"})]]):format(count) }.seconds
-      end,
+      function() return bench.into_file(count) end,
    }
    table.move(flushes, 3, #flushes + 2, 1) -- the first two warmed up
    table.sort(flushes)
    local flush = flushes[#flushes // 2 + 1]
-   bench.say("%d messages: libnats alone %.2f s, our flushes %.2f s, the program %.2f s, into no "
+   bench.say("%d messages: libnats alone %.2f s, our flushes %.2f s, the program %.2f s, into a "
       .. "file %.2f s", count, m[1], flush, m[2], m[3])
    bench.line("flushes into NATS, as fast as libnats alone", ("%.2f"):format(m[1] / flush),
       ">= 0.80", m[1] / flush >= 0.8)
    bench.line("the whole program into NATS, the same", ("%.2f"):format(m[1] / m[2]), ">= 0.50",
       m[1] / m[2] >= 0.5)
+   bench.memory("nats", peak)
 end

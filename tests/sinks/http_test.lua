@@ -214,6 +214,83 @@ for _, body in ipairs { "one", "ndjson" } do
    end)
 end
 
+-- The changes of a key, by their names, in the order in which they were taken.
+local function names_of(server, id)
+   local list = {}
+   for _, change in ipairs(server:changes()) do
+      if change.row.id == id then
+         list[#list + 1] = change.row.name
+      end
+   end
+   return table.concat(list, " ")
+end
+
+-- Later batches go on beside a key that fails for long, which keeps its order. Nothing is repeated
+-- where nothing crashed.
+test("a_failing_key_holds_no_later_batch", function(server)
+   local db, state = fixtures.names(3), fixtures.state()
+   local how = { dsn = db, state = state, script = script(server, "in_flight = 2") }
+   server:rules { { match = '"id":2,', status = 503, body = "not 2" } }
+   local p = program.start(how)
+   p:wait_stderr "503: not 2 %(1 left, for later%)"
+   local function await(count)
+      wait.until_(function() return #server:changes() >= count end, 30, count .. " changes")
+      lu.assertEquals(#server:changes(), count)
+      lu.assertEquals(names_of(server, 2), "")
+   end
+   await(2)
+   for i = 4, 20 do -- one by one, each a batch
+      db:exec(("insert into t values (%d, 'n')"):format(i))
+      await(i - 1)
+   end
+   db:exec "update t set name = 'x' where id = 2"
+   db:exec "insert into t select i, 'n' from generate_series(21, 400) i" -- the outbox is made anew
+   await(399)
+   db:exec "update t set name = 'y' where id in (2, 3)"
+   await(400)
+   server:rules {}
+   wait.until_(function() return names_of(server, 2) == "n2 x y" end, 60, "the failing key")
+   p:wait_stderr "all that was left has been sent"
+   lu.assertEquals(p:stop().status, 0)
+   once.ok(how)
+   lu.assertEquals(#server:changes(), 403)
+end)
+
+-- What is left comes again after a crash, with all that came after it.
+test("what_is_left_outlives_a_crash", function(server)
+   local db, state = fixtures.names(3), fixtures.state()
+   local how = { dsn = db, state = state, script = script(server, 'body = "ndjson"') }
+   once.ok(how)
+   server:rules { { match = '"id":2,', status = 503 } }
+   local p = program.start(how)
+   p:wait_stderr 'msg="ready"'
+   db:exec "update t set name = 'x' where id = 2"
+   p:wait_stderr "1 left, for later"
+   for i = 4, 8 do
+      db:exec(("insert into t values (%d, 'n')"):format(i))
+      wait.until_(function() return names_of(server, i) == "n" end, 30, "a change")
+   end
+   p:kill9()
+   server:rules {}
+   once.ok(how)
+   lu.assertEquals({ names_of(server, 2), names_of(server, 3), names_of(server, 8) },
+      { "n2 x", "n3", "n n" })
+   once.ok(how)
+   lu.assertEquals(names_of(server, 8), "n n")
+end)
+
+-- Not more is left than `flush_rows`: then the source waits.
+test("how_much_is_left", function(server)
+   local db = fixtures.names(1)
+   server:rules { { match = '"id":1,', times = 2, status = 503, body = "not 1" } }
+   local p = program.start { dsn = db, script = script(server, "flush_rows = 1") }
+   p:wait_stderr "503: not 1.*retry_in="
+   db:exec "insert into t values (2, 'n')"
+   wait.until_(function() return #server:changes() == 2 end, 30, "both changes")
+   lu.assertEquals(ids(server), "1 2")
+   lu.assertEquals(p:stop().status, 0)
+end)
+
 -- Requests of one key never overlap, also where several of them are in one flush.
 test("keys_keep_their_order", function(server)
    local db = fixtures.database [[create table t (id int, n int, primary key (id, n));

@@ -20,13 +20,14 @@ function certificates.authority(dir, name)
    return path .. ".crt", path .. ".key"
 end
 
--- Has <ca> sign a certificate for "localhost" and gives it to the cluster's server.
-function certificates.give(one, dir, ca, ca_key)
+-- Has <ca> sign a certificate for "localhost" and gives it to the cluster's server. <days>: how
+-- long it counts, 2 if nil; negative: no more.
+function certificates.give(one, dir, ca, ca_key, days)
    local path = dir .. "/server"
    openssl(dir, "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
       "-subj", "/CN=localhost", "-keyout", path .. ".key", "-out", path .. ".csr")
    openssl(dir, "x509", "-req", "-in", path .. ".csr", "-CA", ca, "-CAkey", ca_key,
-      "-CAcreateserial", "-days", "2", "-out", path .. ".crt")
+      "-CAcreateserial", "-days", tostring(days or 2), "-out", path .. ".crt")
    for _, name in ipairs { "server.key", "server.crt" } do
       local target = one.data .. "/" .. name
       server.run({ "cp", dir .. "/" .. name, target }, { user = false })
@@ -38,12 +39,12 @@ function certificates.give(one, dir, ca, ca_key)
 end
 
 -- What a server for "localhost" needs, in a new folder: {dir =, cert =, key =, ca = the authority
--- that signed it, other = one that did not}, paths.
-function certificates.localhost()
+-- that signed it, other = one that did not}, paths. <days>: as of `give`.
+function certificates.localhost(days)
    local dir = scope.dir "certificates"
    local ca, ca_key = certificates.authority(dir, "ca")
    local other = certificates.authority(dir, "other")
-   certificates.give({ data = dir }, scope.dir "server", ca, ca_key)
+   certificates.give({ data = dir }, scope.dir "server", ca, ca_key, days)
    return { dir = dir, cert = dir .. "/server.crt", key = dir .. "/server.key", ca = ca,
             other = other }
 end

@@ -115,6 +115,15 @@ local function is_punctual(participant)
    return not participant.is_late
 end
 
+-- Sinks that hold batches until their target has them bring there what can go now.
+local function settle(members)
+   for _, participant in ipairs(participants.list) do
+      if participant.settles and participants.is_of(participant, members) then
+         participants.call(participant.sink, "settle")
+      end
+   end
+end
+
 -- ---- moments ----
 
 -- True if nothing is held of the batches in `members`, source -> number, and of those before them.
@@ -491,6 +500,7 @@ end
 --- Returns true if these positions are saved, or wait to be saved. Raises the error of a sink or of
 --- the state file; called again, it goes on from there.
 function checkpoint.advance(positions, members, is_moment)
+   settle(members)
    if not is_moment then -- at the end of a batch, values of other sources may have been released
       lineage.clear_released()
    end

@@ -25,6 +25,7 @@ local lineage = require "pgcdc.delivery.lineage"
 local participants = require "pgcdc.delivery.participants"
 local refused = require "pgcdc.delivery.refused"
 local strict = require "pgcdc.strict"
+local counts = require "pgcdc.sinks.counts"
 local timer = require "pgcdc.timer"
 local troubles = require "pgcdc.delivery.troubles"
 
@@ -289,6 +290,7 @@ local function give_up_records(source, err)
    for _, record in ipairs(err.records) do
       local s = source_of(record, err.sink) or source
       local index, message, otherwise = record[1], tostring(record[2]), s.policy.otherwise
+      counts.refused(record.sink and participants.find("sink", record.sink).sink or err.sink)
       if otherwise == "stop" then
          stop({ text = message, traceback = err.traceback }, 1)
       end
@@ -379,6 +381,9 @@ function on_error.checkpoint(source, positions, members, is_moment)
    end
    local attempts = (save_attempts[source] or 0) + 1
    save_attempts[source] = attempts
+   if result.sink then
+      counts.failed(result.sink, result.text)
+   end
    if not result.sink or not result.again_after and attempts > source.policy.tries then
       stop(result, attempts)
    end

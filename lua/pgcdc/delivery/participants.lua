@@ -32,6 +32,7 @@
 --    about, stats      of a sink of ours: its kind, and its method `stats`, if it counts
 --    took, flushed     of a sink: how long its flushes took, and when the last one was over
 --    reached           of a sink that has this field: set of the sources of which values came
+--    settles           of a sink: it holds batches, see sinks/leftover
 --    origin, live      what lineage.current and lineage.live were at the last `touch`
 --    values, and changed or texts   of a state, see state
 --    adopt             of a state: function(participant, key, text or nil): a target had this, and

@@ -18,7 +18,7 @@ local http_flush = require "pgcdc.sinks.http_flush"
 local pattern = require "pgcdc.sinks.pattern"
 local remote = require "pgcdc.sinks.remote"
 
-local BATCH, BATCH_BYTES = 50000, 1 << 20
+local BATCH, BATCH_BYTES = 16384, 1 << 20
 local MOST_DIGITS = 38 -- of a Decimal, in every version
 local SEQ, DELETED = "_seq", "_is_deleted"
 
@@ -334,7 +334,7 @@ local function send(sink, upto)
          prepare(sink, target)
       end
    end
-   http_flush.send(sink, upto)
+   return http_flush.send(sink, upto)
 end
 
 local function check_server(sink)
@@ -369,7 +369,8 @@ end
 
 return remote.sink {
    kind = "clickhouse", address = "url", fields = fields, read = read, encode = encode,
-   open = http_client.open, send = send, close = http_client.close, check = check_server,
+   open = http_client.open, send = send, close = http_client.close,
+   check = check_server, holds = http_flush.HELD,
    promise = { crash = "the end state is exact",
                position = "the state file", order = "per key" },
 }

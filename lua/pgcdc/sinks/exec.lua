@@ -6,6 +6,7 @@
 
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
+local counts = require "pgcdc.sinks.counts"
 local participants = require "pgcdc.delivery.participants"
 local recovery = require "pgcdc.delivery.recovery"
 
@@ -78,6 +79,7 @@ end
 -- Blocks until the command has read everything.
 local function drain(self)
    local child, nap = self.child, 0.00005
+   local given = child:pending()
    send(self)
    while true do
       local unread = child:unread()
@@ -86,6 +88,8 @@ local function drain(self)
          fail_ended(self)
       elseif unread == 0 then
          child:forget()
+         self.counts.bytes = self.counts.bytes + given
+         counts.done(self.counts)
          return
       end
       raw.nap(nap)
@@ -110,6 +114,7 @@ function Exec:write(value)
       send(self)
    end
    child:put(value)
+   self.counts.taken = self.counts.taken + 1
    participants.leave_sink(before)
 end
 
@@ -121,10 +126,17 @@ end
 
 --- Blocks until the command has read everything.
 function Exec:flush()
+   local began = raw.now()
    if self.child:pending() > 0 then
       ready(self)
       drain(self)
    end
+   self.counts.flush_seconds = raw.now() - began
+end
+
+--- What has become of the values. See lua/README.md.
+function Exec:stats()
+   return counts.stats(self.counts, (self.child:pending()), self.is_started and not self.is_failed)
 end
 
 --- Closes the command's input and waits for its end. Raises an error unless its status is 0.
@@ -161,9 +173,10 @@ return function(spec)
       check.fail("%s: the sandbox allows no commands", what)
    end
    local self = setmetatable({ command = spec.command, name = spec.name,
-                               child = raw.child_new(spec.command) }, Exec)
+                               child = raw.child_new(spec.command),
+                               is_started = false, counts = counts.new() }, Exec)
    self.promise = { crash = "at least once", position = "the state file", order = "the source's" }
    self.participant = participants.sink(self)
-   self.participant.about = "exec"
+   self.participant.about, self.participant.stats = "exec", Exec.stats
    return self
 end

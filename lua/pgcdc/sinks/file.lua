@@ -16,6 +16,7 @@
 
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
+local counts = require "pgcdc.sinks.counts"
 local participants = require "pgcdc.delivery.participants"
 local recovery = require "pgcdc.delivery.recovery"
 local many_files = require "pgcdc.sinks.many_files"
@@ -80,6 +81,7 @@ function Sink:write(value)
       recovery.prepare(self.participant)
    end
    one_file.add(self, value)
+   self.counts.taken = self.counts.taken + 1
    participants.leave_sink(before)
 end
 
@@ -137,7 +139,10 @@ function Sink:flush()
    if not self.is_ready then
       recovery.prepare(self.participant)
    end
+   local began = raw.now()
    one_file.flush_all()
+   counts.done(self.counts)
+   self.counts.flush_seconds = raw.now() - began
    if not self.is_exact then
       return nil
    end
@@ -159,6 +164,11 @@ end
 --- Writes out what is left (a regular file was flushed before) and closes the file.
 function Sink:close()
    one_file.close(self)
+end
+
+--- What has become of the values. See lua/README.md.
+function Sink:stats()
+   return counts.stats(self.counts, self.buffered, self.is_ready or false)
 end
 
 -- ---- --check ----
@@ -184,10 +194,16 @@ seal.sink(Printer, "pgcdc.sinks.printer")
 
 function Printer:write(value)
    print(self.line(self, value))
+   self.counts.taken = self.counts.taken + 1
+end
+
+function Printer:stats()
+   counts.done(self.counts)
+   return counts.stats(self.counts, 0, true)
 end
 
 local function print_sink(kind)
-   return setmetatable({ kind = kind.kind, line = kind.line }, Printer)
+   return setmetatable({ kind = kind.kind, line = kind.line, counts = counts.new() }, Printer)
 end
 
 --- Makes a kind of file: {kind = name, fields = {name = true}, put =, line = and so on}.
@@ -246,7 +262,7 @@ function file_sink.new(kind, spec)
    local self = one_file.new({
       path = given,
       append = check.type(what .. ": append", spec.append == nil or spec.append, "boolean"),
-      rotate = rotates, is_exact = false,
+      rotate = rotates, is_exact = false, counts = counts.new(),
    }, kind)
    if root and not self.append then
       check.fail("%s: append = false is for a single file", what)
@@ -266,7 +282,7 @@ function file_sink.register(self)
    }
    if self.path then
       self.participant = participants.sink(self)
-      self.participant.about = "file"
+      self.participant.about, self.participant.stats = "file", self.stats
    end
    return self
 end

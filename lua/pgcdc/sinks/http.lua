@@ -45,6 +45,9 @@ local fields = http_client.fields {
 local function value_of(sink)
    return function(body, id)
       local value = not sink.has_format and raw.decode(body)
+      if not value and not utf8.len(body) then -- JSON must be able to write it
+         body = body:gsub("[\x80-\xff]", "?")
+      end
       return value or { id = id, body = body }
    end
 end
@@ -117,7 +120,7 @@ end
 return remote.sink {
    kind = "http", address = "url", fields = fields, read = read, encode = encode,
    open = http_client.open, send = http_flush.send, close = http_client.close,
-   check = http_client.check,
+   check = http_client.check, holds = http_flush.HELD,
    promise = { crash = "at least once; a repeat has the same `id`", position = "the state file",
                order = "per key" },
 }

@@ -12,11 +12,12 @@
 -- for longer is kept by lane, in sink.holds: lane -> {due =, tries =, seen =}.
 --
 -- A batch that fails twice, while others succeed, is taken apart as a refused one: then only the
--- lanes wait that are the reason.
+-- lanes wait that are the reason. When all that is left is such lanes, the flush is over, and they
+-- are in the outbox: what comes later goes on beside them.
 --
--- After TRIPPED failures in a row, of whatever records, there is one request at a time, and none
--- before sink.probe_due: preferably of a lane that has not failed yet, since others are perhaps the
--- reason.
+-- After TRIPPED failures in a row, of records that had not failed before, there is one request at a
+-- time, and none before sink.probe_due: preferably of a lane that has not failed yet, since others
+-- are perhaps the reason.
 --
 -- A kind of sink that sends by this module gives
 --    sink.read_answer(sink, answer, run, batch)   what an answer means, see http_flush.read_answer;
@@ -26,6 +27,7 @@
 local raw = require "pgcdc.raw"
 local native = require "pgcdc.native.http"
 local http_client = require "pgcdc.sinks.http_client"
+local leftover = require "pgcdc.sinks.leftover"
 local remote = require "pgcdc.sinks.remote"
 
 local http_flush = {}
@@ -38,13 +40,13 @@ local MOST_GARBAGE = 4 << 20 -- bytes of bodies; the collector would let more of
 local MOST_REFUSED = 100 -- then the policy of their source is asked
 
 -- The parts of a record, see `http_flush.put`.
-local ID, URL, BODY, OWN_ID = 1, 3, 4, 5
-http_flush.ID, http_flush.BODY = ID, BODY
+local ID, URL, BODY, OWN_ID, HELD = 1, 3, 4, 5, 6
+http_flush.ID, http_flush.BODY, http_flush.HELD = ID, BODY, HELD
 
 --- Puts a record into the outbox. `url`: nil where it is sink.url for all; `own_id`: for values
 --- that have no id of their own.
 function http_flush.put(sink, lane, id, url, body, own_id)
-   sink:put(lane, id, url, body, own_id)
+   sink:put(lane, id, url, body, own_id, leftover.hold(sink))
 end
 
 local function is_open(sink)
@@ -249,8 +251,11 @@ local function jitter(seconds)
    return seconds * (0.75 + math.random() / 2)
 end
 
-local function count_failure(sink, seconds, now)
-   sink.in_a_row = sink.in_a_row + 1
+-- A lane that fails again and again says nothing about the others.
+local function count_failure(sink, is_first, seconds, now)
+   if is_first or is_open(sink) then
+      sink.in_a_row = sink.in_a_row + 1
+   end
    sink.retries = sink.retries + 1
    if is_open(sink) and now >= sink.probe_due then
       sink.probe_wait = math.min(math.max(2 * sink.probe_wait, 1), LONGEST_WAIT)
@@ -279,7 +284,7 @@ local function set_later(run, batch, seconds)
    seconds = seconds and math.min(seconds, LONGEST_ASKED)
    remember(sink, batch, lanes)
    batch.is_apart = batch.is_apart or batch.tries > 0 and sink.successes > batch.seen
-   count_failure(sink, seconds, now)
+   count_failure(sink, batch.tries == 0, seconds, now)
    if batch.is_apart and #lanes > 1 and not is_open(sink) then
       return send_halves(run, batch)
    end
@@ -410,6 +415,21 @@ local function new_run(sink, upto)
    return run
 end
 
+-- Seconds until there is something to do for what is left.
+local function seconds_to_next(run)
+   local sink, due = run.sink, math.huge
+   if is_open(sink) then
+      due = sink.probe_due
+   elseif run.is_left then
+      due = 0
+   else
+      for _, hold in pairs(sink.holds) do
+         due = math.min(due, hold.due)
+      end
+   end
+   return math.max(0.01, math.min(due - raw.now(), LONGEST_ASKED))
+end
+
 -- Raises what became of what is left.
 local function raise_rest(run)
    local sink = run.sink
@@ -426,20 +446,11 @@ local function raise_rest(run)
       table.sort(list, function(a, b) return a.index < b.index end)
       sink:refuse(list)
    end
-   local due = sink.probe_due
-   if run.is_left and not is_open(sink) then
-      due = 0
-   elseif not is_open(sink) then
-      due = math.huge
-      for _, hold in pairs(sink.holds) do
-         due = math.min(due, hold.due)
-      end
-   end
-   sink:retry(run.problem or sink.last_problem or "not all was sent", math.max(0.01,
-      math.min(due - raw.now(), LONGEST_ASKED)))
+   sink:retry(sink.last_problem or "not all was sent", seconds_to_next(run))
 end
 
---- Sends what was taken up to that seal. Returns when every record was answered; raises what the
+--- Sends what was taken up to that seal. Returns 0 when every record was answered; or how many were
+--- not, since their lanes wait for another try, and in how many seconds that is. Raises what the
 --- host understands, while nothing is on its way.
 function http_flush.send(sink, upto)
    local run = new_run(sink, upto)
@@ -453,10 +464,14 @@ function http_flush.send(sink, upto)
       launch_all(run)
    end
    sink.last_problem = run.problem or sink.last_problem
-   if not run.lanes:is_done() then
+   local left = run.lanes:left()
+   if left == 0 then
+      sink.holds, sink.last_problem = {}, nil
+      return 0
+   elseif not left or run.ending or #run.refused > 0 or is_open(sink) then
       raise_rest(run)
    end
-   sink.holds, sink.last_problem = {}, nil
+   return left, seconds_to_next(run)
 end
 
 return http_flush

@@ -7,6 +7,7 @@
 -- they are cut.
 
 local raw = require "pgcdc.raw"
+local counts = require "pgcdc.sinks.counts"
 local participants = require "pgcdc.delivery.participants"
 local recovery = require "pgcdc.delivery.recovery"
 local journal = require "pgcdc.sinks.journal"
@@ -49,6 +50,7 @@ function Many:write(value)
    local child = file_of(self, self.path_of(value))
    self.written[child] = true
    one_file.add(child, value)
+   self.counts.taken = self.counts.taken + 1
    participants.leave_sink(before)
 end
 
@@ -108,7 +110,10 @@ function Many:flush()
    if not self.is_ready then
       recovery.prepare(self.participant)
    end
+   local began = raw.now()
    one_file.flush_all()
+   counts.done(self.counts)
+   self.counts.flush_seconds = raw.now() - began
    for child in pairs(self.written) do
       one_file.flushed(child)
       if child.to then
@@ -155,6 +160,15 @@ function Many:saved(token)
    if self.count > MAX_KEPT then
       drop_some(self)
    end
+end
+
+--- What has become of the values. See lua/README.md.
+function Many:stats()
+   local bytes = 0
+   for child in pairs(self.written) do
+      bytes = bytes + child.buffered
+   end
+   return counts.stats(self.counts, bytes, self.is_ready or false)
 end
 
 --- Writes out what is left (what was saved was flushed before) and closes the files.

@@ -233,6 +233,7 @@ local function write_out()
          self.length = self.at + self.buffered
          unsynced[self], unsaved[self] = true, true
       end
+      self.counts.bytes = self.counts.bytes + self.buffered
       buffered, self.buffered = buffered - self.buffered, 0
       pending[i], pending[self] = nil, nil
    end

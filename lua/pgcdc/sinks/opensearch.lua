@@ -149,7 +149,7 @@ end
 return remote.sink {
    kind = "opensearch", address = "url", fields = fields, read = read, encode = encode,
    open = http_client.open, send = http_flush.send, close = http_client.close,
-   check = http_client.check,
+   check = http_client.check, holds = http_flush.HELD,
    promise = { crash = "the end state is exact",
                position = "the state file", order = "per key" },
 }

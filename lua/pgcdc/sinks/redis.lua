@@ -346,12 +346,18 @@ local function send(sink, upto, savepoint)
    local state = { left = 1, clock = sink:clock "MULTI" }
    client:begin_skip()
    client:call "MULTI"
-   for _, commands, _, bytes in sink:records(upto) do
-      client:add(bytes)
-      state.left = state.left + commands
-      if client:pending() > HIGH then
-         drain(sink, state, LOW)
+   local bytes, place = sink.outbox:chunk(nil, upto)
+   while bytes do
+      local at = 0
+      while at < #bytes do
+         local commands
+         at, commands = client:add(bytes, at, sink.maxlen, HIGH)
+         state.left = state.left + commands
+         if client:pending() >= HIGH then
+            drain(sink, state, LOW)
+         end
       end
+      bytes, place = sink.outbox:chunk(place, upto)
    end
    if savepoint then
       client:call("SET", sink.savepoint_key, savepoint)
@@ -382,7 +388,10 @@ local function commit(sink)
       raise_in_exec(sink, text, at)
    end
    await_replicas(sink)
-   sink.nulls, sink.streams = 0, {}
+   sink.nulls = 0
+   if not sink.is_plain then
+      sink.streams = {}
+   end
    if not (kind == "text" and epoch == sink.epoch) then
       sink.is_recalled = false -- the next flush finds out
    end
@@ -397,7 +406,18 @@ end
 
 local encoders = {}
 
+-- The headers of a change that raw.put_change does not add, see redis_entry.h.
+local heads = setmetatable({}, { __index = function(heads, op)
+   local head = ("=s4s4"):pack("op", op)
+   heads[op] = head
+   return head
+end })
+
 function encoders.stream(sink, value, key)
+   if sink.is_plain and raw.is_change(value) and not (rawget(value, "op")
+      or rawget(value, "schema") or rawget(value, "table")) then
+      raw.learn_change(sink.learned, value, key, heads[value.op])
+   end
    local text = sink.format(value)
    if not text then
       return
@@ -477,6 +497,9 @@ local function tag(name)
 end
 
 local function encode(sink, value)
+   if sink.is_plain and sink:put_change(sink.learned, value) then
+      return
+   end
    local key = sink.key(value, sink.named)
    if key == nil then
       return
@@ -524,6 +547,11 @@ local function read(sink, spec, what)
       check.fail("%s: user needs a password", what)
    end
    sink.turn, sink.nulls, sink.streams = 1, 0, {}
+   -- Changes of a table all go into one stream, which need not be worked out for each.
+   sink.is_plain = mode == "stream" and not sink.has_format and sink.key_text ~= nil
+      and not sink.key_text:gsub("{name}", ""):gsub("{schema}", ""):gsub("{table}", "")
+         :find "[{}]"
+   sink.learned = setmetatable({}, { __mode = "k" }) -- see raw.learn_change
    sink.savepoint_key = "pgcdc:" .. tag(sink.name)
    sink.epoch_key = sink.savepoint_key .. ":epoch"
 end

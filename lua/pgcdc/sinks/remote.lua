@@ -10,6 +10,8 @@
 --             send, commit      records and savepoint; returns when they are durable
 --             drop              from the outbox
 --
+-- A kind that `holds` may end a flush with records that are not there, see sinks/leftover.
+--
 -- A kind of sink is a table, see `remote.sink`. Its functions get the sink, which has the methods
 -- below, and raise what is wrong by one of
 --
@@ -27,9 +29,11 @@
 
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
-local format = require "pgcdc.sinks.format"
 local participants = require "pgcdc.delivery.participants"
+local format = require "pgcdc.sinks.format"
+local leftover = require "pgcdc.sinks.leftover"
 local secret = require "pgcdc.sinks.secret"
+local tls = require "pgcdc.sinks.tls"
 
 local remote = {}
 
@@ -138,7 +142,7 @@ end
 -- ---- records ----
 
 local function count_put(self)
-   self.rows = self.rows + 1
+   self.rows, self.unsent_rows = self.rows + 1, self.unsent_rows + 1
    if self.rows >= self.flush_rows or self.outbox:bytes() >= self.flush_bytes then
       self.wants_flush = true
    end
@@ -174,7 +178,7 @@ function Sink:put_change(known, change)
       return false
    end
    local rows = self.rows + 1
-   self.rows = rows
+   self.rows, self.unsent_rows = rows, self.unsent_rows + 1
    if rows >= self.flush_rows or bytes >= self.flush_bytes then
       self.wants_flush = true
    end
@@ -221,6 +225,7 @@ end
 --- Takes a value. The next `flush` brings it to the target.
 function Sink:write(value)
    participants.touch(self.participant)
+   self.is_touched = true
    self.kind.encode(self, value)
 end
 
@@ -263,9 +268,11 @@ end
 
 -- What was taken up to that seal is in the target, with this savepoint.
 local function end_flush(self, seal, savepoint)
-   self.sent_rows = self.sent_rows + self.outbox:rows(seal)
+   local rows = self.kind.holds and self.unsent_rows or self.outbox:rows(seal) - self.left_out
+   self.sent_rows, self.unsent_rows = self.sent_rows + rows, self.unsent_rows - rows
    self.sent_bytes = self.sent_bytes + self.outbox:bytes(seal)
    self.outbox:drop(seal)
+   self.left_out = 0
    self.rows = self.outbox:rows()
    self.stored = savepoint or self.stored
    self.tried = nil
@@ -321,6 +328,7 @@ local function drop_refused(self, refusal)
    self.outbox:leave_out(indices)
    self.tried = nil
    self.refused_rows = self.refused_rows + #found
+   self.left_out, self.unsent_rows = self.left_out + #found, self.unsent_rows - #found
    error(participants.refused(found), 0)
 end
 
@@ -354,6 +362,13 @@ local function persist(self, f)
    end
    self.wait = math.min(math.max(2 * self.wait, 1), LONGEST_WAIT)
    error(participants.later(self.last_error, self.wait), 0)
+end
+
+local steps = { persist = persist, make_ready = make_ready, end_flush = end_flush }
+
+--- Of a kind that `holds`: brings to the target what can go now, see sinks/leftover.
+function Sink:settle()
+   leftover.settle(self, steps)
 end
 
 -- Brings what the sinks of these parts have taken, {sink =, upto = seal or nil}, to the target.
@@ -404,6 +419,9 @@ end
 --- Brings what was taken, up to that seal or all of it, to the target, all or nothing if the kind
 --- keeps savepoints. `savepoint`: text to be stored with it, or nil.
 function Sink:flush(savepoint, upto)
+   if self.kind.holds then
+      return leftover.settle(self, steps, raw.source_count() == 0)
+   end
    self:flush_together(savepoint, { { sink = self, upto = upto } })
 end
 
@@ -430,7 +448,7 @@ end
 function Sink:stats()
    return {
       records = self.sent_rows, bytes = self.sent_bytes, retries = self.retries,
-      refused = self.refused_rows, unsent_rows = self.outbox:rows(),
+      refused = self.refused_rows, unsent_rows = self.unsent_rows,
       unsent_bytes = self.outbox:bytes(), in_flight = self.in_flight, is_open = self.is_open,
       is_tripped = self:is_tripped(), flush_seconds = self.flush_seconds,
       last_error = self.last_error,
@@ -451,7 +469,6 @@ end
 
 local common = { name = true, format = true, timeout = true, flush_rows = true, flush_bytes = true,
                  tls = true, user = true, password = true }
-local tls_fields = { ca = true, cert = true, key = true }
 
 --- Bytes, a whole number, of a number or of text such as "64M".
 function remote.size(what, given)
@@ -468,32 +485,8 @@ function remote.size(what, given)
    return bytes
 end
 
--- Keeps paths of files for TLS.
-local function read_tls(sink, what, given)
-   if given == nil then
-      return
-   end
-   check.type(what .. ": tls", given, "table")
-   given = check.taken(what .. ": tls", given, tls_fields)
-   if raw.is_sandboxed then
-      check.fail("%s: tls: the sandbox allows no files", what)
-   elseif (given.cert == nil) ~= (given.key == nil) then
-      check.fail("%s: tls: cert and key belong together", what)
-   end
-   for field, path in pairs(given) do
-      secret.keep(sink, what .. ": tls." .. field, "tls." .. field, check.text(what .. ": tls."
-         .. field, path))
-   end
-end
-
 --- {ca =, cert =, key =}, paths, as they are now.
-function Sink:tls_files()
-   local files = {}
-   for field in pairs(tls_fields) do
-      files[field] = secret.of(self, "tls." .. field)
-   end
-   return files
-end
+Sink.tls_files = tls.files
 
 --- Keeps an option that may be in the environment: `sink:secret(field)` returns its text as it is
 --- then.
@@ -538,6 +531,10 @@ end
 ---                often a change is there after any crash, position = what it is in, order =
 ---                whose}, as the table in lua/README.md has it
 ---    prepares =, identify =   see delivery/checkpoint
+---    holds =                  which part of a record is what leftover.hold returned, counted as in
+---                             api_outbox.h: `send` may end with records that are left. It returns
+---                             how many, and in how many seconds they may be tried again; why is in
+---                             sink.last_problem
 function remote.sink(kind)
    local fields = fields_of(kind)
    local what = "pgcdc.sinks." .. kind.kind
@@ -567,7 +564,8 @@ function remote.sink(kind)
          timeout = check.seconds(what .. ": timeout", given("timeout", 30), 0.1),
          flush_rows = check.count(what .. ": flush_rows", given("flush_rows", FLUSH_ROWS), 1),
          flush_bytes = remote.size(what .. ": flush_bytes", given("flush_bytes", FLUSH_BYTES)),
-         rows = 0, sent_rows = 0, sent_bytes = 0, retries = 0, refused_rows = 0, in_flight = 0,
+         rows = 0, unsent_rows = 0, left_out = 0, sent_rows = 0, sent_bytes = 0, retries = 0,
+         refused_rows = 0, in_flight = 0,
          failures = 0, wait = 0, flush_seconds = 0, is_open = false, is_busy = false,
       }, Sink)
       for _, field in ipairs { "user", "password" } do
@@ -575,8 +573,9 @@ function remote.sink(kind)
             sink:keep_secret(what, field, spec[field])
          end
       end
-      read_tls(sink, what, spec.tls)
+      tls.read(sink, what, spec.tls)
       kind.read(sink, spec, what)
+      leftover.start(sink)
       sink.promise = type(kind.promise) == "function" and kind.promise(sink) or kind.promise
       if kind.recall then
          function sink:recall()
@@ -591,6 +590,7 @@ function remote.sink(kind)
          end
       end
       sink.participant = participants.sink(sink)
+      sink.participant.settles = kind.holds ~= nil
       sink.participant.about, sink.participant.stats = kind.kind, Sink.stats
       return sink
    end

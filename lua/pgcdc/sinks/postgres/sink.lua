@@ -15,6 +15,7 @@ local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
 local conninfo = require "pgcdc.postgres.conninfo"
 local feeds = require "pgcdc.delivery.feeds"
+local counts = require "pgcdc.sinks.counts"
 local lineage = require "pgcdc.delivery.lineage"
 local participants = require "pgcdc.delivery.participants"
 local seal = require "pgcdc.seal"
@@ -195,6 +196,7 @@ function Sink:write(value)
       feeds.set_by_hand(self)
    end
    participants.touch(self.participant)
+   self.counts.taken = self.counts.taken + 1
    local plan = self.plan
    if plan and plan:add(value) then
       return
@@ -237,6 +239,7 @@ end
 function Sink:seal()
    self.sealed[#self.sealed + 1] = { layouts = self.used, number = self.seal_count + 1 }
    self.seal_count = self.seal_count + 1
+   self.counts.at[self.seal_count] = self.counts.taken
    detach(self)
    return self.seal_count
 end
@@ -397,7 +400,7 @@ end
 --- Flushes several sinks whose `together` is the same, in one transaction: `parts` is a list of
 --- {sink =, upto = number of a seal, or nil for everything}.
 function Sink:flush_together(savepoint, parts)
-   local connection = self.connection
+   local connection, began = self.connection, raw.now()
    connection:attempt(self.name, function()
       commit_tried(connection, parts)
       local transfer = new_transfer(parts, savepoint)
@@ -428,6 +431,10 @@ function Sink:flush_together(savepoint, parts)
          error(problem, 0)
       end
    end)
+   for _, part in ipairs(parts) do
+      counts.done(part.sink.counts, part.upto)
+      part.sink.counts.flush_seconds = raw.now() - began
+   end
 end
 
 --- Writes everything that was taken, or what was taken before the seal of that number, to the
@@ -438,6 +445,11 @@ end
 
 function Sink:close()
    self.connection:close()
+end
+
+--- What has become of the values. See lua/README.md. Bytes are not counted.
+function Sink:stats()
+   return counts.stats(self.counts, nil, self.connection.db ~= nil)
 end
 
 -- ---- --check ----
@@ -525,7 +537,7 @@ return function(spec)
       create = create,
       rename = read_rename(spec.rename),
       name = spec.name and check.text(what .. ": name", spec.name) or "postgres " .. full_name,
-      mappings = {}, layouts = {}, used = {}, sealed = {},
+      mappings = {}, layouts = {}, used = {}, sealed = {}, counts = counts.new(),
       reads = {}, -- table id -> {id =, started =} of the tables that sources read, see add_table
       -- reads_checked: the generation of the connection in which that was last no loop
       -- origin: the last one of a row of a script's own
@@ -541,7 +553,7 @@ return function(spec)
    sink.orphans = postgres_orphans.new(sink, read_existing(what, spec, mode))
    tried[sink.connection] = tried[sink.connection] or {}
    sink.participant = participants.sink(sink)
-   sink.participant.about = "postgres"
+   sink.participant.about, sink.participant.stats = "postgres", Sink.stats
    if sink.orphans then
       sink.participant.reached = {}
       feeds.watch(sink)

@@ -1,0 +1,39 @@
+-- pgcdc.sinks.tls: the option `tls`: files with certificates and keys.
+-- SPDX-License-Identifier: MIT
+
+local raw = require "pgcdc.raw"
+local check = require "pgcdc.check"
+local secret = require "pgcdc.sinks.secret"
+
+local tls = {}
+
+local fields = { ca = true, cert = true, key = true }
+
+--- Keeps the paths of the option.
+function tls.read(sink, what, given)
+   if given == nil then
+      return
+   end
+   check.type(what .. ": tls", given, "table")
+   given = check.taken(what .. ": tls", given, fields)
+   if raw.is_sandboxed then
+      check.fail("%s: tls: the sandbox allows no files", what)
+   elseif (given.cert == nil) ~= (given.key == nil) then
+      check.fail("%s: tls: cert and key belong together", what)
+   end
+   for field, path in pairs(given) do
+      secret.keep(sink, what .. ": tls." .. field, "tls." .. field, check.text(what .. ": tls."
+         .. field, path))
+   end
+end
+
+--- {ca =, cert =, key =}, paths, as they are now.
+function tls.files(sink)
+   local files = {}
+   for field in pairs(fields) do
+      files[field] = secret.of(sink, "tls." .. field)
+   end
+   return files
+end
+
+return tls
