@@ -28,6 +28,7 @@ local graph = require "pgcdc.stream.graph"
 local connect = require "pgcdc.postgres.client"
 local stream = require "pgcdc.stream.stream"
 local source = require "pgcdc.stream.source"
+local messages = require "pgcdc.stream.messages"
 
 for _, name in ipairs { "basic", "choose", "combine", "ends", "envelope", "fold", "only",
                         "pace", "project", "reduce", "route", "window" } do
@@ -38,6 +39,7 @@ local pgcdc = {
    version = raw.version,
    null = raw.null,
    source = seal.result(source.declare),
+   messages = seal.result(messages.declare),
    stream = seal.result(stream.new),
    register = stream.register,
    change = change.make,
@@ -85,6 +87,8 @@ raw.hook("timers", function()
 end)
 raw.hook("wire", function()
    check.set_loaded()
+   messages.start()
+   source.set_loaded()
    source.rewire_all() -- now it is known whether there are sinks
    source.tell_of_unheard()
 end)

@@ -18,6 +18,7 @@
 
 #include "base/clock.h"
 #include "lua/change.h"
+#include "pg/lsn.h"
 
 #include <lauxlib.h>
 #include <math.h>
@@ -219,6 +220,7 @@ struct event_job {
     uint64_t count;                       /* of API_SOURCE_BATCH */
     const struct message_schema *schema;  /* of API_SOURCE_SCHEMA */
     const struct message_notice *notice;  /* of API_SOURCE_ERROR */
+    const struct message_log *log;        /* of API_SOURCE_COMMIT and API_SOURCE_MESSAGE */
 };
 
 static void set_text(lua_State *L, const char *name, const char *text)
@@ -252,6 +254,30 @@ static void push_columns(lua_State *L, const char *p)
     }
 }
 
+static void set_number(lua_State *L, const char *name, uint64_t n)
+{
+    lua_pushinteger(L, (lua_Integer)n);
+    lua_setfield(L, -2, name);
+}
+
+/* Sets the fields of what came by the log. */
+static void set_log(lua_State *L, const struct message_log *log)
+{
+    char lsn[LSN_TEXT], ts[CLOCK_TEXT];
+
+    set_number(L, "xid", log->xid);
+    set_text(L, "lsn", lsn_write(log->lsn, lsn));
+    clock_write(log->us, ts);
+    set_text(L, "commit_ts", ts);
+    if (log->prefix == NULL) {
+        set_number(L, "count", log->count);
+        return;
+    }
+    set_text(L, "prefix", log->prefix);
+    lua_pushlstring(L, log->content, log->len);
+    lua_setfield(L, -2, "content");
+}
+
 static int emit(lua_State *L)
 {
     const struct event_job *job = lua_touserdata(L, 1);
@@ -266,11 +292,12 @@ static int emit(lua_State *L)
         lua_call(L, 2, 0);
         return 0;
     }
-    lua_createtable(L, 0, 4);
+    lua_createtable(L, 0, 6);
     set_text(L, "source", source->name);
     if (job->event == API_SOURCE_BATCH) {
-        lua_pushinteger(L, (lua_Integer)job->count);
-        lua_setfield(L, -2, "count");
+        set_number(L, "count", job->count);
+    } else if (job->log != NULL) {
+        set_log(L, job->log);
     } else if (job->event == API_SOURCE_ERROR) {
         const struct err *what = &job->notice->err;
 
@@ -299,6 +326,16 @@ bool hooks_batch(struct script *s, size_t source, uint64_t count, struct err *e)
 bool hooks_truncate(struct script *s, size_t source, struct err *e)
 {
     return emit_event(s, &(struct event_job){ .source = source, .event = API_SOURCE_TRUNCATE }, e);
+}
+
+bool hooks_commit(struct script *s, size_t source, const struct message_log *log, struct err *e)
+{
+    return emit_event(s, &(struct event_job){ source, API_SOURCE_COMMIT, .log = log }, e);
+}
+
+bool hooks_emitted(struct script *s, size_t source, const struct message_log *log, struct err *e)
+{
+    return emit_event(s, &(struct event_job){ source, API_SOURCE_MESSAGE, .log = log }, e);
 }
 
 bool hooks_ready(struct script *s, size_t source, struct err *e)

@@ -67,6 +67,7 @@ int main(int argc, char **argv)
         kept_row_cases,
         lag_cases,
         logical_cases,
+        stream_place_cases,
         lsn_cases,
         message_cases,
         outbox_cases,
