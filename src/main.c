@@ -115,7 +115,7 @@ int main(int argc, char **argv)
     fill_standard_descriptors(&stdout_is_closed);
     cli_init(&cli);
     ok = cli_read(&cli, argc, argv, &e) &&
-         (cli.is_answered ? output_flush(&e) : prepare(&cli, stdout_is_closed, &e));
+         (cli.is_answered ? output_flush(NULL, &e) : prepare(&cli, stdout_is_closed, &e));
     if (!ok) {
         report(&cli, &e);
     } else if (!cli.is_answered) {

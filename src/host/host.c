@@ -183,6 +183,11 @@ static bool handle(struct host *h, struct message *m, struct err *e)
 
 /* ---- the loop ---- */
 
+static bool flush_output(struct host *h, struct err *e)
+{
+    return output_flush(h->script->beat, e);
+}
+
 static int64_t earlier(int64_t a, int64_t b)
 {
     return a < 0 || (b >= 0 && b < a) ? b : a;
@@ -335,7 +340,7 @@ static bool loop(struct host *h, struct err *e)
             h->script->wants_flush) {
             h->script->wants_flush = false;
             /* which may have set a timer */
-            if (!output_flush(e) || !checkpoint_retry(&h->checkpoint, false, e) ||
+            if (!flush_output(h, e) || !checkpoint_retry(&h->checkpoint, false, e) ||
                 !hooks_run_timers(h->script, &t, e))
                 return false;
             h->checkpoint.is_due = h->checkpoint.is_due || t.is_due;
@@ -352,14 +357,15 @@ static bool loop(struct host *h, struct err *e)
         }
         if (idle && is_complete(h, &t))
             break;
-        if (idle && (!output_flush(e) || !sleep_until_news(h, t.wait_ms, e)))
+        if (idle && (!flush_output(h, e) || !sleep_until_news(h, t.wait_ms, e)))
             return false;
     }
     beat_set(h->script->beat, BEAT_STOPS, 0);
     /* --check writes nothing to sinks, which know what they would get */
-    return hooks_last(h->script, e) && output_flush(e) && checkpoint_save_lazy(&h->checkpoint, e) &&
+    return hooks_last(h->script, e) && flush_output(h, e) &&
+           checkpoint_save_lazy(&h->checkpoint, e) &&
            (h->o->mode == READER_CHECK || checkpoint_retry(&h->checkpoint, true, e)) &&
-           hooks_finish(h->script, e) && output_flush(e) && finish_deliveries(h, e) &&
+           hooks_finish(h->script, e) && flush_output(h, e) && finish_deliveries(h, e) &&
            seq_finish(&h->script->seq, e);
 }
 
@@ -520,7 +526,7 @@ static bool run(struct host *h, struct err *e)
     if (!start_watchers(h, e))
         return false;
     if (h->o->is_graph)
-        return hooks_graph(h->script, e) && output_flush(e);
+        return hooks_graph(h->script, e) && flush_output(h, e);
     if (h->n_sources > 0 && h->o->mode != READER_CHECK && !api_state_open(h->script, e))
         return false;
     if (h->o->script.reset != NULL && h->n_sources > 0 && h->o->mode != READER_CHECK &&

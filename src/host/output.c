@@ -27,14 +27,18 @@ static bool reader_has_left(void)
     return poll(&fd, 1, 0) == 1 && (fd.revents & POLLERR) != 0;
 }
 
-bool output_flush(struct err *e)
+bool output_flush(struct beat *beat, struct err *e)
 {
+    bool ok;
     int error;
 
     errno = 0;
-    if (fflush(stdout) == 0 && !ferror(stdout))
-        return true;
+    beat_serve(beat, true);
+    ok = fflush(stdout) == 0 && !ferror(stdout);
     error = errno;
+    beat_serve(beat, false);
+    if (ok)
+        return true;
     if (error == EPIPE || (error == 0 && reader_has_left()))
         return err_set(e, ERR_STOPPED, "the reader of standard output is gone");
     return err_set(e, ERR_OUTPUT, "standard output cannot be written: %s",

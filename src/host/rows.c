@@ -23,7 +23,7 @@ static bool tell_end(struct checkpoint *c, size_t source, struct err *e)
 
     if (count > 0 && !hooks_batch(c->script, source, count, e))
         return fail(c, source, e);
-    return output_flush(e);
+    return output_flush(c->script->beat, e);
 }
 
 static bool save(struct checkpoint *c, size_t source, struct err *e)

@@ -82,11 +82,12 @@ static int open_file(lua_State *L, const char *path, mode_t mode, struct path_wh
     struct script *s = script_of(L);
     int fd;
 
-    do
+    do {
+        beat_turn(s->beat);
         fd = path_open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK,
                        mode, why);
-    while (fd < 0 && errno == ENXIO && is_fifo(path) && !script_should_stop(s) &&
-           (nanosleep(&nap, NULL) == 0 || errno == EINTR));
+    } while (fd < 0 && errno == ENXIO && is_fifo(path) && !script_should_stop(s) &&
+             (nanosleep(&nap, NULL) == 0 || errno == EINTR));
     if (fd >= 0)
         fcntl(fd, F_SETFL, O_APPEND); /* writes block */
     else if (script_should_stop(s) && is_fifo(path))
@@ -171,15 +172,11 @@ static int file_close(lua_State *L)
 /* ---- writing ---- */
 
 /* Waits until a descriptor that does not block can be written. */
-static bool wait_writable(lua_State *L, int fd)
+static bool wait_writable(int fd)
 {
     struct pollfd p = { .fd = fd, .events = POLLOUT };
-    bool ok;
 
-    beat_serve(script_of(L)->beat, true);
-    ok = poll(&p, 1, -1) >= 0 || errno == EINTR;
-    beat_serve(script_of(L)->beat, false);
-    return ok;
+    return poll(&p, 1, -1) >= 0 || errno == EINTR;
 }
 
 /* Cuts off the <done> bytes of a write that failed in the middle, so that the file has all of what
@@ -200,14 +197,16 @@ static void write_out(lua_State *L, struct file *f)
 
     if (f->is_broken)
         fail(L, path_of(L, 1), strerror(EIO));
+    beat_serve(script_of(L)->beat, true); /* of a pipe that nobody reads just now */
     while (done < f->out.len && error == 0) {
         ssize_t n = write(f->fd, f->out.data + done, f->out.len - done);
 
         if (n >= 0)
             done += (size_t)n;
-        else if (errno != EINTR && (errno != EAGAIN || !wait_writable(L, f->fd)))
+        else if (errno != EINTR && (errno != EAGAIN || !wait_writable(f->fd)))
             error = errno;
     }
+    beat_serve(script_of(L)->beat, false);
     if (done > 0 && done < f->out.len && take_back(f, done))
         done = 0;
     if (done > 0 && done < f->out.len)

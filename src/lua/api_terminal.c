@@ -33,7 +33,9 @@ static int print(lua_State *L)
         }
         buf_putc(b, i < n ? '\t' : '\n');
         json_check(L, b);
+        beat_serve(script_of(L)->beat, true); /* its reader may be slow */
         fwrite(b->data, 1, b->len, stdout);
+        beat_serve(script_of(L)->beat, false);
     }
     if (n == 0)
         fputc('\n', stdout);

@@ -195,6 +195,26 @@ test("a_loop_that_does_not_turn", function()
    p:stop()
 end)
 
+-- A pipe that nobody reads is a target that is away: the loop waits, and does not stand still.
+test("a_pipe_that_nobody_reads", function()
+   local fifo = scope.dir "fifo" .. "/fifo"
+   assert(os.execute("mkfifo " .. fifo))
+   local reader = assert(native.spawn { argv = { "sh", "-c", "exec sleep 100 <" .. fifo } })
+   scope.add(function()
+      reader:kill "KILL"
+      reader:wait(wait.scaled(10))
+   end)
+   local p = served.start { dsn = fixtures.hashes(5000), script = ([[
+      pgcdc.source { table = "t" }:sink(pgcdc.sinks.jsonl { path = "%s" })]]):format(fifo) }
+   p:wait_status("the pipe is full", function(s)
+      return s.loop.work_seconds > 3
+   end)
+   local s = p:status()
+   lu.assertTrue(s.loop.turned_seconds_ago < 2, s.loop.turned_seconds_ago)
+   lu.assertEquals((p:get "/healthz"), 200)
+   p:kill9()
+end)
+
 -- A slow handler is at work: its changes are counted while they come.
 test("a_slow_handler", function()
    local p = served.start { dsn = fixtures.names(2000), script = [[
