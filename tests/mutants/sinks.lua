@@ -12,14 +12,14 @@ return {
       file = "sinks/remote.lua",
       found_by = { "nats", "vanished", "is not there as it is" },
       changes = { { [[
-      self.kind.send(self, seal, savepoint)
-      if self.kind.commit then
-         self.kind.commit(self, savepoint)
-      end]], [[
-      if self.kind.commit then
-         self.kind.commit(self, savepoint)
-      end
-      self.kind.send(self, seal, savepoint)]] } },
+   home.kind.send(home, parts[1].seal, savepoint, parts)
+   if home.kind.commit then
+      home.kind.commit(home, savepoint, parts)
+   end]], [[
+   if home.kind.commit then
+      home.kind.commit(home, savepoint, parts)
+   end
+   home.kind.send(home, parts[1].seal, savepoint, parts)]] } },
    },
 
    -- A flush is over when all was sent, whatever is answered.
