@@ -15,6 +15,9 @@
  * server's log. */
 enum config_capture { CONFIG_BY_XMIN, CONFIG_BY_INCREMENT, CONFIG_BY_TRIGGER, CONFIG_BY_LOGICAL };
 
+/* What becomes of a slot that holds more than it may. */
+enum config_on_full { CONFIG_FULL_DROP, CONFIG_FULL_KEEP, CONFIG_FULL_STOP };
+
 enum config_start { CONFIG_START_SNAPSHOT, CONFIG_START_NOW, CONFIG_START_XID };
 
 struct config {
@@ -32,7 +35,12 @@ struct config {
                         * default */
     int64_t recheck_ms; /* how often all rows are read again, see increment.h; 0: never */
     char *slot, *publication; /* CONFIG_BY_LOGICAL */
+    char *slot_conninfo;   /* of the connections that use the slot; NULL: <conninfo> */
+    bool has_own_slot;     /* its name was made by us, not given by the script */
+    bool has_failover;     /* the slot is to be on standbys too */
     uint64_t max_retained; /* bytes of the server's log that the slot may hold */
+    enum config_on_full on_full;
+    bool wants_commits, wants_messages; /* of the log, see message.h; set while the script loads */
     enum config_capture capture;
     enum config_start start;
     uint64_t start_xid;
@@ -55,6 +63,9 @@ int64_t config_next_interval(const struct config *c, int64_t interval_ms, bool h
 
 /* True if deletes are told by the capture itself, and need not be looked for. */
 bool config_tells_deletes(const struct config *c);
+
+/* True if one stream of the server's log is read for both of them. */
+bool config_share_log(const struct config *a, const struct config *b);
 
 /* NULL is legal. */
 void config_free(struct config *c);

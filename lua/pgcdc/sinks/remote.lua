@@ -534,6 +534,9 @@ end
 ---    close(sink)              ends the connection, whatever its state is
 ---    check(sink)              a line about the target, for --check; may log warnings. Changes
 ---                             nothing there
+---    promise =   what the sink promises, or a function of the sink that returns that: {crash = how
+---                often a change is there after any crash, position = what it is in, order =
+---                whose}, as the table in lua/README.md has it
 ---    prepares =, identify =   see delivery/checkpoint
 function remote.sink(kind)
    local fields = fields_of(kind)
@@ -574,6 +577,7 @@ function remote.sink(kind)
       end
       read_tls(sink, what, spec.tls)
       kind.read(sink, spec, what)
+      sink.promise = type(kind.promise) == "function" and kind.promise(sink) or kind.promise
       if kind.recall then
          function sink:recall()
             persist(home_of(self), function()

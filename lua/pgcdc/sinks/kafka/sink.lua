@@ -547,11 +547,15 @@ end
 local plain = {
    kind = "kafka", address = "brokers", fields = fields, read = read, encode = record.encode,
    open = open, send = send, commit = commit, close = close, check = check_brokers,
+   promise = { crash = "at least once; a repeat has the same `id`", position = "the state file",
+               order = "per key" },
 }
 local exact = { recall = recall, prepares = true, identify = identify }
 for name, value in pairs(plain) do
    exact[name] = value
 end
+exact.promise = { crash = "exactly once for `read_committed`", position = "the transaction",
+                  order = "per key" }
 
 local make_exact, make_plain = remote.sink(exact), remote.sink(plain)
 
