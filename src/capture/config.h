@@ -15,6 +15,13 @@
  * server's log. */
 enum config_capture { CONFIG_BY_XMIN, CONFIG_BY_INCREMENT, CONFIG_BY_TRIGGER, CONFIG_BY_LOGICAL };
 
+/* What becomes of a long value that an update left as it was, which the log does not have. */
+enum config_toast {
+    CONFIG_TOAST_FILL,   /* it is looked for, and may stay unknown */
+    CONFIG_TOAST_LEAVE,  /* it is unknown */
+    CONFIG_TOAST_REQUIRE /* the log must have the row before */
+};
+
 enum config_start { CONFIG_START_SNAPSHOT, CONFIG_START_NOW, CONFIG_START_XID };
 
 struct config {
@@ -33,6 +40,7 @@ struct config {
     int64_t recheck_ms; /* how often all rows are read again, see increment.h; 0: never */
     char *slot, *publication; /* CONFIG_BY_LOGICAL */
     uint64_t max_retained; /* bytes of the server's log that the slot may hold */
+    enum config_toast toast;
     enum config_capture capture;
     enum config_start start;
     uint64_t start_xid;

@@ -190,6 +190,9 @@ static bool check(const struct source *s, struct err *e)
     /* where a position is by the log, what the publication lacks now is a hole: see why_lost */
     if (!holds(&s->position) && !check_publication(s, e))
         return false;
+    if (s->config->toast == CONFIG_TOAST_REQUIRE && log->identity != 'f')
+        return err_set(e, ERR_REFUSED, "%s.%s: toast = \"require\" needs old rows: ALTER TABLE "
+                       "%s.%s REPLICA IDENTITY FULL", t->schema, t->name, t->schema, t->name);
     if (log->identity == 'n' || s->facts.rowtype->n_key == 0)
         return err_set(e, ERR_REFUSED, "%s.%s: updates and deletes of it do not say of which row, "
                        "see ALTER TABLE ... REPLICA IDENTITY", t->schema, t->name);

@@ -50,6 +50,7 @@ struct stream {
     /* the batch in hand: */
     size_t n_rows, n_bytes;
     struct buf row;      /* scratch */
+    bool lacks;          /* it lacks values that the update left as they were */
     struct complete *complete;
 };
 
@@ -215,6 +216,14 @@ static bool start_chunk(struct stream *st, struct member *m, struct queue_list *
     return true;
 }
 
+/* Completes all that there is, also the chunks in hand. */
+static bool flush(struct stream *st, struct conn *conn, struct err *e)
+{
+    for (size_t i = 0; i < st->n_members; i++)
+        give(&st->members[i], complete_held(st->complete));
+    return complete_flush(st->complete, st->is_in_transaction ? st->xid : 0, conn, e);
+}
+
 static bool give_news(struct member *m, struct queue_list *out)
 {
     struct message *news;
@@ -264,8 +273,7 @@ bool stream_abandon(struct stream *st, struct conn *conn, struct queue_list *out
     st->cut = 0;
     for (size_t i = 0; i < st->n_members; i++)
         st->members[i].n_passed = 0;
-    ok = end_batch(st, complete_held(st->complete), e) &&
-         complete_flush(st->complete, true, conn, e);
+    ok = end_batch(st, complete_held(st->complete), e) && flush(st, conn, e);
     complete_release(st->complete, out);
     return ok;
 }
@@ -300,6 +308,7 @@ static bool add(struct stream *st, struct member *m, enum op op, const struct pg
         .len = (uint32_t)st->row.len,
         .op = op,
         .is_key_only = op == OP_DELETE,
+        .has_unknown = op != OP_DELETE && st->lacks,
         .xid = st->xid,
         .log = { .lsn = st->lsn, .us = st->begin.ts + EPOCH_US },
     };
@@ -321,9 +330,9 @@ static bool add(struct stream *st, struct member *m, enum op op, const struct pg
         return false;
     if (!chunk_add(&m->message->chunk, &row, st->row.data))
         return err_memory(e);
-    return !complete_waits(st->complete, i) ||
-           complete_add(st->complete, i, op != OP_DELETE ? &of->new : NULL,
-                        of->has_old == PGOUTPUT_OLD_ROW && op != OP_INSERT ? &of->old : NULL, e);
+    return complete_add(st->complete, i, op != OP_DELETE ? &of->new : NULL,
+                        of->has_old == PGOUTPUT_OLD_ROW && op != OP_INSERT ? &of->old : NULL,
+                        row.has_unknown, e);
 }
 
 static bool add_row(struct stream *st, struct member *m, const struct stream_table *t,
@@ -340,7 +349,7 @@ static bool add_row(struct stream *st, struct member *m, const struct stream_tab
     if (is_other_key && !(stream_table_put_key(t, &row->old, &st->row, e) &&
                           add(st, m, OP_DELETE, row, out, e)))
         return false;
-    return stream_table_put_row(t, row, &st->row, e) &&
+    return stream_table_put_row(t, row, &st->row, &st->lacks, e) &&
            add(st, m, message->kind == PGOUTPUT_INSERT || is_other_key ? OP_INSERT : OP_UPDATE, row,
                out, e);
 }
@@ -379,16 +388,13 @@ static bool find_table(struct stream *st, size_t i, uint32_t oid, struct conn *c
 
 /* Before rows come that lack something else than those that wait, these are completed. */
 static bool begin_table(struct stream *st, size_t i, const struct stream_table *t,
-                        struct conn *conn, struct queue_list *out, struct err *e)
+                        struct conn *conn, struct err *e)
 {
     struct source *s = st->members[i].source;
 
     if (!complete_is_other(st->complete, i, s, t))
         return true;
-    for (size_t k = 0; k < st->n_members; k++)
-        give(&st->members[k], out);
-    return complete_flush(st->complete, true, conn, e) &&
-           complete_begin(st->complete, i, s, t, conn, e);
+    return flush(st, conn, e) && complete_begin(st->complete, i, s, t, conn, e);
 }
 
 static bool take_row(struct stream *st, const struct pgoutput_message *message, struct conn *conn,
@@ -403,7 +409,7 @@ static bool take_row(struct stream *st, const struct pgoutput_message *message, 
         if (m->source == NULL || m->is_done)
             continue;
         if (!find_table(st, i, message->row.relation, conn, out, &t, e) ||
-            (t != NULL && !(begin_table(st, i, t, conn, out, e) &&
+            (t != NULL && !(begin_table(st, i, t, conn, e) &&
                             add_row(st, m, t, message, out, e))))
             return false;
     }
@@ -575,7 +581,7 @@ static bool read_some(struct stream *st, struct conn *conn, int64_t deadline_ms,
     if (st->is_in_transaction || st->cut != 0 || !stream_is_amid(st) || !(is_empty || is_big(st)))
         return true;
     *found = STREAM_BATCH;
-    return end_batch(st, out, e) && complete_flush(st->complete, true, conn, e);
+    return end_batch(st, out, e) && flush(st, conn, e);
 }
 
 bool stream_read(struct stream *st, struct conn *conn, int64_t deadline_ms, struct queue_list *out,
@@ -583,7 +589,7 @@ bool stream_read(struct stream *st, struct conn *conn, int64_t deadline_ms, stru
 {
     struct complete *c = st->complete;
     bool ok = read_some(st, conn, deadline_ms, complete_held(c), found, e) &&
-              complete_flush(c, false, conn, e);
+              (!complete_is_due(c) || flush(st, conn, e));
 
     complete_release(c, out);
     if (!ok)

@@ -151,25 +151,16 @@ static void put_field(const struct pgoutput_field *f, struct buf *line)
     if (f->value == PGOUTPUT_TEXT)
         copytext_escape(line, f->p, f->len);
     else
-        buf_puts(line, "\\N");
-}
-
-static bool refuse_unchanged(const struct stream_table *t, size_t column, struct err *e)
-{
-    const struct rowtype *s = t->rowtype;
-
-    return err_set(e, ERR_REFUSED, "%s.%s: the log does not have the value of column \"%s\", which"
-                   " is a long one that an update left as it was: ALTER TABLE %s.%s REPLICA "
-                   "IDENTITY FULL", s->schema, s->table, s->columns[column].name, s->schema,
-                   s->table);
+        buf_puts(line, f->value == PGOUTPUT_NULL ? "\\N" : COPYTEXT_UNKNOWN);
 }
 
 bool stream_table_put_row(const struct stream_table *t, const struct pgoutput_row *row,
-                          struct buf *line, struct err *e)
+                          struct buf *line, bool *lacks, struct err *e)
 {
+    *lacks = false;
     buf_clear(line);
     if (!read_fields(t, row->new, t->fields, e) ||
-        (row->has_old == PGOUTPUT_OLD_ROW && !read_fields(t, row->old, t->old, e)))
+        (row->has_old != PGOUTPUT_NO_OLD && !read_fields(t, row->old, t->old, e)))
         return false;
     for (size_t k = 0; k < t->rowtype->n_columns; k++) {
         size_t at = t->column[k];
@@ -177,10 +168,11 @@ bool stream_table_put_row(const struct stream_table *t, const struct pgoutput_ro
 
         if (k > 0)
             buf_putc(line, '\t');
-        if (f != NULL && f->value == PGOUTPUT_UNCHANGED)
-            f = row->has_old == PGOUTPUT_OLD_ROW ? &t->old[at] : f;
-        if (f != NULL && f->value == PGOUTPUT_UNCHANGED)
-            return refuse_unchanged(t, k, e);
+        /* where only the key is there, the others are NULL, which no such value is */
+        if (f != NULL && f->value == PGOUTPUT_UNCHANGED && row->has_old != PGOUTPUT_NO_OLD &&
+            t->old[at].value == PGOUTPUT_TEXT)
+            f = &t->old[at];
+        *lacks = *lacks || (f != NULL && f->value == PGOUTPUT_UNCHANGED);
         put_field(f != NULL ? f : &(struct pgoutput_field){ .value = PGOUTPUT_NULL }, line);
     }
     return buf_ok(line) || err_memory(e);

@@ -46,10 +46,11 @@ bool stream_table_find(struct stream_table_list *ts, uint32_t oid, size_t i,
                         struct err *e) WARN_UNUSED;
 
 /* Write the fields of the row type into <line>, which is cleared: of the row; or of a key, the
- * others being NULL. ERR_ANSWER if the tuple has not the columns that were announced, ERR_REFUSED
- * if it lacks a value. */
+ * others being NULL. ERR_ANSWER if the tuple has not the columns that were announced. *lacks: the
+ * log does not have all values, since the update left them as they were; they are
+ * COPYTEXT_UNKNOWN. */
 bool stream_table_put_row(const struct stream_table *t, const struct pgoutput_row *row,
-                          struct buf *line, struct err *e) WARN_UNUSED;
+                          struct buf *line, bool *lacks, struct err *e) WARN_UNUSED;
 bool stream_table_put_key(const struct stream_table *t, const struct pgoutput_tuple *old,
                           struct buf *line, struct err *e) WARN_UNUSED;
 

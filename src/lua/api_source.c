@@ -190,10 +190,15 @@ static char *default_slot(const struct script *s, const char *conninfo, struct e
 
 static void read_slot(lua_State *L, struct config *c)
 {
+    /* in the order of enum config_toast */
+    static const char *const toasts[] = { "fill", "leave", "require", NULL };
     struct script *s = script_of(L);
 
     c->publication = text_field(L, "publication");
     c->max_retained = (uint64_t)number_field(L, "max_retained");
+    lua_getfield(L, 1, "toast");
+    c->toast = (enum config_toast)luaL_checkoption(L, -1, "fill", toasts);
+    lua_pop(L, 1);
     c->slot = text_field(L, "slot");
     if (c->slot != NULL || c->capture != CONFIG_BY_LOGICAL)
         return;

@@ -26,7 +26,7 @@ local fields = {
    columns = true, where = true, rls = true, on_change = true, on_error = true,
    dead_letter = true, soft_delete = true, deletes = true, old = true, skip_unchanged = true,
    capture = true, column = true, lookback = true, recheck = true, together = true,
-   connections = true, slot = true, publication = true, max_retained = true,
+   connections = true, slot = true, publication = true, max_retained = true, toast = true,
 }
 
 -- How changes are found.
@@ -151,6 +151,17 @@ local function logical(spec)
    local max_retained = check.size("pgcdc.source: max_retained",
       spec.max_retained or DEFAULT_RETAINED, LEAST_RETAINED)
    return spec.slot, spec.publication or "pgcdc", max_retained
+end
+
+-- What becomes of long values that an update left as they were.
+local toasts = { fill = true, leave = true, require = true }
+local function toast(spec)
+   if spec.toast ~= nil and spec.capture ~= "logical" then
+      check.fail 'pgcdc.source: toast is for capture = "logical"'
+   elseif spec.toast ~= nil then
+      check.one_of("pgcdc.source: toast", spec.toast, toasts)
+   end
+   return spec.toast
 end
 
 local function start(value)
@@ -477,6 +488,7 @@ function Source.declare(spec)
       slot = slot,
       publication = publication,
       max_retained = max_retained,
+      toast = toast(spec),
       column = column,
       lookback = lookback,
       recheck = recheck,

@@ -1,0 +1,126 @@
+-- logical_toast_test.lua: long values that an update left alone, which the log does not have.
+-- SPDX-License-Identifier: MIT
+
+local by_log = require "by_log"
+local lu = require "luaunit"
+local program = require "program"
+local watch = require "watch"
+
+local TestLogicalToast = {}
+
+-- A database whose table t has long values, stored apart from the row.
+local function database(more)
+   return by_log.database([[ALTER TABLE t ADD COLUMN big text, ADD COLUMN l int[];
+      ALTER TABLE t ALTER COLUMN big SET STORAGE EXTERNAL, ALTER COLUMN l SET STORAGE EXTERNAL;
+      UPDATE t SET big = repeat('a', 9000), l = array_fill(7, ARRAY[3000]);]] .. (more or ""))
+end
+
+-- The changes that are no reads, as words: what is short, the first letter and the length of big,
+-- whether l is there, what is unchanged.
+local function start(db, source, state)
+   return by_log.start(db, { source = source, state = state, more = [[
+      source:on("change", function(c)
+         if c.op ~= "read" then
+            local row = c.row or {}
+            local big, l = row.big, row.l
+            io.stdout:write(("- %s %s=%s big=%s l=%s unchanged=%s\n"):format(c.op, c.key.id,
+               tostring(row.v), big and big:sub(1, 1) .. #big or "nil", tostring(l and #l),
+               c.unchanged and table.concat(c.unchanged, ",") or "nil"))
+         end
+      end)]] })
+end
+
+local function told(p)
+   local list = {}
+   for _, line in ipairs(p:lines()) do
+      list[#list + 1] = line:match "^%- (.*)"
+   end
+   return table.concat(list, "\n")
+end
+
+local function wait_told(p, expected)
+   local text = table.concat(expected, "\n")
+   local ok = pcall(p.wait_until, p, function() return told(p) == text end, 20, text)
+   if not ok then
+      lu.assertEquals(told(p), text)
+   end
+end
+
+-- By a query, where the row is still what the change wrote; all of a row in a transaction.
+function TestLogicalToast.test_fill_by_key()
+   local db = database()
+   local p = start(db)
+   watch.wait_ready(p)
+   db:exec "UPDATE t SET v = 'x' WHERE id = 1"
+   wait_told(p, { "update 1=x big=a9000 l=3000 unchanged=nil" })
+   db:exec "BEGIN; UPDATE t SET v = 'y' WHERE id = 2; UPDATE t SET v = 'z' WHERE id = 2; COMMIT"
+   wait_told(p, { "update 1=x big=a9000 l=3000 unchanged=nil",
+      "update 2=y big=a9000 l=3000 unchanged=nil", "update 2=z big=a9000 l=3000 unchanged=nil" })
+   lu.assertNil(p:stderr():find "level=warn")
+   p:stop()
+end
+
+-- Never a value of the future: what another transaction, or a later change of the same one, has
+-- set is not what the row had.
+function TestLogicalToast.test_never_of_the_future()
+   local db = database()
+   local p = start(db)
+   watch.wait_ready(p)
+   p:stop()
+   db:exec "UPDATE t SET v = 'x' WHERE id = 1"
+   db:exec "UPDATE t SET big = repeat('b', 9000), l = NULL WHERE id = 1"
+   db:exec [[BEGIN; UPDATE t SET v = 'y' WHERE id = 2; UPDATE t SET big = repeat('c', 8000), v = 'z'
+      WHERE id = 2; UPDATE t SET v = 'w' WHERE id = 2; COMMIT]]
+   db:exec "UPDATE t SET v = 'x' WHERE id = 3"
+   db:exec "DELETE FROM t WHERE id = 3"
+   db:exec "INSERT INTO t VALUES (3, 'n', repeat('d', 7000), '{1}')"
+   db:exec "UPDATE t SET v = 'm' WHERE id = 3"
+   p = start(db, {}, p.state)
+   wait_told(p, {
+      "update 1=x big=nil l=nil unchanged=big,l",
+      "update 1=x big=b9000 l=nil unchanged=nil",
+      "update 2=y big=nil l=3000 unchanged=big",
+      "update 2=z big=c8000 l=3000 unchanged=nil",
+      "update 2=w big=c8000 l=3000 unchanged=nil",
+      "update 3=x big=nil l=nil unchanged=big,l",
+      "delete 3=nil big=nil l=nil unchanged=nil",
+      "insert 3=n big=d7000 l=1 unchanged=nil",
+      "update 3=m big=d7000 l=1 unchanged=nil",
+   })
+   lu.assertStrContains(table.concat(p:lines(), "\n"),
+      '"op":"update","schema":"public","table":"t","key":{"id":1},"row":{"id":1,"v":"x"},"xid"')
+   p:stop()
+end
+
+-- The log has the row before.
+function TestLogicalToast.test_full()
+   local db = database "ALTER TABLE t REPLICA IDENTITY FULL"
+   local p = start(db, { toast = "require" })
+   watch.wait_ready(p)
+   p:stop()
+   db:exec "UPDATE t SET v = 'x' WHERE id = 1"
+   db:exec "UPDATE t SET big = repeat('b', 9000) WHERE id = 1"
+   p = start(db, { toast = "require" }, p.state)
+   wait_told(p, { "update 1=x big=a9000 l=3000 unchanged=nil",
+      "update 1=x big=b9000 l=3000 unchanged=nil" })
+   p:stop()
+end
+
+function TestLogicalToast.test_leave()
+   local db = database()
+   local p = start(db, { toast = "leave" })
+   watch.wait_ready(p)
+   db:exec "UPDATE t SET v = 'x' WHERE id = 1"
+   wait_told(p, { "update 1=x big=nil l=nil unchanged=big,l" })
+   p:stop()
+end
+
+function TestLogicalToast.test_require()
+   local db = database()
+   local result = program.run { dsn = db, options = { "--once" },
+      script = watch.script { table = "t", capture = "logical", toast = "require" } }
+   lu.assertEquals(result.status, 3)
+   lu.assertStrContains(result.stderr, "needs old rows: ALTER TABLE public.t REPLICA IDENTITY FULL")
+end
+
+return TestLogicalToast
