@@ -40,6 +40,9 @@ static const char help[] =
     "      --allow-network     in the sandbox: sinks that connect to servers may be used\n"
     "      --log-level LEVEL   error, warn, info (default), debug\n"
     "      --log-format FORMAT text (default) or json, on standard error\n"
+    "      --test FILE...      run suites of luaunit that test scripts, without a database\n"
+    "      --lint SCRIPT       load the script without a database, say what is wrong\n"
+    "      --new NAME          write NAME.lua and NAME_test.lua, to begin with\n"
     "      --list              show the bundled scripts; NAME help=1 shows what one takes\n"
     "  -h, --help              show this\n"
     "  -V, --version           show the version\n"
@@ -48,7 +51,8 @@ static const char help[] =
     "refused, 4 the state file, 70 an internal error.\n";
 
 enum { O_ONCE = 256, O_CHECK, O_GRAPH, O_RESET, O_MAX_MEMORY, O_MAX_TIME, O_SANDBOX,
-       O_ALLOW_NETWORK, O_LOG_LEVEL, O_LOG_FORMAT, O_LIST };
+       O_ALLOW_NETWORK, O_LOG_LEVEL, O_LOG_FORMAT, O_TEST, O_LINT, O_NEW,
+       O_LIST };
 
 static const struct option options[] = {
     { "dsn", required_argument, NULL, 'd' },
@@ -63,6 +67,9 @@ static const struct option options[] = {
     { "allow-network", no_argument, NULL, O_ALLOW_NETWORK },
     { "log-level", required_argument, NULL, O_LOG_LEVEL },
     { "log-format", required_argument, NULL, O_LOG_FORMAT },
+    { "test", no_argument, NULL, O_TEST },
+    { "lint", no_argument, NULL, O_LINT },
+    { "new", no_argument, NULL, O_NEW },
     { "list", no_argument, NULL, O_LIST },
     { "help", no_argument, NULL, 'h' },
     { "version", no_argument, NULL, 'V' },
@@ -160,6 +167,15 @@ static bool read_option(struct cli *cli, int c, const char *word, struct err *e)
             return err_set(e, ERR_USAGE, "--log-format %s: use text or json", optarg);
         cli->log.as_json = *optarg == 'j';
         return true;
+    case O_TEST:
+        cli->tool = "main";
+        return true;
+    case O_LINT:
+        cli->tool = "lint";
+        return true;
+    case O_NEW:
+        cli->tool = "new";
+        return true;
     case O_LIST:
         cli->is_list = cli->is_answered = true;
         return true;
@@ -188,6 +204,12 @@ static const char *advice(const char *word)
 /* Reads what stands after the options: the script, then NAME=VALUE words. */
 static bool read_rest(struct cli *cli, int argc, char **argv, struct err *e)
 {
+    if (cli->tool != NULL) {
+        cli->host.script.files = argv + optind;
+        cli->host.script.n_files = (size_t)(argc - optind);
+        return optind < argc || err_set(e, ERR_USAGE, "which file? Name one, such as: "
+                                        "pgcdc-lua --test paid_test.lua");
+    }
     if (optind >= argc)
         return err_set(e, ERR_USAGE,
                        "which script? Name one, such as: pgcdc-lua jsonl table=orders");
@@ -308,6 +330,16 @@ static bool fail_script(const struct cli *cli, struct err *e)
     free(entries);
     free(names);
     return false;
+}
+
+/* Finds the script of our own that does what --test, --lint or --new ask for. */
+static bool find_tool(struct cli *cli, struct err *e)
+{
+    char *start = join(cli->lua_dir, "/pgcdc/testing/", cli->tool);
+
+    cli->host.script.path = cli->script = start != NULL ? join(start, ".lua", "") : NULL;
+    free(start);
+    return cli->script != NULL || err_memory(e);
 }
 
 /* Finds the script: a path, or the name of a bundled script with or without its ending. */
@@ -469,7 +501,11 @@ bool cli_read(struct cli *cli, int argc, char **argv, struct err *e)
     if (cli->is_answered)
         return true;
     cli->host.script.has_network = cli->host.script.has_network || !cli->host.script.is_sandboxed;
-    if (!find_home(cli, e) || !find_script(cli, e) || !find_state(cli, e))
+    if (!find_home(cli, e))
+        return false;
+    if (cli->tool != NULL)
+        return find_tool(cli, e);
+    if (!find_script(cli, e) || !find_state(cli, e))
         return false;
     if (cli->host.script.is_sandboxed && !shut_off(cli, e))
         return false;

@@ -287,6 +287,16 @@ static void set_text(lua_State *L, const char *name, const char *text)
     lua_setfield(L, -2, name);
 }
 
+static void set_list(lua_State *L, const char *name, char *const *texts, size_t n)
+{
+    lua_createtable(L, (int)n, 0);
+    for (size_t i = 0; i < n; i++) {
+        lua_pushstring(L, texts[i]);
+        lua_rawseti(L, -2, (lua_Integer)i + 1);
+    }
+    lua_setfield(L, -2, name);
+}
+
 static void set_facts(lua_State *L, const struct script_options *o)
 {
     set_text(L, "version", o->version);
@@ -302,12 +312,8 @@ static void set_facts(lua_State *L, const struct script_options *o)
     lua_setfield(L, -2, "is_sandboxed");
     lua_pushboolean(L, o->has_network);
     lua_setfield(L, -2, "has_network");
-    lua_createtable(L, (int)o->n_words, 0);
-    for (size_t i = 0; i < o->n_words; i++) {
-        lua_pushstring(L, o->words[i]);
-        lua_rawseti(L, -2, (lua_Integer)i + 1);
-    }
-    lua_setfield(L, -2, "words");
+    set_list(L, "words", o->words, o->n_words);
+    set_list(L, "files", o->files, o->n_files);
 }
 
 void api_host_export(lua_State *L)

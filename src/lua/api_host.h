@@ -2,7 +2,7 @@
  *
  * Exports to Lua (module pgcdc.raw):
  *   version, dsn, lua_dir, scripts_dir, script, state_file, is_sandboxed, has_network, is_reset
- *     (all is forgotten), words: what the program is and was started with, see struct
+ *     (all is forgotten), words, files: what the program is and was started with, see struct
  *     script_options;
  *   log(level, message, fields, is_of_script): one line on standard error; keys of a script that
  *     are the program's own get the prefix field_;

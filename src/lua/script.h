@@ -28,6 +28,8 @@ struct script_options {
     const char *modules_dir;  /* modules in C, see lua/native.h */
     char *const *words;       /* NAME=VALUE */
     size_t n_words;
+    char *const *files;       /* of --test, --lint, --new: the rest of the command line */
+    size_t n_files;
     const char *dsn;          /* of sources that name none */
     const char *state;        /* the state file; NULL: nothing is kept */
     bool resets;              /* --reset */

@@ -53,8 +53,8 @@ while not files.read(top .. "/Makefile") do
 end
 
 local pages = {
-   "README.md", "lua/README.md", "lua/captures.md", "scripts/README.md", "src/README.md",
-   "src/pgcdc-lua.1",
+   "README.md", "lua/README.md", "lua/captures.md", "lua/testing.md", "scripts/README.md",
+   "src/README.md", "src/pgcdc-lua.1",
 }
 
 local function read(path)
@@ -161,7 +161,7 @@ local function normal(line)
    return (line
       :gsub("%d%d%d%d%-%d%d%-%d%d[T ]%d%d:%d%d:%d%d%.?%d*[+-]?[%d:]*Z?", "TIME")
       :gsub("^%d%d:%d%d:%d%d%f[ ]", "TIME")
-      :gsub("rows_per_s=%d+", "rows_per_s=N")
+      :gsub("rows_per_s=%d+", "rows_per_s=N"):gsub("in [%d.]+ seconds", "in N seconds")
       :gsub('"xid":%d+', '"xid":N'):gsub('"seq":%d+', '"seq":N')
       :gsub('"sequence":"%d+"', '"sequence":"N"')
       :gsub('"ts_ms":%d+', '"ts_ms":N'):gsub('"txId":%d+', '"txId":N')
