@@ -19,7 +19,7 @@ struct item {
     const struct chunk *chunk;
     size_t row;
     size_t key, key_len; /* in <keys> */
-    size_t before;       /* the item before with the same key; NONE */
+    size_t before;       /* the item before of the same row, or with the same key; NONE */
     bool has_after;
     size_t cells;        /* the first of its <cells>, one for each column; NONE: it lacks nothing */
 };
@@ -170,6 +170,17 @@ static void take_from_before(struct complete_fill *f, const struct item *it, siz
     buf_add(&f->texts, field.p, field.len);
 }
 
+/* True if the item is what became of a row with another key, whose end is the item before it. */
+static bool has_moved(const struct complete_fill *f, size_t i)
+{
+    const struct chunk_row *row = &f->items[i].chunk->rows[f->items[i].row], *end;
+
+    if (i == 0 || row->op != OP_INSERT || !row->has_unknown)
+        return false;
+    end = &f->items[i - 1].chunk->rows[f->items[i - 1].row];
+    return is_delete(&f->items[i - 1]) && end->xid == row->xid && end->log.lsn == row->log.lsn;
+}
+
 /* Connects the items of each key, and takes values from one to the next. */
 static bool connect_items(struct complete_fill *f)
 {
@@ -185,9 +196,12 @@ static bool connect_items(struct complete_fill *f)
 
         it->before = *last_of;
         *last_of = i;
+        if (it->before != NONE)
+            f->items[it->before].has_after = true;
+        if (has_moved(f, i))
+            it->before = f->items[i - 1].before;
         if (it->before == NONE)
             continue;
-        f->items[it->before].has_after = true;
         for (size_t k = 0; k < f->ct->rowtype->n_columns; k++)
             if (lacks(f, it, k))
                 take_from_before(f, it, k);

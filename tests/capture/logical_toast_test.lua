@@ -2,8 +2,11 @@
 -- SPDX-License-Identifier: MIT
 
 local by_log = require "by_log"
+local connected = require "connected"
 local lu = require "luaunit"
 local program = require "program"
+local scope = require "scope"
+local wait = require "wait"
 local watch = require "watch"
 
 local TestLogicalToast = {}
@@ -121,6 +124,81 @@ function TestLogicalToast.test_require()
       script = watch.script { table = "t", capture = "logical", toast = "require" } }
    lu.assertEquals(result.status, 3)
    lu.assertStrContains(result.stderr, "needs old rows: ALTER TABLE public.t REPLICA IDENTITY FULL")
+end
+
+-- ---- mirrors ----
+
+local function mirror_script(to, source, more)
+   return ([[
+      local source = pgcdc.source { table = "t", capture = "logical", interval = 0.5, %s }
+      source:on("ready", function() print "ready" end)
+      source%s:sink(pgcdc.sinks.postgres { connect = %q, table = "copy" })]]):format(source,
+      more or "", to:dsn())
+end
+
+local all = "SELECT id, v, left(big, 1), length(big), cardinality(l) FROM %s ORDER BY id"
+
+local function wait_same(p, db, to)
+   local function same()
+      local ok, rows = pcall(connected.rows, to, all:format "copy")
+      return ok and rows == connected.rows(db, all:format "t")
+   end
+   if not pcall(wait.until_, same, 20, "the same rows") then
+      lu.assertEquals(connected.rows(to, all:format "copy"), connected.rows(db, all:format "t"),
+         p:stderr())
+   end
+end
+
+-- Rows that lack values, those of the same keys that do not, and deletes, in the order in which
+-- they came, in one transaction of the target and in several.
+function TestLogicalToast.test_mirrors_leave_columns_alone()
+   for _, toast in ipairs { "leave", "fill" } do
+      local db, to = database(), by_log.cluster():database()
+      local script = mirror_script(to, ("toast = %q"):format(toast))
+      local p = program.start { dsn = db, script = script }
+      watch.wait_ready(p)
+      db:exec "UPDATE t SET v = 'x' WHERE id = 1"
+      wait_same(p, db, to)
+      p:stop()
+      for _, sql in ipairs {
+         "UPDATE t SET v = 'y' WHERE id = 1", "UPDATE t SET big = repeat('b', 9000) WHERE id = 1",
+         "UPDATE t SET v = 'z' WHERE id = 1", "UPDATE t SET l = NULL WHERE id = 1",
+         "UPDATE t SET v = 'w' WHERE id = 1", "UPDATE t SET v = 'p' WHERE id = 2",
+         "DELETE FROM t WHERE id = 2", "UPDATE t SET v = 'q' WHERE id = 3",
+         "INSERT INTO t VALUES (2, 'again', repeat('c', 8000), array_fill(8, ARRAY[2000]))",
+         "UPDATE t SET v = 'and again' WHERE id = 2",
+         toast == "fill" and "UPDATE t SET id = 4 WHERE id = 3" or "SELECT",
+         "UPDATE t SET v = 'r' WHERE id = 4", "UPDATE t SET v = NULL",
+         "UPDATE t SET big = repeat('e', 7000) WHERE id = 2",
+      } do
+         db:exec(sql)
+      end
+      p = program.start { dsn = db, script = script, state = p.state }
+      watch.wait_ready(p)
+      wait_same(p, db, to)
+      p:stop()
+      lu.assertNil(p:stderr():find "level=error")
+   end
+end
+
+-- A row that the target does not have, and one for a target with fixed columns.
+function TestLogicalToast.test_targets_that_cannot()
+   local db, to = database(), by_log.cluster():database()
+   local script = mirror_script(to, [[toast = "leave", start = "now"]])
+   local p = program.start { dsn = db, script = script }
+   watch.wait_ready(p)
+   db:exec "UPDATE t SET v = 'x' WHERE id = 1"
+   p:wait_stderr "1 rows are not in the table, and the values of their column .*big.* are not known"
+   lu.assertEquals(p:finish().status, 1)
+   p = program.start { dsn = db, script = ([[
+      local source = pgcdc.source { table = "t", capture = "logical", toast = "leave",
+         interval = 0.5 }
+      source:on("ready", function() print "ready" end)
+      source:sink(pgcdc.sinks.csv { path = %q })]]):format(scope.dir "csv" .. "/out.csv") }
+   watch.wait_ready(p)
+   db:exec "UPDATE t SET v = 'y' WHERE id = 1"
+   p:wait_stderr "the value of column .*big.* is not known"
+   lu.assertEquals(p:finish().status, 1)
 end
 
 return TestLogicalToast
