@@ -64,6 +64,9 @@ int64_t config_next_interval(const struct config *c, int64_t interval_ms, bool h
 /* True if deletes are told by the capture itself, and need not be looked for. */
 bool config_tells_deletes(const struct config *c);
 
+/* True if one stream of the server's log is read for both of them. */
+bool config_share_log(const struct config *a, const struct config *b);
+
 /* NULL is legal. */
 void config_free(struct config *c);
 

@@ -65,7 +65,7 @@ struct follower *follower_new(const struct follower_job *job, const struct confi
 
 bool follower_is_of(const struct follower *f, const struct config *config)
 {
-    return strcmp(f->config->slot, config->slot) == 0;
+    return config_share_log(f->config, config);
 }
 
 bool follower_add(struct follower *f, struct sender *sender, void *arg, size_t *i)

@@ -6,8 +6,9 @@
  *              chunk    chunk   chunk                      chunk               last chunks
  *
  * A batch is a group of whole transactions. It ends when it is big enough or nothing more is there;
- * then each source that it brought something for gets a last chunk with its position. A source
- * skips what its position has. If the connection is lost in the middle of a transaction, of which
+ * then each source that it brought something for gets a last chunk with its position, of which the
+ * last one ends the batch: until then the sources are at different moments. A source skips what its
+ * position has. If the connection is lost in the middle of a transaction, of which
  * rows were handed out, they are passed over when it comes again: the log does not change.
  *
  * A source that is attached belongs to the stream, until it is detached between two batches.

@@ -194,13 +194,12 @@ static bool sleep_until_news(struct host *h, int64_t wait_ms, struct err *e)
 
 /* ---- paused sources ---- */
 
-/* Sources that are read together are paused together. */
+/* Sources that are read together are paused together, so that what they have in common comes in its
+ * order. */
 static bool is_paused(const struct host *h, size_t source)
 {
     const struct delivery *d = h->deliveries[source];
 
-    if (!delivery_is_whole(d))
-        return h->script->sources[source].pauses > 0;
     for (size_t i = 0; i < h->n_sources; i++)
         if (delivery_is_with(h->deliveries[i], d) && h->script->sources[i].pauses > 0)
             return true;
@@ -346,6 +345,20 @@ static void tell_saved(void *arg, const char *source, const char *position)
             reader_saved(h->reader, i, position_text_log_lsn(position));
 }
 
+/* Source <i> is one that brings batches together with others before it. */
+static void join_others(struct host *h, size_t i)
+{
+    const struct config *config = h->script->sources[i].config;
+
+    if (config->is_joint)
+        delivery_join(h->deliveries[i], h->deliveries[config->unit]);
+    for (size_t first = 0; config->capture == CONFIG_BY_LOGICAL && first <= i; first++)
+        if (config_share_log(h->script->sources[first].config, config)) {
+            delivery_follow(h->deliveries[i], h->deliveries[first]);
+            return;
+        }
+}
+
 static bool start_reader(struct host *h, struct err *e)
 {
     char *folder = file_folder(h->o->state);
@@ -367,8 +380,7 @@ static bool start_reader(struct host *h, struct err *e)
         d->name = strdup(d->is_named ? d->config->name : d->config->table);
         if (h->deliveries[i] == NULL || d->name == NULL)
             return err_memory(e);
-        if (d->config->is_joint)
-            delivery_join(h->deliveries[i], h->deliveries[d->config->unit]);
+        join_others(h, i);
         if (!reader_add(h->reader, d->config, e))
             return false;
     }

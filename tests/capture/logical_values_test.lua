@@ -93,7 +93,7 @@ end
 
 function TestLogicalValues.test_where_with_the_row_before()
    assert_where(by_log.database "ALTER TABLE t REPLICA IDENTITY FULL",
-      "i5=x i4=y u4=z d4 d5 i6=x d6 i8=w d8")
+      "i5=x i4=y u4=z<y d4<z d5<x i6=x d6<x i8=w d8<w")
 end
 
 -- The condition sees what `columns` leaves out, generated columns, and the row as a whole; rows of
@@ -203,6 +203,31 @@ function TestLogicalValues.test_the_other_connection_is_lost()
    for i = 1, 5000 do
       lu.assertEquals(p:changes()[i].key.id, i)
    end
+   p:stop()
+end
+
+-- The row before is complete too.
+function TestLogicalValues.test_old_rows()
+   local db = by_log.database [[
+      CREATE TABLE a (id int PRIMARY KEY, l int[], n int, g int[] GENERATED ALWAYS AS
+         (ARRAY[n, n * 2]) STORED);
+      ALTER TABLE a REPLICA IDENTITY FULL; ALTER PUBLICATION pgcdc ADD TABLE a]]
+   local p = by_log.start(db, { table = "a", source = { where = "n > 0" } })
+   watch.wait_ready(p)
+   db:exec [[INSERT INTO a VALUES (1, '{1,2}', 3); UPDATE a SET l = '{3}', n = 4;
+      UPDATE a SET n = 0; UPDATE a SET n = 5; DELETE FROM a]]
+   p:wait_until(function() return p:changes()[5] end, 20, "the changes")
+   local list = {}
+   for i, line in ipairs(p:lines()) do
+      list[#list + 1] = line:match '"op":"%a+"' and line:match '"row":(.*),"xid"'
+   end
+   lu.assertEquals(table.concat(list, "\n"), table.concat({
+      '{"id":1,"l":[1,2],"n":3,"g":[3,6]}',
+      '{"id":1,"l":[3],"n":4,"g":[4,8]},"old":{"id":1,"l":[1,2],"n":3,"g":[3,6]}',
+      'null,"old":{"id":1,"l":[3],"n":4,"g":[4,8]}',
+      '{"id":1,"l":[3],"n":5,"g":[5,10]}',
+      'null,"old":{"id":1,"l":[3],"n":5,"g":[5,10]}',
+   }, "\n"))
    p:stop()
 end
 

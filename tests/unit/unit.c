@@ -65,6 +65,7 @@ int main(int argc, char **argv)
         increment_cases,
         kept_row_cases,
         logical_cases,
+        stream_place_cases,
         lsn_cases,
         message_cases,
         outbox_cases,

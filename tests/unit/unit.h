@@ -29,6 +29,7 @@ extern const struct unit_case identity_cases[];
 extern const struct unit_case increment_cases[];
 extern const struct unit_case kept_row_cases[];
 extern const struct unit_case logical_cases[];
+extern const struct unit_case stream_place_cases[];
 extern const struct unit_case lsn_cases[];
 extern const struct unit_case message_cases[];
 extern const struct unit_case outbox_cases[];

@@ -85,7 +85,9 @@ local function with_deletes(option, value, has_deletes, capture)
       return false
    end
    check.type("pgcdc.source: " .. option, value, "boolean")
-   if value and (capture == "trigger" or capture == "logical") then
+   if value and capture == "logical" and option == "old" then
+      return true -- from a replica identity that has the row
+   elseif value and (capture == "trigger" or capture == "logical") then
       check.fail('pgcdc.source: %s = true needs capture = "xmin": capture = "%s" tells only the key'
          .. " of a deleted row", option, capture)
    elseif value and not has_deletes then
@@ -132,11 +134,14 @@ local function logical(spec)
       end
       return nil, nil, 0
    end
-   for _, option in ipairs { "rls", "together" } do
+   for _, option in ipairs { "rls" } do
       if spec[option] then
          check.fail('pgcdc.source: %s is not for capture = "logical", which reads whole tables from'
             .. ' the log; capture = "xmin" has it', option)
       end
+   end
+   if spec.together ~= nil then
+      check.fail 'pgcdc.source: together is not for capture = "logical": transactions come whole'
    end
    if spec.slot ~= nil then
       check.text("pgcdc.source: slot", spec.slot)
@@ -230,6 +235,16 @@ local function unit_of(spec, table_name)
          unit.name, table_name)
    end
    return unit
+end
+
+local by_slot = {} -- connection -> slot, "" for one of our own -> the first source that reads it
+
+-- Transactions of the log are of all sources of its slot, so these are saved at once.
+local function share_log(connect, slot, number)
+   local first = by_slot[connect] or {}
+   by_slot[connect], slot = first, slot or ""
+   first[slot] = first[slot] or number
+   groups.unite(first[slot], number)
 end
 
 -- Adds a source to a unit. What its members bring is saved at once.
@@ -502,6 +517,9 @@ function Source.declare(spec)
    }
    if unit then
       join(unit, source)
+   end
+   if capture == "logical" then
+      share_log(conninfo.text("pgcdc.source: connect", spec.connect), slot, source.number)
    end
    sources[source.number] = source
    feeds.declare(source.number, {
