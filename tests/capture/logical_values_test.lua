@@ -218,7 +218,7 @@ function TestLogicalValues.test_old_rows()
       UPDATE a SET n = 0; UPDATE a SET n = 5; DELETE FROM a]]
    p:wait_until(function() return p:changes()[5] end, 20, "the changes")
    local list = {}
-   for i, line in ipairs(p:lines()) do
+   for _, line in ipairs(p:lines()) do
       list[#list + 1] = line:match '"op":"%a+"' and line:match '"row":(.*),"xid"'
    end
    lu.assertEquals(table.concat(list, "\n"), table.concat({
