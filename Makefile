@@ -19,7 +19,7 @@ LDFLAGS_ALL = -Wl,-z,relro,-z,now $(LDFLAGS)
 LDLIBS_ALL = $(shell pkg-config --libs $(PACKAGES)) -lm $(LDLIBS)
 
 PROGRAM = $(BUILD)/pgcdc-lua
-OBJECTS = $(patsubst src/%.c,$(BUILD)/obj/%.o,$(filter-out src/sinks/%,\
+OBJECTS = $(patsubst src/%.c,$(BUILD)/obj/%.o,$(filter-out src/sinks/% src/listen/%,\
 	$(sort $(wildcard src/*.c src/*/*.c))))
 WITHOUT_MAIN = $(filter-out %/obj/main.o,$(OBJECTS))
 HOME_LINKS = $(BUILD)/../lua $(BUILD)/../scripts
@@ -40,11 +40,14 @@ help:
 	@echo "make fuzz SECONDS= SEED=   inputs that are made up, under sanitizers"
 	@echo "make soak SECONDS= SOAK_ROWS=   much work: pgbench for so long, tables of so many rows"
 	@echo "make bench ROWS=     measure speed and memory"
+	@echo "make bench-peers     the same beside Debezium, which is fetched; PEER_ROWS="
 	@echo "make lint            layering, warnings as errors, luacheck"
 	@echo "make asan | tsan     the tests under the sanitizers"
 	@echo "make storm EVERY= SUITES=   tests with hostile finalizers at each EVERY-th call of Lua"
 	@echo "make valgrind        some tests under valgrind"
 	@echo "make cover           lines that the tests reach"
+	@echo "make deb             packages of Debian, in build/deb"
+	@echo "make check-packages  the same, installed, started, upgraded and purged in a bare root"
 	@echo "make install PREFIX= DESTDIR=   and uninstall, dist, clean"
 
 $(PROGRAM): $(OBJECTS) | $(HOME_LINKS)
@@ -65,37 +68,17 @@ $(BUILD):
 $(HOME_LINKS): | $(BUILD)
 	@[ -e $@ ] || ln -s "$(CURDIR)/$(@F)" $@
 
+$(BUILD)/obj/serve/page.o: src/serve/page.html
+
 -include $(OBJECTS:.o=.d)
 
 include src/sinks/modules.mk
+include src/dist/dist.mk
 include tests/tests.mk
 
 modules: $(MODULE_FILES)
 
-# ---- installation ----
-
-TO = $(DESTDIR)$(PREFIX)
-VERSION = $(shell sed -n 's/.*define VERSION "\(.*\)"/\1/p' src/version.h)
-MAN = share/man/man1/pgcdc-lua.1
-
-install: $(PROGRAM) modules
-	@echo "install $(TO)/bin/pgcdc-lua"
-	@install -D -m 755 $(PROGRAM) "$(TO)/bin/pgcdc-lua"
-	@find lua scripts -name '*.lua' -exec \
-		install -D -m 644 '{}' "$(TO)/share/pgcdc-lua/{}" ';'
-	@install -D -m 644 src/pgcdc-lua.1 "$(TO)/$(MAN)"
-	@for module in $(MODULE_FILES); do \
-		install -D -m 644 "$$module" "$(TO)/lib/pgcdc-lua/$${module##*/}"; done
-
-uninstall:
-	@echo "remove $(TO)/bin/pgcdc-lua"
-	@rm -rf "$(TO)/bin/pgcdc-lua" "$(TO)/share/pgcdc-lua" "$(TO)/lib/pgcdc-lua" "$(TO)/$(MAN)"
-
-dist: | $(BUILD)
-	@echo "dist $(BUILD)/pgcdc-lua-$(VERSION).tar.gz"
-	@git archive --prefix=pgcdc-lua-$(VERSION)/ -o $(BUILD)/pgcdc-lua-$(VERSION).tar.gz HEAD
-
 clean:
 	@rm -rf build
 
-.PHONY: all clean dist help install modules uninstall
+.PHONY: all clean help modules

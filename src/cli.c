@@ -19,6 +19,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define DEFAULT_MAX_LAG 60 /* seconds */
+
 static const char help[] =
     "Usage: pgcdc-lua [OPTION]... SCRIPT [NAME=VALUE]...\n"
     "Watch Postgres tables and run a Lua script on every change.\n"
@@ -38,6 +40,12 @@ static const char help[] =
     "      --max-time SECONDS  time one handler call may take (default none)\n"
     "      --sandbox           run the script without io, os.execute, C modules, debug\n"
     "      --allow-network     in the sandbox: sinks that connect to servers may be used\n"
+    "      --listen ADDRESS    serve metrics, health and a status page: 127.0.0.1:9187,\n"
+    "                          [::1]:9187 or unix:/PATH\n"
+    "      --listen-token-file FILE   a secret that clients must show; required where\n"
+    "                          other machines can reach the address\n"
+    "      --listen-rows       show errors and keys, which may hold values of rows, there\n"
+    "      --max-lag SECONDS   a source that is later is not ready (default 60)\n"
     "      --log-level LEVEL   error, warn, info (default), debug\n"
     "      --log-format FORMAT text (default) or json, on standard error\n"
     "      --test FILE...      run suites of luaunit that test scripts, without a database\n"
@@ -51,8 +59,8 @@ static const char help[] =
     "refused, 4 the state file, 70 an internal error.\n";
 
 enum { O_ONCE = 256, O_CHECK, O_GRAPH, O_RESET, O_MAX_MEMORY, O_MAX_TIME, O_SANDBOX,
-       O_ALLOW_NETWORK, O_LOG_LEVEL, O_LOG_FORMAT, O_TEST, O_LINT, O_NEW,
-       O_LIST };
+       O_ALLOW_NETWORK, O_LISTEN, O_LISTEN_TOKEN_FILE, O_LISTEN_ROWS, O_MAX_LAG,
+       O_LOG_LEVEL, O_LOG_FORMAT, O_TEST, O_LINT, O_NEW, O_LIST };
 
 static const struct option options[] = {
     { "dsn", required_argument, NULL, 'd' },
@@ -65,6 +73,10 @@ static const struct option options[] = {
     { "max-time", required_argument, NULL, O_MAX_TIME },
     { "sandbox", no_argument, NULL, O_SANDBOX },
     { "allow-network", no_argument, NULL, O_ALLOW_NETWORK },
+    { "listen", required_argument, NULL, O_LISTEN },
+    { "listen-token-file", required_argument, NULL, O_LISTEN_TOKEN_FILE },
+    { "listen-rows", no_argument, NULL, O_LISTEN_ROWS },
+    { "max-lag", required_argument, NULL, O_MAX_LAG },
     { "log-level", required_argument, NULL, O_LOG_LEVEL },
     { "log-format", required_argument, NULL, O_LOG_FORMAT },
     { "test", no_argument, NULL, O_TEST },
@@ -109,21 +121,31 @@ static bool read_size(const char *text, size_t *size, struct err *e)
     return true;
 }
 
-static bool read_seconds(const char *text, int64_t *ns, struct err *e)
+static bool read_seconds(const char *option, const char *text, double *seconds, struct err *e)
 {
     char *end;
-    double n = strtod(text, &end);
 
-    if (end == text || *end != '\0' || !(n > 0) || n > 1e9)
-        return err_set(e, ERR_USAGE, "--max-time %s: write a number of seconds, such as 5 or 0.5",
+    *seconds = strtod(text, &end);
+    if (end == text || *end != '\0' || !(*seconds > 0) || *seconds > 1e9)
+        return err_set(e, ERR_USAGE, "%s %s: write a number of seconds, such as 5 or 0.5", option,
                        text);
-    *ns = (int64_t)(n * 1e9);
+    return true;
+}
+
+static bool read_max_time(const char *text, int64_t *ns, struct err *e)
+{
+    double seconds;
+
+    if (!read_seconds("--max-time", text, &seconds, e))
+        return false;
+    *ns = (int64_t)(seconds * 1e9);
     return true;
 }
 
 static bool read_option(struct cli *cli, int c, const char *word, struct err *e)
 {
     struct script_options *s = &cli->host.script;
+    struct server_options *listen = &cli->host.listen;
     int level;
 
     switch (c) {
@@ -149,13 +171,24 @@ static bool read_option(struct cli *cli, int c, const char *word, struct err *e)
     case O_MAX_MEMORY:
         return read_size(optarg, &s->max_memory, e);
     case O_MAX_TIME:
-        return read_seconds(optarg, &s->max_time_ns, e);
+        return read_max_time(optarg, &s->max_time_ns, e);
     case O_SANDBOX:
         s->is_sandboxed = true;
         return true;
     case O_ALLOW_NETWORK:
         s->has_network = true;
         return true;
+    case O_LISTEN:
+        listen->listen = optarg;
+        return true;
+    case O_LISTEN_TOKEN_FILE:
+        listen->token_file = optarg;
+        return true;
+    case O_LISTEN_ROWS:
+        listen->health.shows_rows = true;
+        return true;
+    case O_MAX_LAG:
+        return read_seconds("--max-lag", optarg, &listen->health.max_lag, e);
     case O_LOG_LEVEL:
         level = log_level_by_name(optarg);
         if (level < 0)
@@ -296,7 +329,7 @@ static bool find_home(struct cli *cli, struct err *e)
                        "%s/../share/pgcdc-lua/lua: install me with `make install`", exe, exe);
     cli->host.script.lua_dir = cli->lua_dir;
     cli->host.script.scripts_dir = cli->scripts_dir;
-    cli->host.script.modules_dir = cli->modules_dir;
+    cli->host.script.modules_dir = cli->host.listen.modules_dir = cli->modules_dir;
     return true;
 }
 
@@ -464,6 +497,7 @@ static bool print_version(struct cli *cli, struct err *e)
         return true; /* without our files there are no modules either, but the version is known */
     buf_init(&text, BUF_SQL_MAX);
     native_list(cli->modules_dir, &text);
+    server_put_version(cli->modules_dir, &text);
     ok = buf_ok(&text);
     if (text.len > 0 && ok)
         fputs(text.data, stdout);
@@ -478,6 +512,7 @@ void cli_init(struct cli *cli)
     *cli = (struct cli){ .log = { .level = LOG_INFO }, .host.script.dsn = "" };
     cli->host.script.log = &cli->log;
     cli->host.script.version = VERSION;
+    cli->host.listen.health.max_lag = DEFAULT_MAX_LAG;
 }
 
 void cli_fini(struct cli *cli)

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -13,6 +14,8 @@
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
 #include <unistd.h>
+
+#define BIG_BLOCK (1 << 20) /* bytes */
 
 static atomic_int stop_flag; /* signals may arrive in any thread */
 static int stop_fd = -1;
@@ -59,6 +62,15 @@ static void shut_memory(void)
 #endif
 }
 
+/* Blocks of that size go back to the system when they are freed. By itself glibc takes them from
+ * the heap once one of them was freed, and what is free between others is kept. */
+static void return_big_blocks(void)
+{
+#ifdef M_MMAP_THRESHOLD
+    mallopt(M_MMAP_THRESHOLD, BIG_BLOCK);
+#endif
+}
+
 /* Opens standard descriptors that are closed, on /dev/null. Else a file that the script opens could
  * get the number of one, and our log lines would go into it. */
 static void fill_standard_descriptors(bool *stdout_is_closed)
@@ -99,6 +111,7 @@ int main(int argc, char **argv)
     int status = 0;
 
     shut_memory();
+    return_big_blocks();
     fill_standard_descriptors(&stdout_is_closed);
     cli_init(&cli);
     ok = cli_read(&cli, argc, argv, &e) &&

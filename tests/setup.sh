@@ -2,8 +2,8 @@
 # setup.sh: installs what the build and the tests need and this machine lacks.
 # SPDX-License-Identifier: MIT
 #
-# setup.sh fuzz | servers | kafka: what `make fuzz`, `make check-servers` and
-# `make check-kafka` need besides, too.
+# setup.sh fuzz | servers | kafka: what `make fuzz`, `make check-servers`, and
+# `make check-kafka` and `make bench-peers` need besides, too.
 #
 # Says nothing and touches nothing where all is there. Otherwise it installs Debian
 # packages with apt-get, through sudo where it is not run as root, and says which.
@@ -66,12 +66,14 @@ PATH=$PATH:/usr/sbin has nats-server || optional="$optional nats-server"
 has kcat || optional="$optional kcat"
 # The same of libraries of sinks: what is built is tested.
 for pair in libcurl:libcurl4-openssl-dev zlib:zlib1g-dev libnats:libnats-dev \
-   rdkafka:librdkafka-dev; do
+   rdkafka:librdkafka-dev libmicrohttpd:libmicrohttpd-dev; do
    pkg-config --exists "${pair%:*}" 2>/dev/null || optional="$optional ${pair#*:}"
 done
 has python3 || optional="$optional python3"
 PATH=$PATH:/usr/sbin has clickhouse-server || optional="$optional clickhouse-server"
 has curl || optional="$optional curl"
+has promtool || optional="$optional prometheus"
+has chromium || optional="$optional chromium"
 if [ "${1:-}" = fuzz ]; then
    has_fuzzer || need clang libclang-rt-dev
 fi
@@ -79,8 +81,17 @@ if [ "${1:-}" = servers ]; then
    has npm || need npm
 fi
 
+if [ "${1:-}" = packages ]; then
+   PATH=$PATH:/usr/sbin has debootstrap || need debootstrap
+   has lintian || need lintian
+   has dh || need debhelper
+   has dpkg-buildpackage || need dpkg-dev
+   has systemd-analyze || need systemd
+fi
+
 if [ "${1:-}" = kafka ]; then
-   has java || need openjdk-17-jre-headless
+   # what compiles is part of it, also where a program is run from its source
+   has javac || need openjdk-17-jdk-headless
    has mvn || need maven
 fi
 

@@ -5,8 +5,11 @@
 
 NATIVE = build/tests/native.so
 NATIVE_SOURCES = $(wildcard tests/support/native*.c)
-MUTANTS = $(patsubst tests/mutants/horizon_%.c,$(PROGRAM)-%,$(wildcard tests/mutants/*.c))
-SABOTEUR = $(BUILD)/tests/saboteur.o
+RULES = $(wildcard tests/mutants/horizon_*.c)
+SEQ_MUTANTS = $(patsubst tests/mutants/%.c,$(PROGRAM)-%,$(wildcard tests/mutants/seq_*.c))
+MUTANTS = $(patsubst tests/mutants/horizon_%.c,$(PROGRAM)-%,$(RULES)) $(SEQ_MUTANTS)
+SABOTEUR = $(BUILD)/tests/saboteur.o $(BUILD)/tests/saboteur_net.o
+SABOTAGED_POOL = $(BUILD)/tests/saboteur_pool.o
 SABOTAGED = $(PROGRAM)-sabotaged
 STORM = $(PROGRAM)-storm
 # Where librdkafka is: a cluster for the tests of the sink `kafka`.
@@ -57,6 +60,12 @@ $(KAFKA_JARS): tests/kafka/pom.xml
 	@mvn -B -q -f $< dependency:copy-dependencies -DoutputDirectory="$(CURDIR)/$@.part"
 	@mv $@.part $@
 
+# Packages of Debian, in a bare root. Needs root.
+check-packages:
+	@tests/setup.sh packages
+	@$(MAKE) --no-print-directory deb
+	@tests/packages.sh $(DEB)
+
 exact: $(PROGRAM) modules $(MUTANTS) $(NATIVE)
 	@$(IN_TEST) PGCDC_EXACT_SECONDS=$(SECONDS) lua5.4 tests/run.lua exact xid xid_alias exactly_once
 
@@ -67,6 +76,32 @@ soak: $(PROGRAM) modules $(NATIVE)
 
 bench: $(PROGRAM) modules $(NATIVE)
 	@$(IN_TEST) lua5.4 tests/bench/bench.lua $(ROWS)
+
+# This program and Debezium beside each other, which is fetched once. PEER_ROWS: of the table.
+PEERS = build/peers
+PEER_ROWS ?= 1000000
+
+bench-peers:
+	@tests/setup.sh kafka
+	@$(MAKE) --no-print-directory $(PROGRAM) modules $(NATIVE) $(KAFKA_JARS) \
+		$(PEERS)/classes/Peer.class $(PEERS)/observer
+	@$(IN_TEST) lua5.4 tests/bench/peers.lua $(PEER_ROWS)
+
+$(PEERS)/libs: tests/bench/peers/pom.xml
+	@echo "get  $@"
+	@rm -rf $@ $@.part
+	@mvn -B -q -f $< dependency:copy-dependencies -DincludeScope=runtime \
+		-DoutputDirectory="$(CURDIR)/$@.part"
+	@mv $@.part $@
+
+$(PEERS)/classes/Peer.class: tests/bench/peers/Peer.java | $(PEERS)/libs
+	@echo "javac $@"
+	@javac -Xlint:all -cp "$(PEERS)/libs/*" -d $(@D) $<
+
+$(PEERS)/observer: tests/bench/peers/observer.c
+	@echo "cc   $@"
+	@mkdir -p $(@D)
+	@$(CC) -std=c11 -D_GNU_SOURCE -O2 $(WARNINGS) -o $@ $< $$(pkg-config --cflags --libs rdkafka)
 
 lint: SANITIZE =
 lint:
@@ -109,7 +144,7 @@ $(BUILD)/horizon_%.o: tests/mutants/horizon_%.c | $(BUILD)
 	@$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
 
 # The program, linked so that calls which can fail go through saboteur.c.
-$(SABOTEUR): tests/support/saboteur.c | $(BUILD)
+$(SABOTEUR): $(BUILD)/tests/%.o: tests/support/%.c tests/support/saboteur.h | $(BUILD)
 	@echo "cc   $<"
 	@mkdir -p $(@D)
 	@$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -O1 -fno-builtin -U_FORTIFY_SOURCE -fno-sanitize=all \
@@ -118,9 +153,16 @@ $(SABOTEUR): tests/support/saboteur.c | $(BUILD)
 $(SABOTAGED): $(SABOTEUR) $(OBJECTS) | $(HOME_LINKS)
 	@echo "link $@"
 	@objcopy --redefine-sym malloc=lua_malloc --redefine-sym realloc=lua_realloc \
-		$(BUILD)/obj/lua/pool.o $(SABOTEUR:.o=_pool.o)
-	@$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $(SABOTEUR) $(SABOTEUR:.o=_pool.o) \
+		$(BUILD)/obj/lua/pool.o $(SABOTAGED_POOL)
+	@$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $(SABOTEUR) $(SABOTAGED_POOL) \
 		$(filter-out %/lua/pool.o,$(OBJECTS)) $(LDLIBS_ALL) \
+		$$(nm -u $(SABOTEUR) | sed -n 's/.* __real_/-Wl,--wrap=/p')
+
+# The same with other numbers of changes.
+$(SEQ_MUTANTS): $(PROGRAM)-%: tests/mutants/%.c $(SABOTAGED)
+	@echo "link $@"
+	@$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $< $(SABOTEUR) $(SABOTAGED_POOL) \
+		$(filter-out %/lua/pool.o %/state/seq.o,$(OBJECTS)) $(LDLIBS_ALL) \
 		$$(nm -u $(SABOTEUR) | sed -n 's/.* __real_/-Wl,--wrap=/p')
 
 # The program, linked so that every call of Lua that may run a finalizer runs hostile ones.
@@ -134,9 +176,9 @@ $(STORM): $(BUILD)/tests/storm.o $(OBJECTS) | $(HOME_LINKS)
 	@$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $< $(OBJECTS) $(LDLIBS_ALL) \
 		$$(nm -u $< | sed -n 's/.* __real_/-Wl,--wrap=/p')
 
-.SECONDARY: $(MUTANTS:$(PROGRAM)-%=$(BUILD)/horizon_%.o)
+.SECONDARY: $(RULES:tests/mutants/%.c=$(BUILD)/%.o)
 
--include $(MUTANTS:$(PROGRAM)-%=$(BUILD)/horizon_%.d)
+-include $(RULES:tests/mutants/%.c=$(BUILD)/%.d)
 
 # ---- tests of a program that watches itself ----
 
@@ -183,10 +225,10 @@ storm:
 # hour on two busy cores) and breaks some 13,000 of sabotage_fail (hours). A part is
 # SUITES="--filter sqlite sabotage_fail", or STRIDE="1 201 300" (the 201st to the 300th step).
 STRIDE ?= 29
-SWEPT = $(or $(SUITES),sabotage_kill sabotage_fail power_loss)
-SWEPT_PLAIN = $(if $(filter sabotage_kill power_loss,$(SWEPT)),$(filter-out sabotage_fail,$(SWEPT)))
-SWEPT_WATCHED = $(if $(filter sabotage_fail,$(SWEPT)),$(filter-out \
-	sabotage_kill power_loss,$(SWEPT)))
+KILLED = sabotage_kill power_loss contract_sweep
+SWEPT = $(or $(SUITES),$(KILLED) sabotage_fail)
+SWEPT_PLAIN = $(if $(filter $(KILLED),$(SWEPT)),$(filter-out sabotage_fail,$(SWEPT)))
+SWEPT_WATCHED = $(if $(filter sabotage_fail,$(SWEPT)),$(filter-out $(KILLED),$(SWEPT)))
 
 sweep: $(PROGRAM)
 	@status=0; export PGCDC_SWEEP="$(STRIDE)" PGCDC_SWEEP_WHOLE="$(CURDIR)/$(PROGRAM)"; \
@@ -237,5 +279,5 @@ cover:
 	find $(BUILD)/obj -name "*.gcda" -exec gcov -n '{}' + | awk -f tests/cover.awk && \
 		exit $$status
 
-.PHONY: asan bench check check-kafka check-servers cover demo exact fuzz lint native soak storm \
-	sweep test tsan valgrind
+.PHONY: asan bench bench-peers check check-kafka check-servers cover demo exact fuzz lint native \
+	soak storm sweep test tsan valgrind

@@ -22,6 +22,7 @@ local participants = require "pgcdc.delivery.participants"
 local recovery = require "pgcdc.delivery.recovery"
 local refused = require "pgcdc.delivery.refused"
 local state = require "pgcdc.delivery.state"
+local figures = require "pgcdc.stream.figures"
 local graph = require "pgcdc.stream.graph"
 local connect = require "pgcdc.postgres.client"
 local stream = require "pgcdc.stream.stream"
@@ -115,6 +116,7 @@ raw.hook("graph", function()
    print(graph.dot())
 end)
 raw.hook("check", participants.check)
+raw.hook("figures", figures.all)
 
 strict.table("field of pgcdc", pgcdc)
 strict.table("field of pgcdc.json", pgcdc.json)

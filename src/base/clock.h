@@ -13,6 +13,9 @@
 int64_t clock_mono_ms(void);
 int64_t clock_mono_ns(void);
 
+/* Nanoseconds of the same clock when it ticked last, some milliseconds ago: costs very little. */
+int64_t clock_tick_ns(void);
+
 /* Initializes a condition whose deadlines are times of the two functions above. */
 void clock_init_cond(pthread_cond_t *cond);
 

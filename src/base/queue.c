@@ -131,6 +131,16 @@ bool queue_lane_is_empty(struct queue *q, const struct queue_lane *lane)
     return empty;
 }
 
+size_t queue_bytes(struct queue *q)
+{
+    size_t bytes;
+
+    pthread_mutex_lock(&q->mutex);
+    bytes = q->bytes;
+    pthread_mutex_unlock(&q->mutex);
+    return bytes;
+}
+
 void queue_close(struct queue *q)
 {
     pthread_mutex_lock(&q->mutex);

@@ -94,6 +94,9 @@ void queue_done(struct queue *q, const struct queue_item *item);
 /* True if no item of <lane> is queued, or taken and not done with. */
 bool queue_lane_is_empty(struct queue *q, const struct queue_lane *lane);
 
+/* How many bytes its items have, and those that were taken and are not done with. */
+size_t queue_bytes(struct queue *q);
+
 /* From now on every push returns false at once, also one that waits. */
 void queue_close(struct queue *q);
 

@@ -14,7 +14,8 @@
 void chunk_init(struct chunk *c)
 {
     *c = (struct chunk){ 0 };
-    clock_utc(c->ts);
+    c->read_us = clock_wall_us();
+    clock_write(c->read_us, c->ts);
 }
 
 void chunk_fini(struct chunk *c)
@@ -54,6 +55,7 @@ void chunk_init_like(struct chunk *c, const struct chunk *like)
         .is_recheck = like->is_recheck,
         .is_log = like->is_log,
         .reads = like->reads,
+        .read_us = like->read_us,
         .leaf = like->leaf,
         .end = like->end,
         .begins = like->begins,

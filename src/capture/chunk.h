@@ -48,7 +48,8 @@ struct chunk_side {
 
 struct chunk {
     struct rowtype *rowtype; /* counted reference; NULL without rows */
-    char ts[CLOCK_TEXT];     /* when the rows were read */
+    char ts[CLOCK_TEXT];     /* when the rows were read, as text, */
+    int64_t read_us;         /* and in microseconds since 1970 */
     char *bytes;             /* owned, as is <rows> */
     size_t n_bytes, cap_bytes;
     struct chunk_row *rows;

@@ -9,6 +9,7 @@
 #include "capture/followers.h"
 #include "capture/notices.h"
 #include "capture/sender.h"
+#include "capture/thread_conn.h"
 #include "capture/unit.h"
 
 #include <pthread.h>
@@ -62,12 +63,6 @@ struct crew {
     struct listener *listener; /* made when a source wants one */
     struct followers followers;
     bool is_stopping;
-};
-
-/* A thread's connection. */
-struct thread_conn {
-    struct conn *conn; /* NULL: none */
-    struct connect_orphan left; /* what the connection before may have left on the server */
 };
 
 /* ---- declaring sources ---- */
@@ -151,6 +146,8 @@ struct crew_source *crew_add(struct crew *crew, const struct config *config, siz
         return NULL;
     }
     u->senders[u->n - 1] = &s->sender;
+    u->notices.all = u->senders;
+    u->notices.n_all = u->n;
     s->number = number;
     s->config = config;
     s->crew = crew;
@@ -232,12 +229,6 @@ static bool read_step(struct crew_unit *u, struct conn *conn, uint64_t *n_rows, 
     return false;
 }
 
-static void hang_up(struct thread_conn *tc)
-{
-    conn_close(tc->conn, &tc->left);
-    tc->conn = NULL;
-}
-
 /* The step has failed with <e>: aborts it, hangs up, and sends what counts as delivered. */
 static void give_up_step(struct crew_unit *u, struct thread_conn *tc, struct err *e)
 {
@@ -248,7 +239,7 @@ static void give_up_step(struct crew_unit *u, struct thread_conn *tc, struct err
     unit_abort(&u->unit, tc->conn);
     step_name_bad_column(s->step, tc->conn, e);
     /* the transaction may be in a COPY and cannot be ended: it must not wait for the host */
-    hang_up(tc);
+    thread_conn_close(tc);
     /* what a poll has handed out counts as delivered, so it must reach the host */
     if (!was_held && !sender_flush_rows(&s->sender, &later) && e->code != ERR_STATE)
         *e = later;
@@ -258,7 +249,6 @@ static bool poll_step(struct crew_unit *u, struct thread_conn *tc, uint64_t *n_r
                       struct err *e)
 {
     bool was_in_snapshot = step_is_in_snapshot(u->sources[0]->step), ok;
-    struct sender *first = &u->sources[0]->sender;
     enum unit_found found;
 
     notices_begin_step(&u->notices);
@@ -267,7 +257,7 @@ static bool poll_step(struct crew_unit *u, struct thread_conn *tc, uint64_t *n_r
         return false;
     }
     if (found == UNIT_NOTHING) {
-        notices_skip_step(&u->notices, first);
+        notices_skip_step(&u->notices);
         return true;
     }
     for (size_t i = 0; i < u->n; i++)
@@ -278,10 +268,12 @@ static bool poll_step(struct crew_unit *u, struct thread_conn *tc, uint64_t *n_r
         give_up_step(u, tc, e);
     else
         ok = sender_flush_all(u->senders, u->n, e);
-    for (size_t i = 0; i < u->n; i++)
+    for (size_t i = 0; i < u->n; i++) {
         sender_close(u->senders[i]);
+        meter_add_scanned(&u->senders[i]->meter, step_take_lines(u->sources[i]->step));
+    }
     if (ok)
-        notices_end_step(&u->notices, first, was_in_snapshot, *n_rows);
+        notices_end_step(&u->notices, was_in_snapshot, *n_rows);
     u->failures.has_worked = u->failures.has_worked || ok;
     return ok;
 }
@@ -339,9 +331,8 @@ static bool do_step(struct crew_unit *u, struct thread_conn *tc, struct err *e)
     bool is_resolved;
 
     u->unit.turn = 0;
-    if (tc->conn == NULL &&
-        (tc->conn = conn_open(u->sources[0]->config->conninfo, job->stop_fd,
-                              CONN_STOP_AT_ONCE, &tc->left, e)) == NULL)
+    if (!thread_conn_open(tc, u->sources[0]->config->conninfo, job->stop_fd,
+                          &u->senders[0]->meter, e))
         return false;
     conn_watch(tc->conn, on_wait, u);
     if (!resolve_all(u, tc->conn, &is_resolved, e))
@@ -368,7 +359,7 @@ static bool handle_failure(struct crew_unit *u, struct thread_conn *tc, const st
     bool is_brief = u->crew->job.is_once || u->crew->job.is_check;
     int64_t wait_ms;
 
-    hang_up(tc);
+    thread_conn_close(tc);
     if (sqlstate_action(e, u->failures.has_worked) == SQLSTATE_STOP)
         return false;
     if (!failures_add(&u->failures, e, is_brief, &wait_ms)) {
@@ -378,7 +369,7 @@ static bool handle_failure(struct crew_unit *u, struct thread_conn *tc, const st
     for (size_t i = 0; e->code == ERR_BEHIND && u->failures.is_impatient && i < u->n; i++)
         step_stop_waiting(u->sources[i]->step);
     u->next_ms = clock_mono_ms() + wait_ms;
-    sender_notice(&source_in_turn(u)->sender, LOG_WARN, e, wait_ms);
+    notices_failed(&u->notices, &source_in_turn(u)->sender, e, u->failures.since_ms, wait_ms);
     return true;
 }
 
@@ -469,6 +460,7 @@ static void leave(struct crew_unit *u)
     u->due_ms = u->next_ms;
     for (size_t i = 0; i < u->n; i++) {
         look_after_listener(u->sources[i]);
+        meter_set_due(&u->senders[i]->meter, u->due_ms);
         followers_resume(&u->sources[i]->followed, u->sources[i]->step);
     }
     u->is_busy = false;
@@ -498,7 +490,7 @@ static void *run_thread(void *arg)
             goes_on = handle_failure(u, &tc, &e);
         } else if (u->failures.n > 0) {
             u->failures.n = 0;
-            notices_recovered(&u->sources[0]->sender, u->failures.since_ms);
+            notices_recovered(&u->notices, u->failures.since_ms);
         }
         pthread_mutex_lock(&crew->mutex);
         leave(u);
@@ -506,7 +498,7 @@ static void *run_thread(void *arg)
             break;
     }
     pthread_mutex_unlock(&crew->mutex);
-    hang_up(&tc);
+    thread_conn_close(&tc);
     return NULL;
 }
 
@@ -534,6 +526,11 @@ bool crew_start(struct crew *crew, struct err *e)
         crew->n_threads++;
     }
     return crew->job.is_check || followers_start(&crew->followers, e);
+}
+
+void crew_meter(struct crew_source *s, struct meter_values *to)
+{
+    meter_read(&s->sender.meter, to);
 }
 
 bool crew_restore(struct crew_source *s, const struct position *kept)

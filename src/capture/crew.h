@@ -16,6 +16,7 @@
 #define CREW_H
 
 #include "capture/message.h"
+#include "capture/meter.h"
 
 struct crew;
 struct crew_source;
@@ -44,6 +45,9 @@ bool crew_restore(struct crew_source *s, const struct position *kept) WARN_UNUSE
 bool crew_answer(struct crew_source *s, const struct tally_request *asked);
 void crew_wake(struct crew *crew);
 void crew_saved(struct crew_source *s, uint64_t lsn);
+
+/* As reader_meter. */
+void crew_meter(struct crew_source *s, struct meter_values *to);
 
 /* Makes every thread end soon. */
 void crew_stop(struct crew *crew);

@@ -14,6 +14,7 @@
 
 #define WAIT_MS 200        /* for the log, before a pause is looked for */
 #define FULL_MS 1000       /* for room in the queue, before the server is told that we are there */
+#define BUSY_MS 16         /* for more of a batch, before it is asked whether the host is busy */
 #define STATUS_MS 10000    /* between two statuses, if there is nothing to confirm */
 #define CONFIRM_MS 500     /* the same, if there is */
 #define TELL_MS 10000      /* between two positions of a source for which nothing came */
@@ -225,6 +226,8 @@ static bool check_retained(struct follower *f, struct err *e)
     if (ok && result_count(rows) > 0)
         retained = result_u64(rows, 0, 0);
     result_free(rows);
+    for (size_t i = 0; ok && i < f->n; i++)
+        meter_set_slot(&f->members[i].sender->meter, retained);
     if (!ok || retained <= f->config->max_retained / 2)
         return ok;
     if (retained > f->config->max_retained)
@@ -274,6 +277,8 @@ static bool send(struct follower *f, struct err *e)
         struct message *m = message_of(f->out.first);
 
         message_seal(m, &member_of(f, m)->sender->lane);
+        if (m->kind == MESSAGE_ROWS)
+            meter_add_scanned(&member_of(f, m)->sender->meter, m->chunk.n_rows);
         queue_list_take(&f->out);
         while (!queue_try_push(f->job.queue, &m->item)) {
             bool is_over = is_stopping(f);
@@ -324,10 +329,44 @@ static bool tell_positions(struct follower *f, bool is_due, struct err *e)
     return stream_tell(f->stream, &f->out, e) && send(f, e);
 }
 
+/* True if somebody waits for the batch in hand: for a pause, or the host, when it has handled all
+ * that it got of a source of which the batch has more. */
+static bool is_awaited(struct follower *f)
+{
+    bool is;
+
+    pthread_mutex_lock(f->job.mutex);
+    is = f->n_pauses > 0;
+    pthread_mutex_unlock(f->job.mutex);
+    for (size_t i = 0; !is && i < f->n; i++)
+        is = stream_has(f->stream, i) &&
+             queue_lane_is_empty(f->job.queue, &f->members[i].sender->lane);
+    return is;
+}
+
+/* Nothing more is there: ends the batch in hand, unless the host is busy. Then it may grow, since
+ * each is saved for itself, and a target that is slow to save can take large ones, where it could
+ * not keep up with as many small ones. *rest_ms: how long to wait for more of it. */
+static bool end_or_rest(struct follower *f, enum stream_found *found, int64_t *rest_ms,
+                        struct err *e)
+{
+    if (!stream_can_end(f->stream)) {
+        *rest_ms = 0;
+        return true;
+    }
+    if (!is_awaited(f)) {
+        *rest_ms = *rest_ms == 0 ? 1 : *rest_ms < BUSY_MS ? 2 * *rest_ms : BUSY_MS;
+        return true;
+    }
+    *rest_ms = 0;
+    *found = STREAM_BATCH;
+    return stream_end(f->stream, f->conn, &f->out, e);
+}
+
 /* Reads a batch, or until nothing more comes for now. */
 static bool follow(struct follower *f, struct err *e)
 {
-    int64_t until_ms = clock_mono_ms() + WAIT_MS;
+    int64_t until_ms = clock_mono_ms() + WAIT_MS, rest_ms = 0;
     enum stream_found found;
 
     if (f->conn == NULL &&
@@ -335,18 +374,27 @@ static bool follow(struct follower *f, struct err *e)
                              e)) == NULL)
         return false;
     do {
-        if (!send(f, e) || !stream_read(f->stream, f->conn, until_ms, &f->out, &found, e) ||
-            !send(f, e) || !tell_server(f, e))
+        if (!send(f, e) ||
+            !stream_read(f->stream, f->conn, until_ms, rest_ms, &f->out, &found, e))
+            return false;
+        if (found != STREAM_NOTHING)
+            rest_ms = 0;
+        else if (!end_or_rest(f, &found, &rest_ms, e))
+            return false;
+        if (!send(f, e) || !tell_server(f, e))
             return false;
         if (is_stopping(f))
             return err_set(e, ERR_STOPPED, "stopping");
-    } while (found == STREAM_SOME && (stream_is_amid(f->stream) || clock_mono_ms() < until_ms));
+    } while ((found == STREAM_SOME || rest_ms > 0) &&
+             (stream_is_amid(f->stream) || clock_mono_ms() < until_ms));
     if (!tell_positions(f, f->job.is_once, e))
         return false;
     if (f->job.is_once && !stream_is_amid(f->stream))
         finish_members(f);
     f->failures.n = 0;
     f->failures.has_worked = true;
+    for (size_t i = 0; i < f->n; i++)
+        meter_reach(&f->members[i].sender->meter);
     return true;
 }
 
@@ -441,6 +489,8 @@ static void handle_failure(struct follower *f, const struct err *e)
         return;
     }
     sender_notice(first_sender(f), LOG_WARN, e, wait_ms);
+    for (size_t i = 0; i < f->n; i++)
+        meter_fail(&f->members[i].sender->meter, e, f->failures.since_ms);
     pthread_mutex_lock(f->job.mutex);
     f->retry_ms = clock_mono_ms() + wait_ms;
     if (is_lost(e))

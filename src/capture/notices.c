@@ -11,40 +11,56 @@ static double seconds_since(int64_t since_ms)
     return (double)(clock_mono_ms() - since_ms) / 1000;
 }
 
-void notices_recovered(struct sender *to, int64_t since_ms)
+void notices_failed(const struct notices *n, struct sender *to, const struct err *e,
+                    int64_t since_ms, int64_t wait_ms)
+{
+    for (size_t i = 0; i < n->n_all; i++)
+        meter_fail(&n->all[i]->meter, e, since_ms);
+    sender_notice(to, LOG_WARN, e, wait_ms);
+}
+
+void notices_recovered(const struct notices *n, int64_t since_ms)
 {
     struct err e;
 
+    for (size_t i = 0; i < n->n_all; i++)
+        meter_recover(&n->all[i]->meter);
     err_set(&e, ERR_NONE, "works again, after %.1f s", seconds_since(since_ms));
-    sender_notice(to, LOG_INFO, &e, -1);
+    sender_notice(n->all[0], LOG_INFO, &e, -1);
 }
 
 void notices_begin_step(struct notices *n)
 {
     n->began_ms = clock_mono_ms();
     n->is_slow = false;
+    for (size_t i = 0; i < n->n_all; i++)
+        meter_begin_step(&n->all[i]->meter);
 }
 
-void notices_skip_step(const struct notices *n, struct sender *to)
+void notices_skip_step(const struct notices *n)
 {
     struct err e;
 
+    for (size_t i = 0; i < n->n_all; i++)
+        meter_end_step(&n->all[i]->meter, false, true);
     if (!n->has_debug)
         return;
     err_set(&e, ERR_NONE, "no poll: nothing has committed since the last one");
-    sender_notice(to, LOG_DEBUG, &e, -1);
+    sender_notice(n->all[0], LOG_DEBUG, &e, -1);
 }
 
-void notices_end_step(struct notices *n, struct sender *to, bool is_range, uint64_t n_rows)
+void notices_end_step(struct notices *n, bool is_range, uint64_t n_rows)
 {
     struct err e;
 
     n->was_slow = n->is_slow;
+    for (size_t i = 0; i < n->n_all; i++)
+        meter_end_step(&n->all[i]->meter, is_range, false);
     if (!n->has_debug)
         return;
     err_set(&e, ERR_NONE, "%s: %" PRIu64 " rows in %.3f s", is_range ? "range" : "poll", n_rows,
             seconds_since(n->began_ms));
-    sender_notice(to, LOG_DEBUG, &e, -1);
+    sender_notice(n->all[0], LOG_DEBUG, &e, -1);
 }
 
 void notices_wait(struct notices *n, struct sender *to, const struct conn_wait *w)
@@ -53,6 +69,8 @@ void notices_wait(struct notices *n, struct sender *to, const struct conn_wait *
 
     if (w->work == LIVENESS_WORKS)
         n->is_slow = true;
+    for (size_t i = 0; i < n->n_all; i++)
+        meter_set_wait(&n->all[i]->meter, w->is_over ? NULL : w->text);
     if (w->work == LIVENESS_WORKS && n->was_slow)
         return;
     err_set(&e, ERR_NONE, "%s", w->text);

@@ -31,6 +31,11 @@ static void keep(struct outbox *o, struct message *m)
     o->kept_bytes += m->item.bytes;
 }
 
+uint64_t outbox_spooled(const struct outbox *o)
+{
+    return o->spool != NULL ? spool_bytes(o->spool) : 0;
+}
+
 /* A message of a chunk like that of <m>, without rows and position. */
 static struct message *make_like(const struct message *m)
 {

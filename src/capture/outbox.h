@@ -10,7 +10,7 @@
 #include "capture/message.h"
 #include "capture/spool.h"
 
-#define OUTBOX_BYTES ((size_t)12 << 20) /* of a held step, the usual <max_kept> */
+#define OUTBOX_BYTES ((size_t)6 << 20) /* of a held step, the usual <max_kept> */
 
 struct outbox {
     struct queue *queue;        /* borrowed, as are the next two */
@@ -39,6 +39,9 @@ bool outbox_flush(struct outbox *o, struct err *e) WARN_UNUSED;
 
 /* The same, except that messages after the last chunk stay. */
 bool outbox_flush_chunks(struct outbox *o, struct err *e) WARN_UNUSED;
+
+/* How many bytes of its spool are in use. */
+uint64_t outbox_spooled(const struct outbox *o);
 
 /* Frees what was not sent. */
 void outbox_fini(struct outbox *o);

@@ -117,6 +117,11 @@ void reader_saved(struct reader *r, size_t source, uint64_t lsn)
     crew_saved(r->sources[source].source, lsn);
 }
 
+void reader_meter(struct reader *r, size_t source, struct meter_values *to)
+{
+    crew_meter(r->sources[source].source, to);
+}
+
 void reader_stop(struct reader *r)
 {
     uint64_t one = 1;

@@ -8,6 +8,7 @@
 #define READER_H
 
 #include "capture/message.h"
+#include "capture/meter.h"
 #include "capture/position.h"
 
 struct reader;
@@ -43,6 +44,9 @@ void reader_saved(struct reader *r, size_t source, uint64_t lsn);
 
 /* The host is done with a message of <source>: call it after queue_done. */
 void reader_wake(struct reader *r, size_t source);
+
+/* What was done for <source>, in figures. Any thread may call it, until reader_free. */
+void reader_meter(struct reader *r, size_t source, struct meter_values *to);
 
 /* Makes every thread end soon, whatever it waits for. The queue must be closed first. */
 void reader_stop(struct reader *r);

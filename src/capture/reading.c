@@ -292,6 +292,7 @@ static bool fill_chunk(struct reading *r, struct conn *conn, struct err *e)
     while (r->message == NULL || !chunk_is_full(&r->message->chunk)) {
         switch (conn_copy_next(conn, &text, &len, e)) {
         case CONN_COPY_LINE:
+            r->n_lines++;
             if (!take_line(r, text, len, e))
                 return conn_fail_answer(conn, e);
             break;

@@ -5,6 +5,7 @@
 bool sender_init(struct sender *s, struct queue *queue, size_t source)
 {
     *s = (struct sender){ .queue = queue, .source = source };
+    meter_init(&s->meter);
     s->last = message_new(MESSAGE_DONE, source);
     return s->last != NULL;
 }
@@ -13,6 +14,7 @@ void sender_fini(struct sender *s)
 {
     message_free(s->last);
     s->last = NULL;
+    meter_fini(&s->meter);
 }
 
 void sender_send(struct sender *s, struct message *m)
@@ -49,6 +51,11 @@ void sender_last(struct sender *s, enum message_kind kind, const struct err *e)
 
 /* ---- what a step brings ---- */
 
+static void tell_spooled(struct sender *s)
+{
+    meter_set_spool(&s->meter, outbox_spooled(&s->keys) + outbox_spooled(&s->rows));
+}
+
 void sender_open(struct sender *s, const char *spool_dir, size_t max_kept, bool is_held)
 {
     outbox_init(&s->rows, s->queue, &s->lane, spool_dir, max_kept, is_held);
@@ -57,7 +64,16 @@ void sender_open(struct sender *s, const char *spool_dir, size_t max_kept, bool 
 
 bool sender_put(struct sender *s, struct message *m, struct err *e)
 {
-    return outbox_put(m->kind == MESSAGE_KEYS ? &s->keys : &s->rows, m, e);
+    struct outbox *to = m->kind == MESSAGE_KEYS ? &s->keys : &s->rows;
+    uint64_t spooled = outbox_spooled(to);
+    bool ok;
+
+    if (m->kind == MESSAGE_ROWS)
+        meter_add_changes(&s->meter, m->chunk.n_rows);
+    ok = outbox_put(to, m, e);
+    if (outbox_spooled(to) != spooled)
+        tell_spooled(s);
+    return ok;
 }
 
 bool sender_flush_chunks(struct sender *s, struct err *e)
@@ -85,4 +101,5 @@ void sender_close(struct sender *s)
 {
     outbox_fini(&s->keys);
     outbox_fini(&s->rows);
+    tell_spooled(s);
 }

@@ -7,6 +7,7 @@
 #ifndef SENDER_H
 #define SENDER_H
 
+#include "capture/meter.h"
 #include "capture/outbox.h"
 
 struct sender {
@@ -16,6 +17,7 @@ struct sender {
     struct outbox rows, keys; /* while a step is under way: keys of its census go before its rows */
     struct message *last;    /* DONE or FAULT, which the host waits for: allocated at first, so that
                               * it does not fail for want of memory; owned; NULL: it was sent */
+    struct meter meter;      /* what is done for the source, in figures */
 };
 
 /* False: out of memory. */
@@ -31,7 +33,7 @@ void sender_notice(struct sender *s, enum log_level level, const struct err *e, 
 /* A step begins. <spool_dir>, borrowed, <max_kept>, <is_held>: see struct outbox. */
 void sender_open(struct sender *s, const char *spool_dir, size_t max_kept, bool is_held);
 
-/* As outbox_put. */
+/* As outbox_put. Counts the changes. */
 bool sender_put(struct sender *s, struct message *m, struct err *e) WARN_UNUSED;
 
 /* Sends what was put: keys, then rows, but not the messages after the last chunk. Errors as of

@@ -43,6 +43,11 @@ void spool_close(struct spool *s)
     free(s);
 }
 
+uint64_t spool_bytes(const struct spool *s)
+{
+    return (uint64_t)s->written;
+}
+
 /* Writes at *at and moves it on. */
 static bool write_at(struct spool *s, off_t *at, const void *data, size_t n, struct err *e)
 {

@@ -26,4 +26,7 @@ bool spool_write(struct spool *s, const struct chunk *c, struct err *e) WARN_UNU
  * one. False: ERR_STATE or ERR_MEMORY. */
 bool spool_read(struct spool *s, struct chunk *c, bool *got, struct err *e) WARN_UNUSED;
 
+/* How many bytes of disk it takes. */
+uint64_t spool_bytes(const struct spool *s);
+
 #endif

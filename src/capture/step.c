@@ -16,6 +16,7 @@ struct step {
     bool is_resolved, has_tried, has_polled;
     /* between step_begin and the end of step_next: */
     struct reading reading;
+    uint64_t n_lines;     /* of readings that were dropped, see step_take_lines */
     bool is_start;        /* the step begins with a new position */
     enum fault_news news;
     struct chunk_row out; /* the last row handed out, of an ordered chunk with its key */
@@ -24,6 +25,7 @@ struct step {
 
 static void drop_reading(struct step *step)
 {
+    step->n_lines += step->reading.n_lines;
     reading_fini(&step->reading);
     key_census_drop(&step->census);
     reading_init(&step->reading, &step->source, &step->census);
@@ -127,6 +129,14 @@ bool step_is_held(const struct step *step)
 {
     return step->source.config->is_joint || !reading_is_ordered(&step->reading) ||
            step->census.is_wanted;
+}
+
+uint64_t step_take_lines(struct step *step)
+{
+    uint64_t n = step->n_lines + step->reading.n_lines;
+
+    step->n_lines = step->reading.n_lines = 0;
+    return n;
 }
 
 bool step_wants_census(const struct step *step)

@@ -91,6 +91,9 @@ bool step_is_complete(const struct step *step);
  * step_abort all of them come again. */
 bool step_is_held(const struct step *step);
 
+/* How many lines of rows the server has sent since this was asked last. */
+uint64_t step_take_lines(struct step *step);
+
 /* True if a census is due now. step_owe_census makes it due. */
 bool step_wants_census(const struct step *step);
 void step_owe_census(struct step *step);

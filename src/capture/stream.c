@@ -2,6 +2,7 @@
  * SPDX-License-Identifier: MIT */
 #include "capture/stream.h"
 
+#include "base/clock.h"
 #include "capture/complete.h"
 #include "capture/fault.h"
 #include "capture/stream_batch.h"
@@ -70,6 +71,11 @@ void stream_free(struct stream *st)
 uint64_t stream_passed(const struct stream *st)
 {
     return st->passed;
+}
+
+bool stream_has(const struct stream *st, size_t i)
+{
+    return st->batch.members[i].has_out || st->batch.members[i].message != NULL;
 }
 
 bool stream_is_amid(const struct stream *st)
@@ -163,15 +169,20 @@ static bool flush(struct stream *st, struct conn *conn, struct err *e)
     return complete_flush(st->complete, st->is_in_transaction ? st->xid : 0, conn, e);
 }
 
+bool stream_end(struct stream *st, struct conn *conn, struct queue_list *out, struct err *e)
+{
+    struct complete *c = st->complete;
+    bool ok = stream_batch_end(&st->batch, complete_held(c), e) && flush(st, conn, e);
+
+    complete_release(c, out);
+    return ok;
+}
+
 bool stream_abandon(struct stream *st, struct conn *conn, struct queue_list *out, struct err *e)
 {
-    bool ok;
-
     stream_close(st);
     st->cut = 0;
-    ok = stream_batch_end(&st->batch, complete_held(st->complete), e) && flush(st, conn, e);
-    complete_release(st->complete, out);
-    return ok;
+    return stream_end(st, conn, out, e);
 }
 
 bool stream_tell(struct stream *st, struct queue_list *out, struct err *e)
@@ -437,13 +448,18 @@ static bool take_message(struct stream *st, const struct replication_message *r,
 
 /* ---- reading ---- */
 
-/* True if the batch, which has something, may end here: between two transactions; in one only if it
- * is too big to wait for its end. */
-static bool may_end(const struct stream *st, bool is_empty)
+bool stream_can_end(const struct stream *st)
+{
+    return !st->is_in_transaction && st->cut == 0 && stream_is_amid(st);
+}
+
+/* True if the batch is too big to go on: between two transactions; in one only if that is too big
+ * to wait for its end. */
+static bool must_end(const struct stream *st)
 {
     if (st->is_in_transaction)
         return stream_batch_is_big(&st->batch.inside);
-    return st->cut == 0 && (is_empty || stream_batch_is_big(&st->batch.size));
+    return stream_can_end(st) && stream_batch_is_big(&st->batch.size);
 }
 
 /* One message, or none: *is_empty. */
@@ -468,30 +484,29 @@ static bool read_one(struct stream *st, struct conn *conn, int64_t deadline_ms,
     return true;
 }
 
-static bool read_some(struct stream *st, struct conn *conn, int64_t deadline_ms,
+static bool read_some(struct stream *st, struct conn *conn, int64_t deadline_ms, int64_t rest_ms,
                       struct queue_list *out, enum stream_found *found, struct err *e)
 {
-    bool is_waiting = stream_batch_has(&st->batch) && !st->is_in_transaction && st->cut == 0;
     bool is_empty;
 
-    *found = STREAM_SOME;
     if (st->replication == NULL && !open(st, conn, e))
         return false;
-    if (!read_one(st, conn, is_waiting ? 0 : deadline_ms, out, &is_empty, e))
+    if (stream_can_end(st))
+        deadline_ms = rest_ms > 0 ? clock_mono_ms() + rest_ms : 0;
+    if (!read_one(st, conn, deadline_ms, out, &is_empty, e))
         return false;
-    if (is_empty)
-        *found = STREAM_NOTHING;
-    if (!stream_batch_has(&st->batch) || !may_end(st, is_empty))
+    *found = is_empty ? STREAM_NOTHING : STREAM_SOME;
+    if (!must_end(st))
         return true;
     *found = STREAM_BATCH;
     return stream_batch_end(&st->batch, out, e) && flush(st, conn, e);
 }
 
-bool stream_read(struct stream *st, struct conn *conn, int64_t deadline_ms, struct queue_list *out,
-                 enum stream_found *found, struct err *e)
+bool stream_read(struct stream *st, struct conn *conn, int64_t deadline_ms, int64_t rest_ms,
+                 struct queue_list *out, enum stream_found *found, struct err *e)
 {
     struct complete *c = st->complete;
-    bool ok = read_some(st, conn, deadline_ms, complete_held(c), found, e) &&
+    bool ok = read_some(st, conn, deadline_ms, rest_ms, complete_held(c), found, e) &&
               (!complete_is_due(c) || flush(st, conn, e));
 
     complete_release(c, out);

@@ -5,11 +5,12 @@
  *     Begin    orders   items   orders   Commit   Begin    items   Commit      nothing more
  *              chunk    chunk   chunk                      chunk               last chunks
  *
- * A batch is a group of whole transactions. It ends when it is big enough or nothing more is there;
- * then each source that it brought something for gets a last chunk with its position, of which the
- * last one ends the batch: until then the sources are at different moments. A source skips what its
- * position has. If the connection is lost in the middle of a transaction, of which
- * rows were handed out, they are passed over when it comes again: the log does not change.
+ * A batch is a group of whole transactions. It ends when it is big enough, or when nothing more is
+ * there and whoever uses the stream ends it; then each source that it brought something for gets a
+ * last chunk with its position, of which the last one ends the batch: until then the sources are at
+ * different moments. A source skips what its position has. If the connection is lost in the middle
+ * of a transaction, of which rows were handed out, they are passed over when it comes again: the
+ * log does not change.
  *
  * A source that is attached belongs to the stream, until it is detached between two batches.
  *
@@ -41,11 +42,21 @@ enum stream_found {
     STREAM_BATCH,   /* a batch is over */
 };
 
-/* Reads what there is to read, on a connection like <conn>, which is for other questions; waits
- * until <deadline_ms> if there is nothing. Adds messages to <out>. After an error the stream is
- * closed, and begins anew with the next call. */
-bool stream_read(struct stream *st, struct conn *conn, int64_t deadline_ms, struct queue_list *out,
-                 enum stream_found *found, struct err *e) WARN_UNUSED;
+/* Reads what there is to read, on a connection like <conn>, which is for other questions. If there
+ * is nothing it waits until <deadline_ms>, and where a batch could end for <rest_ms> only. Adds
+ * messages to <out>. After an error the stream is closed, and begins anew with the next call. */
+bool stream_read(struct stream *st, struct conn *conn, int64_t deadline_ms, int64_t rest_ms,
+                 struct queue_list *out, enum stream_found *found, struct err *e) WARN_UNUSED;
+
+/* True if there is a batch, and no transaction is in its middle. */
+bool stream_can_end(const struct stream *st);
+
+/* Ends the batch, which can end. <conn> as above. */
+bool stream_end(struct stream *st, struct conn *conn, struct queue_list *out,
+                struct err *e) WARN_UNUSED;
+
+/* True if the batch has something of source <i>. */
+bool stream_has(const struct stream *st, size_t i);
 
 /* Adds the position of each source that has moved since it was told last. Not amid a batch. */
 bool stream_tell(struct stream *st, struct queue_list *out, struct err *e) WARN_UNUSED;

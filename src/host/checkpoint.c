@@ -56,8 +56,14 @@ static bool save_group(struct checkpoint *c, size_t source, bool is_moment, bool
 {
     struct hooks_checkpoint job = { .source = source, .is_moment = is_moment,
                                     .positions = c->positions };
-    bool ok = write_positions(c, c->script->sources[source].group, &job.is_known) || err_memory(e);
+    bool ok;
 
+    beat_set(c->script->beat, BEAT_SAVES, source);
+    ok = write_positions(c, c->script->sources[source].group, &job.is_known) || err_memory(e);
+    for (size_t i = 0; ok && i < c->n; i++)
+        if (c->positions[i].text != NULL)
+            lag_capture(delivery_lag(c->deliveries[i]), c->positions[i].text,
+                        delivery_batch(c->deliveries[i]));
     ok = ok && hooks_checkpoint(c->script, &job, e);
     free_positions(c);
     if (!ok)

@@ -30,8 +30,9 @@ struct last {
 struct delivery {
     size_t source;
     struct seq *seq;          /* borrowed */
-    bool is_restored;
+    bool is_restored, has_kept;
     struct progress progress;
+    struct lag lag;
     /* the position */
     struct position position; /* of the newest batch that is over */
     bool has_position, is_unsaved;
@@ -84,6 +85,7 @@ void delivery_free(struct delivery *d)
         message_free(message_of(queue_list_take(&d->parked)));
     position_fini(&d->position);
     xidset_fini(&d->xids);
+    lag_fini(&d->lag);
     buf_fini(&d->last.keys);
     diff_close(d->diff);
     chunk_free(d->deletes);
@@ -98,6 +100,7 @@ bool delivery_restore(struct delivery *d, struct store *store, const struct conf
         return true;
     if (!store_load(store, name, &d->position, &d->has_position, e))
         return false;
+    d->has_kept = d->has_position;
     d->is_handing_over = !config->deletes && d->position.is_learned &&
                          config_tells_deletes(config);
     if (!config->deletes && !d->is_handing_over)
@@ -109,6 +112,11 @@ bool delivery_restore(struct delivery *d, struct store *store, const struct conf
 bool delivery_is_restored(const struct delivery *d)
 {
     return d->is_restored;
+}
+
+bool delivery_has_kept(const struct delivery *d)
+{
+    return d->has_kept;
 }
 
 void delivery_join(struct delivery *d, struct delivery *leader)
@@ -131,6 +139,11 @@ bool delivery_is_with(const struct delivery *d, const struct delivery *other)
 size_t delivery_source(const struct delivery *d)
 {
     return d->source;
+}
+
+struct lag *delivery_lag(struct delivery *d)
+{
+    return &d->lag;
 }
 
 struct progress *delivery_progress(struct delivery *d)
@@ -287,6 +300,13 @@ static bool begin(struct delivery *d, bool is_log)
     return true;
 }
 
+/* Rows of a chunk are about to be delivered; the first one is the oldest. */
+static void tell_lag(struct delivery *d, const struct chunk *c)
+{
+    if (c->n_rows > 0)
+        lag_deliver(&d->lag, c->rows[0].log.us != 0 ? c->rows[0].log.us : c->read_us);
+}
+
 /* A chunk that is delivered again keeps its numbers. */
 static bool number_rows(struct delivery *d, struct chunk *c, struct err *e)
 {
@@ -299,6 +319,7 @@ bool delivery_begin_rows(struct delivery *d, struct chunk *c, size_t *from, stru
     *from = d->rows_done;
     if (*from == 0)
         d->n_bytes += c->n_bytes;
+    tell_lag(d, c);
     if (c->begins && *from == 0 && !d->begins_with_deletes && !begin(d, c->is_log))
         return err_memory(e);
     return (d->diff == NULL || diff_record(d->diff, c, e)) && number_rows(d, c, e);
@@ -456,6 +477,8 @@ bool delivery_next_deletes(struct delivery *d, const struct chunk **c, size_t *f
         return false;
     *c = d->deletes;
     *from = d->deletes_done;
+    if (d->deletes != NULL)
+        tell_lag(d, d->deletes);
     if (d->deletes == NULL || d->begins_with_deletes)
         return true;
     d->begins_with_deletes = true;

@@ -20,6 +20,7 @@
 #define DELIVERY_H
 
 #include "capture/message.h"
+#include "host/lag.h"
 #include "host/progress.h"
 #include "state/diff.h"
 #include "state/seq.h"
@@ -36,6 +37,7 @@ void delivery_free(struct delivery *d);
 bool delivery_restore(struct delivery *d, struct store *store, const struct config *config,
                       const char *name, struct err *e) WARN_UNUSED;
 bool delivery_is_restored(const struct delivery *d);
+bool delivery_has_kept(const struct delivery *d); /* the store kept a position */
 
 /* Its source is read together with that of <leader>, which may be itself. Borrowed. */
 void delivery_join(struct delivery *d, struct delivery *leader);
@@ -47,6 +49,7 @@ bool delivery_is_with(const struct delivery *d, const struct delivery *other);
 
 size_t delivery_source(const struct delivery *d); /* its number */
 struct progress *delivery_progress(struct delivery *d);
+struct lag *delivery_lag(struct delivery *d);
 
 /* ---- the position ---- */
 

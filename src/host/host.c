@@ -12,6 +12,7 @@
 #include "lua/api_watch.h"
 #include "host/deletes.h"
 #include "host/output.h"
+#include "host/publish.h"
 #include "host/reset.h"
 #include "host/rows.h"
 #include "lua/load.h"
@@ -23,7 +24,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define QUEUE_BYTES ((size_t)14 << 20)
+#define QUEUE_BYTES ((size_t)6 << 20)
 
 struct host {
     const struct host_options *o;
@@ -33,6 +34,8 @@ struct host {
     struct reader *reader;
     struct delivery **deliveries; /* of each source */
     struct checkpoint checkpoint;
+    struct publish publish;
+    struct server *server;  /* owned; NULL: nobody listens */
     struct pollfd *fds;     /* owned scratch */
     size_t cap_fds;
     size_t n_sources, n_done;
@@ -118,6 +121,7 @@ static bool finish_source(struct host *h, const struct message *m, struct err *e
     if (m->text != NULL && h->o->mode == READER_CHECK)
         print_report(h->script->sources[m->source].name, m->text);
     h->n_done++;
+    publish_done(&h->publish, m->source);
     return m->rowtype == NULL || hooks_announce(h->script, m->source, m->rowtype, e);
 }
 
@@ -183,7 +187,8 @@ static bool sleep_until_news(struct host *h, int64_t wait_ms, struct err *e)
                                  .events = POLLIN };
     h->fds[n + 1] = (struct pollfd){ .fd = h->queue != NULL ? queue_fd(h->queue) : -1,
                                      .events = POLLIN };
-    wait_ms = earlier(wait_ms, lazy_ms);
+    wait_ms = publish_wait_ms(&h->publish, earlier(wait_ms, lazy_ms));
+    beat_set(h->script->beat, BEAT_WAITS, 0);
     if (poll(h->fds, n + 2, wait_ms > 60000 ? 60000 : (int)wait_ms) < 0)
         return errno == EINTR || err_set(e, ERR_INTERNAL, "poll: %s", strerror(errno));
     for (size_t i = 0; i < n; i++)
@@ -240,6 +245,7 @@ static bool handle_next(struct host *h, bool *is_idle, struct err *e)
     if (m == NULL)
         return true;
     d = h->deliveries[m->source];
+    beat_set(h->script->beat, BEAT_DELIVERS, m->source);
     ok = handle(h, m, e);
     if (delivery_take_again(d)) {
         delivery_park_first(d, m);
@@ -298,6 +304,8 @@ static bool loop(struct host *h, struct err *e)
         struct hooks_timers t;
         bool idle;
 
+        publish_turn(&h->publish);
+        beat_set(h->script->beat, BEAT_TIMERS, 0);
         /* timers first: one of them may let a source go on */
         if (!hooks_run_timers(h->script, &t, e))
             return false;
@@ -325,6 +333,7 @@ static bool loop(struct host *h, struct err *e)
         if (idle && (!output_flush(e) || !sleep_until_news(h, t.wait_ms, e)))
             return false;
     }
+    beat_set(h->script->beat, BEAT_STOPS, 0);
     /* --check writes nothing to sinks, which know what they would get */
     return hooks_last(h->script, e) && output_flush(e) && checkpoint_save_lazy(&h->checkpoint, e) &&
            (h->o->mode == READER_CHECK || checkpoint_retry(&h->checkpoint, true, e)) &&
@@ -339,10 +348,34 @@ static void tell_saved(void *arg, const char *source, const char *position)
 {
     struct host *h = arg;
 
-    for (size_t i = 0; h->reader != NULL && i < h->n_sources; i++)
-        if (h->script->sources[i].config->capture == CONFIG_BY_LOGICAL &&
-            strcmp(h->script->sources[i].name, source) == 0)
+    for (size_t i = 0; h->reader != NULL && i < h->n_sources; i++) {
+        if (strcmp(h->script->sources[i].name, source) != 0)
+            continue;
+        lag_save(delivery_lag(h->deliveries[i]), position, clock_wall_us());
+        if (h->script->sources[i].config->capture == CONFIG_BY_LOGICAL)
             reader_saved(h->reader, i, position_text_log_lsn(position));
+    }
+}
+
+/* A delivery takes its time. */
+static void tell_tick(void *arg)
+{
+    struct host *h = arg;
+
+    publish_tick(&h->publish);
+}
+
+/* --listen: opens the socket, and serves. */
+static bool start_server(struct host *h, struct err *e)
+{
+    if (h->o->listen.listen == NULL || h->o->mode == READER_CHECK || h->o->is_graph)
+        return true;
+    if (!publish_init(&h->publish, h->script, h->o->script.state, e) ||
+        (h->server = server_new(&h->o->listen, h->publish.board, e)) == NULL ||
+        !server_start(h->server, e))
+        return false;
+    log_text(h->log, LOG_INFO, "listening", "address", server_address(h->server));
+    return true;
 }
 
 /* Source <i> is one that brings batches together with others before it. */
@@ -385,12 +418,16 @@ static bool start_reader(struct host *h, struct err *e)
             return false;
     }
     h->script->tell_saved = tell_saved;
+    h->script->tell_tick = tell_tick;
     h->script->tell_arg = h;
+    publish_begin(&h->publish, h->deliveries, h->queue, h->reader);
     return reader_start(h->reader, e);
 }
 
 static void fini(struct host *h)
 {
+    server_free(h->server);
+    publish_end(&h->publish);
     if (h->queue != NULL)
         queue_close(h->queue);
     if (h->reader != NULL)
@@ -408,6 +445,7 @@ static void fini(struct host *h)
     if (h->script != NULL)
         api_source_free(h->script);
     script_free(h->script);
+    publish_fini(&h->publish);
     log_bar(h->log, NULL);
 }
 
@@ -430,6 +468,8 @@ static bool run(struct host *h, struct err *e)
     if ((h->script = script_new(&h->o->script, e)) == NULL || !load_script(h->script, e))
         return false;
     h->n_sources = h->script->n_sources;
+    if (!start_server(h, e))
+        return false;
     if (h->o->is_graph)
         return hooks_graph(h->script, e) && output_flush(e);
     if (h->n_sources > 0 && h->o->mode != READER_CHECK && !api_state_open(h->script, e))

@@ -11,11 +11,13 @@
 #include "base/err.h"
 #include "capture/reader.h"
 #include "lua/script.h"
+#include "serve/server.h"
 
 struct host_options {
     struct script_options script;
     const char *state;      /* path of the state file */
     enum reader_mode mode;
+    struct server_options listen; /* --listen */
     bool is_graph;          /* --graph: load the script, print its pipeline, no more */
 };
 

@@ -101,8 +101,12 @@ static int open_db(lua_State *L)
     c = lua_newuserdatauv(L, sizeof *c, 0);
     *c = (struct connection){ .log = script_of(L)->o.log, .is_brief = is_brief };
     luaL_setmetatable(L, CONNECTION);
+    beat_serve(script_of(L)->beat, true);
     c->conn = conn_open(conninfo, script_of(L)->o.stop_fd, on_stop(L, is_brief),
                         former != NULL ? &former->left : NULL, &e);
+    beat_serve(script_of(L)->beat, false);
+    if (c->conn != NULL)
+        conn_set_beat(c->conn, script_of(L)->beat);
     if (c->conn != NULL && !is_brief)
         conn_watch(c->conn, log_wait, c);
     return c->conn != NULL ? 1 : api_db_fail(L, &e);

@@ -3,6 +3,7 @@
 #include "lua/api_host.h"
 
 #include "base/clock.h"
+#include "base/histogram.h"
 #include "base/text.h"
 #include "lua/explain.h"
 #include "lua/json.h"
@@ -232,8 +233,11 @@ static int sleep_on(lua_State *L)
     struct script *s = script_of(L);
     int64_t until = clock_mono_ms() + (int64_t)(luaL_checknumber(L, 1) * 1000), left;
 
-    while (!script_should_stop(s) && (left = until - clock_mono_ms()) > 0)
+    while (!script_should_stop(s) && (left = until - clock_mono_ms()) > 0) {
         poll(NULL, 0, left < 100 ? (int)left : 100); /* a signal ends the poll early */
+        beat_turn(s->beat);
+    }
+    beat_turn(s->beat);
     lua_pushboolean(L, !script_should_stop(s));
     return 1;
 }
@@ -271,7 +275,7 @@ static int hook(lua_State *L)
 {
     static const char *const names[] = { "timers", "start", "enter", "leave", "resolved", "reading",
                                          "ready", "checkpoint", "last", "finish", "graph", "check",
-                                         "wire", NULL };
+                                         "wire", "figures", NULL };
     int *ref = &script_of(L)->hooks[luaL_checkoption(L, 1, NULL, names)];
 
     luaL_checktype(L, 2, LUA_TFUNCTION);
@@ -300,6 +304,12 @@ static void set_list(lua_State *L, const char *name, char *const *texts, size_t 
 static void set_facts(lua_State *L, const struct script_options *o)
 {
     set_text(L, "version", o->version);
+    lua_createtable(L, HISTOGRAM_BOUNDS, 0);
+    for (int i = 0; i < HISTOGRAM_BOUNDS; i++) {
+        lua_pushnumber(L, histogram_bounds[i]);
+        lua_rawseti(L, -2, i + 1);
+    }
+    lua_setfield(L, -2, "histogram_bounds");
     script_push_dsn(L);
     lua_setfield(L, -2, "dsn");
     set_text(L, "lua_dir", o->lua_dir);

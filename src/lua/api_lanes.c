@@ -23,7 +23,8 @@
 
 #define LANES "pgcdc.lanes"
 #define NONE UINT32_MAX
-#define MOST 32768u /* records that are known at a time */
+#define MOST 16384u /* records that are known at a time */
+#define FEW (MOST / 2)
 #define BUCKETS 16384u
 
 struct record {
@@ -221,11 +222,13 @@ static bool WARN_UNUSED add_record(struct lanes *l, uint64_t place, uint64_t num
     return update_lane(l, lane);
 }
 
-/* Gets to know records until there are enough. */
+/* Gets to know records, if there are few: each time the outbox reads another place of its file. */
 static void fill(lua_State *L, struct lanes *l, struct api_outbox *o)
 {
     uint64_t next, number;
 
+    if (l->used > FEW && l->n_heap > 0)
+        return;
     while (l->used < MOST && api_outbox_find(L, o, &l->cursor, l->end, &next, &number)) {
         if (!add_record(l, l->cursor, number))
             no_memory(L);
@@ -282,35 +285,40 @@ static bool WARN_UNUSED move_first(struct lanes *l, size_t batch, uint32_t i)
     return lane->first == NONE || heap_push(l, i, l->records[lane->first].place);
 }
 
-/* Whether the text <len> bytes at <text> (NULL: absent) is that of the record at a place. */
-static bool is_together(lua_State *L, const struct lanes *l, struct api_outbox *o, uint64_t first,
-                        uint64_t place)
+/* Pushes what the records of a batch have in common, of the record at a place; nil: it is absent,
+ * or nothing is asked for. */
+static void push_common(lua_State *L, const struct lanes *l, struct api_outbox *o, uint64_t place)
 {
-    size_t len, other_len;
-    const char *text, *other;
-    bool is_same;
+    size_t len;
+    const char *text = NULL;
 
-    if (l->together == 0)
-        return true;
-    text = api_outbox_part(L, o, place, l->together, &len);
-    if (text != NULL) /* the next look at the outbox may move what this one has shown */
+    if (l->together > 0)
+        text = api_outbox_part(L, o, place, l->together, &len);
+    if (text != NULL)
         lua_pushlstring(L, text, len);
     else
         lua_pushnil(L);
-    text = lua_tolstring(L, -1, &len); /* the stack keeps it */
-    other = api_outbox_part(L, o, first, l->together, &other_len);
-    is_same = (text == NULL) == (other == NULL) &&
-              (text == NULL || (len == other_len && memcmp(text, other, len) == 0));
-    lua_pop(L, 1);
-    return is_same;
 }
 
-/* Adds records to the batch, whose lanes come out of the heap. */
+/* Whether the record at a place has in common what is on top of the stack. */
+static bool is_together(lua_State *L, const struct lanes *l, struct api_outbox *o, uint64_t place)
+{
+    size_t len, other_len;
+    const char *text = lua_tolstring(L, -1, &len), *other;
+
+    if (l->together == 0)
+        return true;
+    other = api_outbox_part(L, o, place, l->together, &other_len);
+    return (text == NULL) == (other == NULL) &&
+           (text == NULL || (len == other_len && memcmp(text, other, len) == 0));
+}
+
+/* Adds records to the batch, whose lanes come out of the heap. Leaves what they have in common on
+ * the stack. */
 static void collect(lua_State *L, struct lanes *l, struct api_outbox *o, size_t batch,
                     const lua_Integer limits[3])
 {
     lua_Integer bytes = 0, looks = 4 * limits[0] + 64;
-    uint64_t first = 0;
     bool is_full = false;
 
     l->n_aside = 0;
@@ -325,8 +333,8 @@ static void collect(lua_State *L, struct lanes *l, struct api_outbox *o, size_t 
         bytes += (lua_Integer)len;
         is_full = l->batches[batch].count > 0 && bytes > limits[1];
         if (l->batches[batch].count == 0)
-            first = top.place;
-        if (is_full || !is_together(L, l, o, first, top.place)) {
+            push_common(L, l, o, top.place);
+        if (is_full || !is_together(L, l, o, top.place)) {
             bytes -= (lua_Integer)len;
             if (!ARRAY_PUSH(l->aside, l->n_aside, l->cap_aside, top))
                 no_memory(L);
@@ -350,6 +358,10 @@ static int take(lua_State *L)
     l->take++;
     fill(L, l, o);
     collect(L, l, o, batch, limits);
+    if (l->batches[batch].count == 0) { /* no lane that was in the heap is free */
+        fill(L, l, o);
+        collect(L, l, o, batch, limits);
+    }
     if (l->batches[batch].count == 0)
         return 0;
     lua_pushinteger(L, (lua_Integer)batch + 1);

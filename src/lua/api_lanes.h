@@ -1,7 +1,7 @@
 /* api_lanes.h -- which records of an outbox may go now, where several are on their way at a time.
  *
  * Records of one lane go in their order, and none goes while one before it is on its way; other
- * lanes do not wait for that. Bytes stay in the outbox: of at most 32,768 records at a time their
+ * lanes do not wait for that. Bytes stay in the outbox: of at most 16,384 records at a time their
  * places are known here.
  *
  * Exports to Lua (module pgcdc.raw): lanes(outbox, upto, together) -> lanes, of the records up to

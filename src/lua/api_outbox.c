@@ -28,9 +28,9 @@
 #include <unistd.h>
 
 #define OUTBOX "pgcdc.outbox"
-#define IN_MEMORY ((size_t)1 << 20) /* the queue before it has more: see QUEUE_BYTES */
+#define IN_MEMORY ((size_t)256 << 10) /* the queue before it has more: see QUEUE_BYTES */
 #define MOST ((size_t)8 << 30)
-#define WINDOW ((size_t)256 << 10) /* what is read of the file at once */
+#define WINDOW ((size_t)48 << 10) /* what is read of the file at once */
 #define MOST_PARTS 251
 
 struct seal {
@@ -44,6 +44,8 @@ struct api_outbox {
     struct buf mem;
     struct buf window;    /* a part of the file, as it was read */
     uint64_t window_at;   /* its place */
+    size_t dirty, dirty_end; /* bytes of the window from here to there are to be written back; 0
+                              * and 0: none */
     int fd;               /* -1: nothing is in a file */
     uint64_t file_at;     /* the place of the file's first byte */
     lua_Integer put, dropped; /* records, since the outbox was made */
@@ -73,6 +75,7 @@ static void close_file(struct api_outbox *o)
     if (o->fd >= 0)
         close(o->fd);
     o->fd = -1;
+    o->dirty = o->dirty_end = 0;
     buf_fini(&o->window);
     buf_init(&o->window, MOST);
 }
@@ -116,6 +119,21 @@ static void spill(lua_State *L, struct api_outbox *o)
     buf_clear(&o->mem);
 }
 
+/* Writes what was changed in the window. */
+static void write_window(lua_State *L, struct api_outbox *o)
+{
+    while (o->dirty < o->dirty_end) {
+        ssize_t n = pwrite(o->fd, o->window.data + o->dirty, o->dirty_end - o->dirty,
+                           (off_t)(o->window_at - o->file_at + o->dirty));
+
+        if (n > 0)
+            o->dirty += (size_t)n;
+        else if (n == 0 || errno != EINTR)
+            luaL_error(L, "cannot write a temporary file: %s", strerror(errno));
+    }
+    o->dirty = o->dirty_end = 0;
+}
+
 /* Makes the window hold <len> bytes at that place of the file. */
 static void read_window(lua_State *L, struct api_outbox *o, uint64_t at, size_t len)
 {
@@ -126,6 +144,7 @@ static void read_window(lua_State *L, struct api_outbox *o, uint64_t at, size_t 
         return;
     if (want > o->split - at)
         want = (size_t)(o->split - at);
+    write_window(L, o);
     buf_clear(&o->window);
     o->window_at = at;
     if (buf_reserve(&o->window, want) == NULL)
@@ -384,6 +403,11 @@ static int rows(lua_State *L)
     return 1;
 }
 
+lua_Integer api_outbox_bytes(const struct api_outbox *o)
+{
+    return (lua_Integer)(o->end - o->start);
+}
+
 static int bytes(lua_State *L)
 {
     const struct api_outbox *o = api_outbox_at(L, 1);
@@ -436,20 +460,25 @@ static int drop(lua_State *L)
     return 0;
 }
 
-/* Sets PACKED_LEFT_OUT in the head of the record at that place. */
+/* Sets PACKED_LEFT_OUT in the head of the record at that place. Of one in the file the window is
+ * written back later: many records of it are left out, and a write for each would take longer than
+ * all else that is done with them. */
 static void set_left_out(lua_State *L, struct api_outbox *o, uint64_t at, struct packed_head head)
 {
+    size_t offset;
+
     head.parts |= PACKED_LEFT_OUT;
+    bytes_at(L, o, at, sizeof head); /* it is at hand now */
     if (at >= o->split) {
         memcpy(o->mem.data + (at - o->split), &head, sizeof head);
         return;
     }
-    if (pwrite(o->fd, &head, sizeof head, (off_t)(at - o->file_at)) != sizeof head)
-        luaL_error(L, "cannot write a temporary file: %s", strerror(errno));
-    if (at >= o->window_at && at - o->window_at + sizeof head <= o->window.len)
-        memcpy(o->window.data + (at - o->window_at), &head, sizeof head);
-    else
-        buf_clear(&o->window);
+    offset = (size_t)(at - o->window_at);
+    memcpy(o->window.data + offset, &head, sizeof head);
+    if (o->dirty_end == 0 || offset < o->dirty)
+        o->dirty = offset;
+    if (offset + sizeof head > o->dirty_end)
+        o->dirty_end = offset + sizeof head;
 }
 
 void api_outbox_leave_out(lua_State *L, struct api_outbox *o, uint64_t place)

@@ -53,6 +53,8 @@ void api_outbox_leave_out(lua_State *L, struct api_outbox *o, uint64_t place);
 
 /* Adds a record as base/packed.h has it, whose bytes are in <record>, no part of the outbox. */
 void api_outbox_add(lua_State *L, struct api_outbox *o, const struct buf *record);
+/* How many bytes it has. */
+lua_Integer api_outbox_bytes(const struct api_outbox *o);
 
 /* Adds the functions to the module on top of the stack. */
 void api_outbox_export(lua_State *L);

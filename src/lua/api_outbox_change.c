@@ -41,29 +41,42 @@ static void end_part(struct buf *b, size_t begin)
         memcpy(b->data + begin - sizeof len, &len, sizeof len);
 }
 
-/* True if a script has given the change at index 5 another id, seq or ts. */
-static bool is_altered(lua_State *L)
-{
-    static const char *const names[] = { "id", "seq", "ts", "op" };
+/* The indexes of the arguments of put_change. */
+enum { OUTBOX = 1, KNOWN, SOURCE, CHANGE };
 
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        lua_pushstring(L, names[i]);
-        if (lua_rawget(L, 5) != LUA_TNIL)
+/* What is known of the changes of a row class is a list: their topic, then the headers of each op
+ * that was learned. */
+enum { KNOWN_TOPIC = 1, KNOWN_HEADERS };
+
+static bool is_part_of_record(const char *name)
+{
+    static const char *const names[] = { "id", "seq", "ts", "op", "schema", "table", "source" };
+
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(names[i], name) == 0)
             return true;
-        lua_pop(L, 1);
-    }
     return false;
 }
 
-/* Appends the headers of the change at index 5, behind those at index 4. */
-static void add_headers(lua_State *L, struct buf *b)
+/* True if a script has given the change what is in its id, topic or headers. */
+static bool is_altered(lua_State *L)
 {
-    struct row_class *class = row_class_at(L, 5);
-    struct rowdata *d = rowdata_at(L, 5, class);
-    size_t len, all = begin_part(b), begin;
-    const char *head = luaL_checklstring(L, 4, &len);
+    bool is = false;
 
-    buf_add(b, head, len);
+    for (lua_pushnil(L); lua_next(L, CHANGE); lua_pop(L, 1))
+        is = is || (lua_type(L, -2) == LUA_TSTRING && is_part_of_record(lua_tostring(L, -2)));
+    return is;
+}
+
+/* Appends the headers of the change, after those at <head>. */
+static void add_headers(lua_State *L, struct buf *b, int head)
+{
+    struct row_class *class = row_class_at(L, CHANGE);
+    struct rowdata *d = rowdata_at(L, CHANGE, class);
+    size_t len, all = begin_part(b), begin;
+    const char *text = luaL_checklstring(L, head, &len);
+
+    buf_add(b, text, len);
     add_part(b, "id", 2);
     begin = begin_part(b);
     change_id_put(L, class, d, b);
@@ -81,55 +94,88 @@ static void add_headers(lua_State *L, struct buf *b)
     end_part(b, all);
 }
 
-/* Appends id, source, topic, key and value, whose sources are at the indexes 2, 3 and 5. */
-static void add_body(lua_State *L, struct buf *b)
+/* Appends id, source, topic, key and value. */
+static void add_body(lua_State *L, struct buf *b, int topic)
 {
-    struct row_class *class = row_class_at(L, 5);
-    struct rowdata *d = rowdata_at(L, 5, class);
+    struct row_class *class = row_class_at(L, CHANGE);
+    struct rowdata *d = rowdata_at(L, CHANGE, class);
     size_t len, begin = begin_part(b);
     const char *text;
 
     change_id_put(L, class, d, b);
     end_part(b, begin);
-    text = luaL_optlstring(L, 2, NULL, &len);
+    text = luaL_optlstring(L, SOURCE, NULL, &len);
     add_part(b, text, text != NULL ? len : 0);
-    text = luaL_checklstring(L, 3, &len);
+    text = luaL_checklstring(L, topic, &len);
     add_part(b, text, len);
     begin = begin_part(b);
-    change_key_put_json(L, 5, b);
+    change_key_put_json(L, CHANGE, b);
     end_part(b, begin);
     begin = begin_part(b);
-    json_put(L, 5, b);
+    json_put(L, CHANGE, b);
     end_part(b, begin);
+}
+
+/* Pushes the topic and the headers that are known for the change. False, and pushes nothing of use,
+ * if none are. */
+static bool push_known(lua_State *L)
+{
+    row_class_push_of(L, CHANGE);
+    if (lua_rawget(L, KNOWN) != LUA_TTABLE)
+        return false;
+    lua_rawgeti(L, -1, KNOWN_TOPIC);
+    return lua_rawgeti(L, -2, KNOWN_HEADERS + (int)rowdata_at(L, CHANGE,
+                                                              row_class_at(L, CHANGE))->op) ==
+           LUA_TSTRING;
 }
 
 static int put_change(lua_State *L)
 {
     struct packed_head head = { .parts = 7 };
-    struct api_outbox *o = api_outbox_at(L, 1);
+    struct api_outbox *o = api_outbox_at(L, OUTBOX);
     struct buf *b;
 
-    lua_settop(L, 5);
-    luaL_argcheck(L, change_is(L, 5), 5, "a change");
-    if (is_altered(L)) {
-        lua_pushboolean(L, false);
-        return 1;
-    }
+    lua_settop(L, CHANGE);
+    luaL_checktype(L, KNOWN, LUA_TTABLE);
+    if (!change_is(L, CHANGE) || !push_known(L) || is_altered(L))
+        return 0;                                              /* ... list topic headers */
     b = script_scratch(L);
     buf_add(b, &head, sizeof head);
-    add_body(L, b);
-    add_headers(L, b);
+    add_body(L, b, CHANGE + 2);
+    add_headers(L, b, CHANGE + 3);
     add_part(b, NULL, 0);
     json_check(L, b);
     head.len = (uint32_t)b->len;
     memcpy(b->data, &head, sizeof head);
     api_outbox_add(L, o, b);
-    lua_pushboolean(L, true);
+    lua_pushinteger(L, api_outbox_bytes(o));
     return 1;
+}
+
+static int learn_change(lua_State *L)
+{
+    lua_settop(L, 4);                                          /* known change topic headers */
+    luaL_checktype(L, 1, LUA_TTABLE);
+    luaL_argcheck(L, change_is(L, 2), 2, "a change");
+    row_class_push_of(L, 2);                                   /* ... class */
+    lua_pushvalue(L, 5);
+    if (lua_rawget(L, 1) != LUA_TTABLE) {
+        lua_createtable(L, KNOWN_HEADERS + OP_COUNT, 0);
+        lua_pushvalue(L, 5);
+        lua_pushvalue(L, -2);
+        lua_rawset(L, 1);                                      /* ... class nil list */
+    }
+    lua_pushvalue(L, 3);
+    lua_rawseti(L, -2, KNOWN_TOPIC);
+    lua_pushvalue(L, 4);
+    lua_rawseti(L, -2, KNOWN_HEADERS + (int)rowdata_at(L, 2, row_class_at(L, 2))->op);
+    return 0;
 }
 
 void api_outbox_change_export(lua_State *L)
 {
     lua_pushcfunction(L, put_change);
     lua_setfield(L, -2, "put_change");
+    lua_pushcfunction(L, learn_change);
+    lua_setfield(L, -2, "learn_change");
 }

@@ -7,9 +7,14 @@
 #include <lua.h>
 
 /* Adds to the module pgcdc.raw on top of the stack:
- *   put_change(outbox, source, topic, headers, change) -> true: adds the record id, source, topic,
- *     JSON of the key, JSON of the change, its headers (id, seq, ts) behind those that are given,
- *     nil. False: it added none, since a script has changed one of these. May throw. */
+ *   learn_change(known, change, topic, headers): from now on these go with changes of the same row
+ *     class and op. <known>: a table of the caller's, at first empty, with weak keys. The headers
+ *     are packed;
+ *   put_change(outbox, known, source, change) -> bytes of the outbox: adds the record id, source,
+ *     topic, JSON of the key, JSON of the change, headers (those that are known, id, seq, ts), nil.
+ *     Or nil: it added none, since it is no change, what goes with it is not known, or a script has
+ *     given it another id, op, seq, ts, schema, table or source.
+ * They may throw. */
 void api_outbox_change_export(lua_State *L);
 
 #endif

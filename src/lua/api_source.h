@@ -15,6 +15,8 @@
 #ifndef API_SOURCE_H
 #define API_SOURCE_H
 
+#include "base/histogram.h"
+#include "capture/op.h"
 #include "capture/rowtype.h"
 #include "lua/script.h"
 
@@ -34,6 +36,9 @@ struct api_source {
     int metatable;         /* of its changes, see change.h */
     struct rowtype *announced; /* counted reference: of the last API_SOURCE_COLUMNS, or NULL */
     int pauses;            /* > 0: its changes wait */
+    uint64_t delivered[OP_COUNT]; /* changes that were delivered, by op; nobody may have listened */
+    int64_t delivered_us;  /* when the last one was, by clock_wall_us; 0: none was */
+    struct histogram took; /* by change, in handlers and operators; timed if s->beat is there */
     size_t group;          /* the same number for all sources of a group */
 };
 

@@ -10,11 +10,13 @@
  *   resolved(source), reading(source), ready(source, rows): see hooks_resolved, hooks_reading and
  *     hooks_read;
  *   checkpoint(source, {[source] = {text =, last_change =}} or nil, {[source] = true} of the group,
- *     is_moment) -> is_done, is_taken: see struct hooks_checkpoint.
+ *     is_moment) -> is_done, is_taken: see struct hooks_checkpoint;
+ *   figures() -> a table, see script_figures.c.
  *
  * SPDX-License-Identifier: MIT */
 #include "lua/hooks.h"
 
+#include "base/clock.h"
 #include "lua/change.h"
 
 #include <lauxlib.h>
@@ -76,12 +78,66 @@ bool hooks_announce(struct script *s, size_t number, struct rowtype *rowtype, st
     return true;
 }
 
+/* How long changes take. The clock is asked when it has ticked: so what is slow is timed one by
+ * one, and of what is fast the mean of some milliseconds. */
+struct pace {
+    int64_t since_ns, tick_ns;
+    uint64_t n; /* changes since then */
+};
+
+static struct pace begin_pace(const struct script *s)
+{
+    return s->beat == NULL ? (struct pace){ 0 }
+                           : (struct pace){ clock_mono_ns(), clock_tick_ns(), 0 };
+}
+
+static void add_times(struct api_source *source, struct pace *p)
+{
+    int64_t now = clock_mono_ns();
+
+    if (p->n > 0)
+        histogram_add(&source->took, (double)(now - p->since_ns) / 1e9 / (double)p->n, p->n);
+    p->since_ns = now;
+    p->n = 0;
+}
+
+/* One change more was delivered. */
+static void count_change(struct script *s, struct api_source *source, enum op op, struct pace *p)
+{
+    int64_t tick;
+
+    source->delivered[op]++;
+    if (s->beat == NULL)
+        return;
+    beat_turn(s->beat);
+    p->n++;
+    tick = clock_tick_ns();
+    if (tick == p->tick_ns)
+        return;
+    p->tick_ns = tick;
+    add_times(source, p);
+    if (s->tell_tick != NULL)
+        s->tell_tick(s->tell_arg);
+}
+
+static void end_pace(const struct script *s, struct api_source *source, struct pace *p,
+                     bool has_some)
+{
+    if (s->beat == NULL)
+        return;
+    add_times(source, p);
+    if (has_some)
+        source->delivered_us = clock_wall_us();
+}
+
 static int deliver(lua_State *L)
 {
     struct hooks_rows *d = lua_touserdata(L, 1);
     const struct chunk *chunk = d->chunk;
     struct script *s = script_of(L);
     struct api_source *source = &s->sources[d->source];
+    size_t before = d->done;
+    struct pace pace;
 
     push_hook(L, SCRIPT_HOOK_ENTER);
     lua_pushinteger(L, (lua_Integer)d->source + 1);
@@ -91,6 +147,7 @@ static int deliver(lua_State *L)
     change_push_metatable(L, chunk->rowtype, source->name, &source->metatable); /* job mt */
     for (int op = 0; op < OP_COUNT; op++) /* job mt read upsert ... */
         lua_rawgeti(L, LUA_REGISTRYINDEX, source->handlers[event_of(op)]);
+    pace = begin_pace(s);
     while (d->done < chunk->n_rows) {
         const struct chunk_row *row = &chunk->rows[d->done];
         int handler = 3 + (int)row->op;
@@ -105,9 +162,11 @@ static int deliver(lua_State *L)
             lua_pop(L, 1);
         }
         d->done++;
+        count_change(s, source, row->op, &pace);
         if (source->pauses > 0 || (d->may_stop && (s->wants_flush || script_should_stop(s))))
             break;
     }
+    end_pace(s, source, &pace, d->done > before);
     push_hook(L, SCRIPT_HOOK_LEAVE);
     lua_call(L, 0, 0);
     return 0;
@@ -138,7 +197,9 @@ bool hooks_deliver(struct script *s, struct hooks_rows *rows, struct err *e)
     if (rows->chunk->rowtype != NULL && !hooks_announce(s, rows->source, rows->chunk->rowtype, e))
         return false;
     if (rows->chunk->rowtype == NULL || !has_handler(&s->sources[rows->source])) {
-        rows->done = rows->chunk->n_rows;
+        for (; rows->done < rows->chunk->n_rows; rows->done++)
+            s->sources[rows->source].delivered[rows->chunk->rows[rows->done].op]++;
+        s->sources[rows->source].delivered_us = s->beat != NULL ? clock_wall_us() : 0;
         return true;
     }
     return script_call(s, deliver, rows, e) || name_failure(s, rows, e);
@@ -413,6 +474,31 @@ bool hooks_watched(struct script *s, int fd, short events, struct err *e)
     struct watched_job job = { fd, events };
 
     return script_call(s, call_watched, &job, e);
+}
+
+/* ---- figures ---- */
+
+struct figures_job {
+    struct script_figures *figures;
+};
+
+static int read_figures(lua_State *L)
+{
+    struct figures_job *job = lua_touserdata(L, 1);
+
+    push_hook(L, SCRIPT_HOOK_FIGURES);
+    lua_call(L, 0, 1);
+    job->figures = script_figures_read(L, script_of(L)->n_sources);
+    return 0;
+}
+
+bool hooks_figures(struct script *s, struct script_figures **f, struct err *e)
+{
+    struct figures_job job = { NULL };
+    bool ok = s->hooks[SCRIPT_HOOK_FIGURES] == LUA_NOREF || script_call(s, read_figures, &job, e);
+
+    *f = job.figures;
+    return ok;
 }
 
 /* ---- timers ---- */

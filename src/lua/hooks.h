@@ -9,6 +9,7 @@
 
 #include "capture/message.h"
 #include "lua/api_source.h"
+#include "lua/script_figures.h"
 
 /* Prints the pipeline. */
 bool hooks_graph(struct script *s, struct err *e) WARN_UNUSED;
@@ -86,6 +87,10 @@ bool hooks_schema(struct script *s, size_t source, const struct message_schema *
                   struct err *e) WARN_UNUSED;
 bool hooks_error(struct script *s, size_t source, const struct message_notice *notice,
                  struct err *e) WARN_UNUSED;
+
+/* What the Lua half knows of the pipeline just now. *f: owned, with one reference; NULL if memory
+ * is out. */
+bool hooks_figures(struct script *s, struct script_figures **f, struct err *e) WARN_UNUSED;
 
 /* poll() says this of a descriptor that is watched (see api_watch.h). */
 bool hooks_watched(struct script *s, int fd, short events, struct err *e) WARN_UNUSED;

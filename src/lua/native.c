@@ -99,7 +99,8 @@ static int is_module(const struct dirent *entry)
 {
     size_t len = strlen(entry->d_name);
 
-    return len > strlen(ENDING) && strcmp(entry->d_name + len - strlen(ENDING), ENDING) == 0;
+    return strcmp(entry->d_name, "listen" ENDING) != 0 && /* is no sink */
+           len > strlen(ENDING) && strcmp(entry->d_name + len - strlen(ENDING), ENDING) == 0;
 }
 
 void native_list(const char *folder, struct buf *to)

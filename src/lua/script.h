@@ -11,6 +11,7 @@
 #ifndef SCRIPT_H
 #define SCRIPT_H
 
+#include "base/beat.h"
 #include "base/buf.h"
 #include "base/log.h"
 #include "lua/pool.h"
@@ -49,7 +50,7 @@ enum script_hook {
     SCRIPT_HOOK_TIMERS, SCRIPT_HOOK_START, SCRIPT_HOOK_ENTER, SCRIPT_HOOK_LEAVE,
     SCRIPT_HOOK_RESOLVED, SCRIPT_HOOK_READING, SCRIPT_HOOK_READY,
     SCRIPT_HOOK_CHECKPOINT, SCRIPT_HOOK_LAST, SCRIPT_HOOK_FINISH, SCRIPT_HOOK_GRAPH,
-    SCRIPT_HOOK_CHECK, SCRIPT_HOOK_WIRE,
+    SCRIPT_HOOK_CHECK, SCRIPT_HOOK_WIRE, SCRIPT_HOOK_FIGURES,
     SCRIPT_HOOK_COUNT
 };
 
@@ -76,7 +77,10 @@ struct script {
     struct store *store;      /* see api_state.h; NULL until it is needed */
     void (*tell_saved)(void *arg, const char *source, const char *position); /* or NULL: a position
                                * was saved; both are texts */
+    void (*tell_tick)(void *arg); /* or NULL: some milliseconds have passed in the middle of a
+                               * delivery. Must not use the state */
     void *tell_arg;
+    struct beat *beat;        /* borrowed; NULL: nobody watches, and nothing is timed */
     struct seq seq;           /* numbers for changes */
     bool wants_flush;         /* a sink asks for a checkpoint at the next row where one may be */
     struct script_watch {

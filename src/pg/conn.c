@@ -35,6 +35,11 @@ void conn_watch(struct conn *c, conn_watcher *watcher, void *arg)
     c->wire.liveness.is_curious = watcher != NULL;
 }
 
+void conn_set_beat(struct conn *c, struct beat *beat)
+{
+    c->wire.beat = beat;
+}
+
 static void tell_watcher(void *arg, bool is_over)
 {
     struct conn *c = arg;

@@ -13,6 +13,7 @@
 #define CONN_H
 
 #include "pg/result.h"
+#include "base/beat.h"
 #include "pg/connect.h"
 #include "pg/liveness.h"
 
@@ -60,6 +61,9 @@ typedef void conn_watcher(void *arg, const struct conn_wait *w);
 /* From now on calls that wait for long tell <watcher>, once when that begins and once when it is
  * over. It must not use <c>. <arg> is borrowed until the next call of conn_watch, or conn_close. */
 void conn_watch(struct conn *c, conn_watcher *watcher, void *arg);
+
+/* From now on calls that wait tell <beat> so; it is borrowed until conn_close. */
+void conn_set_beat(struct conn *c, struct beat *beat);
 
 /* How many milliseconds the server may be silent before it is asked whether it is at work:
  * keepalives_idle. */

@@ -120,7 +120,9 @@ bool wire_wait(struct wire *w, short events, int64_t deadline_ms, struct err *e)
             is_long = true;
             w->tell(w->tell_arg, false);
         }
+        beat_serve(w->beat, true);
         n = poll(fds, 3, left > INT_MAX ? INT_MAX : (int)left);
+        beat_serve(w->beat, false);
         if (n < 0 && errno != EINTR)
             return err_set(e, ERR_INTERNAL, "poll: %s", strerror(errno));
         /* the stop first: a socket that floods is always ready */

@@ -15,6 +15,7 @@
 #ifndef WIRE_H
 #define WIRE_H
 
+#include "base/beat.h"
 #include "pg/liveness.h"
 #include "pg/result.h"
 
@@ -24,6 +25,7 @@ struct wire {
     bool stops_at_once;
     bool is_stopping; /* the program is to stop, and this connection has noticed it */
     int64_t stopped_ms; /* when it has noticed that */
+    struct beat *beat; /* of the thread that waits, borrowed; or NULL */
     bool is_lost;     /* no answer will come, or none is wanted */
     struct liveness liveness;
     void (*tell)(void *arg, bool is_over); /* of long waits, if liveness is curious */

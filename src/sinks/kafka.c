@@ -7,8 +7,9 @@
  *   token() -> a text that no other call returns.
  * Methods of a client:
  *   start(task, seconds, {topic=, group=, text=, number=, is_compact=}): begins a task, see
- *     kafka_client.h; one at a time;
+ *     kafka_task.h; one at a time;
  *   result() -> nil while it is at work; true, text, number, is_there; or false, problem;
+ *   limit(messages, bytes): how much may be on its way, see kafka_client.h;
  *   begin(): a new batch of messages begins;
  *   produce(index, topic, key, value, headers) -> true; or false, problem. What is nil is absent;
  *   produce_chunk(bytes, at, index) -> at, index: the records from that byte on of what the outbox
@@ -121,7 +122,7 @@ static void push_name(lua_State *L, rd_kafka_resp_err_t code)
     lua_pushstring(L, rd_kafka_err2name(code));
 }
 
-static void push_problem(lua_State *L, const struct kafka_client_problem *p)
+static void push_problem(lua_State *L, const struct kafka_task_problem *p)
 {
     lua_createtable(L, 0, 4);
     push_name(L, p->code);
@@ -136,8 +137,8 @@ static void push_problem(lua_State *L, const struct kafka_client_problem *p)
 
 static int trouble(lua_State *L)
 {
-    const struct kafka_client_problem *found = kafka_client_trouble(box_at(L)->client);
-    struct kafka_client_problem p;
+    const struct kafka_task_problem *found = kafka_client_trouble(box_at(L)->client);
+    struct kafka_task_problem p;
 
     if (found == NULL)
         return 0;
@@ -150,12 +151,12 @@ static int trouble(lua_State *L)
 
 static int start(lua_State *L)
 {
-    static const char *const names[KAFKA_CLIENT_TASKS + 1] = {
-        "connect", "create", "init", "recall", "begin", "offsets", "commit", "abort",
+    static const char *const names[KAFKA_TASK_COUNT + 1] = {
+        "connect", "create", "init", "recall", "begin", "offsets", "commit", "abort", "flush",
     };
     struct box *b;
-    struct kafka_client_request r = {
-        .task = (enum kafka_client_task)luaL_checkoption(L, 2, NULL, names),
+    struct kafka_task_request r = {
+        .kind = (enum kafka_task_kind)luaL_checkoption(L, 2, NULL, names),
         .ms = (int)(luaL_checknumber(L, 3) * 1000),
     };
 
@@ -187,8 +188,8 @@ static int start(lua_State *L)
 static int result(lua_State *L)
 {
     struct box *b = box_at(L);
-    const struct kafka_client_answer *found = kafka_client_result(b->client);
-    struct kafka_client_answer a;
+    const struct kafka_task_answer *found = kafka_client_result(b->client);
+    struct kafka_task_answer a;
 
     if (!b->is_busy || found == NULL)
         return 0;
@@ -255,6 +256,16 @@ static rd_kafka_headers_t *unpack(const char *at, size_t size)
     return list;
 }
 
+static int limit(lua_State *L)
+{
+    lua_Integer messages = luaL_checkinteger(L, 2), bytes = luaL_checkinteger(L, 3);
+
+    luaL_argcheck(L, messages > 0, 2, "one at least");
+    luaL_argcheck(L, bytes > 0, 3, "one at least");
+    kafka_client_limit(box_at(L)->client, (size_t)messages, (size_t)bytes);
+    return 0;
+}
+
 static int begin(lua_State *L)
 {
     struct box *b = box_at(L);
@@ -277,7 +288,7 @@ static rd_kafka_error_t *hand_over(struct kafka_client *c, struct kafka_client_m
 /* Pushes an error as a problem, and frees it. Returns 1. */
 static int push_error(lua_State *L, rd_kafka_error_t *error)
 {
-    struct kafka_client_problem p = { .code = rd_kafka_error_code(error),
+    struct kafka_task_problem p = { .code = rd_kafka_error_code(error),
                                       .is_fatal = rd_kafka_error_is_fatal(error) };
 
     snprintf(p.text, sizeof p.text, "%s", rd_kafka_error_string(error));
@@ -320,7 +331,10 @@ static rd_kafka_error_t *produce_record(struct box *b, const char *at, const cha
     for (int i = 0; i < PARTS; i++)
         if (!packed_take(&at, end, &parts[i]))
             return rd_kafka_error_new(RD_KAFKA_RESP_ERR__BAD_MSG, "the outbox is damaged");
-    snprintf(topic, sizeof topic, "%.*s", (int)parts[TOPIC].len, parts[TOPIC].text);
+    if (parts[TOPIC].text == NULL || parts[TOPIC].len > MOST_TOPIC)
+        return rd_kafka_error_new(RD_KAFKA_RESP_ERR__BAD_MSG, "the outbox is damaged");
+    memcpy(topic, parts[TOPIC].text, parts[TOPIC].len);
+    topic[parts[TOPIC].len] = '\0';
     m.topic = topic;
     m.key = parts[KEY].text;
     m.key_len = parts[KEY].len;
@@ -429,7 +443,7 @@ static int open_kafka(lua_State *L)
 {
     static const luaL_Reg methods[] = {
         { "start", start }, { "result", result }, { "begin", begin }, { "produce", produce },
-        { "produce_chunk", produce_chunk },
+        { "produce_chunk", produce_chunk }, { "limit", limit },
         { "step", step }, { "outstanding", outstanding }, { "failures", failures },
         { "failed", failed },
         { "trouble", trouble }, { "close", close_client }, { NULL, NULL },

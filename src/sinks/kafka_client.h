@@ -8,54 +8,7 @@
 #ifndef KAFKA_CLIENT_H
 #define KAFKA_CLIENT_H
 
-#include "base/warn.h"
-
-#include <librdkafka/rdkafka.h>
-#include <stdbool.h>
-
-/* What a task does:
- *   CONNECT   asks for the brokers: the cluster's id, their number, and whether there is <topic>
- *   CREATE    makes <topic>, of one partition; one that is there is as good
- *   INIT      fences who had the transactional id before, and ends his transaction
- *   RECALL    the offset of partition 0 of <topic> in <group>, and the text with it
- *   OFFSETS   the same become <number> and <text>, as part of the transaction */
-enum kafka_client_task {
-    KAFKA_CLIENT_CONNECT,
-    KAFKA_CLIENT_CREATE,
-    KAFKA_CLIENT_INIT,
-    KAFKA_CLIENT_RECALL,
-    KAFKA_CLIENT_BEGIN,
-    KAFKA_CLIENT_OFFSETS,
-    KAFKA_CLIENT_COMMIT,
-    KAFKA_CLIENT_ABORT,
-    KAFKA_CLIENT_TASKS
-};
-
-/* Borrowed text. */
-struct kafka_client_request {
-    enum kafka_client_task task;
-    int ms; /* how long it may take */
-    const char *topic, *group;
-    const char *text;
-    size_t len;
-    int64_t number;
-    bool is_compact;
-};
-
-struct kafka_client_problem {
-    rd_kafka_resp_err_t code;
-    char text[512];
-    bool is_fatal, is_retriable;
-};
-
-struct kafka_client_answer {
-    bool is_ok;
-    struct kafka_client_problem problem; /* unless it is ok */
-    char *text; /* owned by the client, until the next task; or NULL */
-    size_t len;
-    int64_t number;
-    bool is_there;
-};
+#include "sinks/kafka_task.h"
 
 /* A message that did not get there. */
 struct kafka_client_failure {
@@ -74,10 +27,14 @@ bool kafka_client_check(const char *const *pairs, size_t n, char *why, size_t si
 void kafka_client_close(struct kafka_client *c);
 
 /* False if there is no memory. */
-bool kafka_client_start(struct kafka_client *c, const struct kafka_client_request *r) WARN_UNUSED;
+bool kafka_client_start(struct kafka_client *c, const struct kafka_task_request *r) WARN_UNUSED;
 
 /* The answer to the task, borrowed until the next one; NULL: not yet. */
-const struct kafka_client_answer *kafka_client_result(struct kafka_client *c);
+const struct kafka_task_answer *kafka_client_result(struct kafka_client *c);
+
+/* From now on no message is taken while there are as many without a report, or such bytes. (The
+ * queue of librdkafka has such limits, too; but it takes a message that is larger never.) */
+void kafka_client_limit(struct kafka_client *c, size_t messages, size_t bytes);
 
 /* Hands a message over, for which it takes <headers> if it returns NULL, else an owned error.
  * A <topic> ends with NUL; <key> and <value> may be NULL. */
@@ -98,7 +55,7 @@ size_t kafka_client_outstanding(const struct kafka_client *c);
 const struct kafka_client_failure *kafka_client_failures(const struct kafka_client *c, size_t *n);
 
 /* The newest trouble with brokers since the last call, borrowed until the next step; NULL: none. */
-const struct kafka_client_problem *kafka_client_trouble(struct kafka_client *c);
+const struct kafka_task_problem *kafka_client_trouble(struct kafka_client *c);
 
 /* Forgets failures and what is outstanding: a new batch begins. */
 void kafka_client_begin(struct kafka_client *c);

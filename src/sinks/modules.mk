@@ -1,17 +1,18 @@
-# modules.mk: the sinks that are modules; the Makefile includes it.
+# modules.mk: the parts of the program that are modules; the Makefile includes it.
 # SPDX-License-Identifier: MIT
 #
-# src/sinks/NAME.c, with NAME_*.c, makes NAME.so, if the library that it needs is there. Needs from
-# the Makefile: BUILD and how things are compiled.
+# src/sinks/NAME.c, with NAME_*.c, makes NAME.so, if the library that it needs is there; so does
+# src/listen/*.c listen.so. Needs from the Makefile: BUILD and how things are compiled.
 
 # What a module links, by pkg-config's names.
 LIBRARY_http = libcurl libcrypto zlib
 LIBRARY_kafka = rdkafka
+LIBRARY_listen = libmicrohttpd
 LIBRARY_nats = libnats
 LIBRARY_redis = libssl libcrypto
 
-NAME_OF = $(firstword $(subst _, ,$(basename $(notdir $1))))
-ALL_MODULES = $(sort $(foreach c,$(wildcard src/sinks/*.c),$(call NAME_OF,$c)))
+NAME_OF = $(if $(findstring /listen/,$1),listen,$(firstword $(subst _, ,$(basename $(notdir $1)))))
+ALL_MODULES = $(sort $(foreach c,$(wildcard src/sinks/*.c src/listen/*.c),$(call NAME_OF,$c)))
 # MODULES="redis kafka" makes these, or fails.
 MODULES = $(foreach m,$(ALL_MODULES),$(shell pkg-config --exists $(LIBRARY_$m) && echo $m))
 MODULE_FILES = $(MODULES:%=$(BUILD)/modules/%.so)
@@ -28,7 +29,8 @@ $(BUILD)/pic/%.o: src/%.c | $(BUILD)
 		-MMD -MP -c -o $@ $<
 
 .SECONDEXPANSION:
-$(BUILD)/modules/%.so: $$(call PIC,src/sinks/$$*.c src/sinks/$$*_*.c src/base/*.c)
+$(BUILD)/modules/%.so: $$(call PIC,src/sinks/$$*.c src/sinks/$$*_*.c \
+		$$(if $$(filter listen,$$*),src/listen/*.c) src/base/*.c)
 	@echo "link $@"
 	@mkdir -p $(@D)
 	@$(if $(filter $*,$(ALL_MODULES)),true,{ \
@@ -37,6 +39,6 @@ $(BUILD)/modules/%.so: $$(call PIC,src/sinks/$$*.c src/sinks/$$*_*.c src/base/*.
 	@$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -shared -Wl,--gc-sections -Wl,--as-needed -o $@ $^ \
 		$(shell pkg-config --libs $(LIBRARY_$*)) $(LDLIBS)
 
-.SECONDARY: $(call PIC,src/sinks/*.c src/base/*.c)
+.SECONDARY: $(call PIC,src/sinks/*.c src/listen/*.c src/base/*.c)
 
--include $(patsubst %.o,%.d,$(call PIC,src/sinks/*.c src/base/*.c))
+-include $(patsubst %.o,%.d,$(call PIC,src/sinks/*.c src/listen/*.c src/base/*.c))

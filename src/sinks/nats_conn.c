@@ -4,6 +4,7 @@
 
 #include "sinks/nats_flight.h"
 
+#include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -11,7 +12,7 @@
 #include <string.h>
 #include <time.h>
 
-#define MOST_BYTES ((size_t)16 << 20) /* of messages that are unanswered */
+#define MOST_BYTES ((size_t)4 << 20) /* of messages that are unanswered */
 
 /* A message on its way to the thread: subject, headers and data follow. */
 struct item {
@@ -113,6 +114,11 @@ struct nats_conn *nats_conn_new(const struct nats_login *login, unsigned window)
 
     if (c == NULL)
         return NULL;
+#ifdef M_ARENA_MAX
+    /* One thread makes messages, which another one frees. By itself malloc would keep much for
+     * each of the threads that are yet to come. */
+    mallopt(M_ARENA_MAX, 1);
+#endif
     init_lock(c);
     c->end = &c->first;
     c->end_answer = &c->first_answer;

@@ -137,6 +137,35 @@ function TestLogical.test_from_xmin_and_back()
    lu.assertEquals(once "logical", "")
 end
 
+-- What comes while the script is busy is one batch, however many transactions it was: each is saved
+-- for itself, which may take its time.
+function TestLogical.test_small_transactions_share_a_batch()
+   local db = database()
+   local p = start(db, { stdin = "pipe", more = [[
+      local is_held = true
+      source:on("change", function(change)
+         if change.op == "insert" and is_held then
+            print "held"
+            io.stdout:flush()
+            assert(io.read "l" == "go")
+            is_held = false
+         end
+      end)
+      source:on("batch", function(batch) print("batch " .. batch.count) end)]] })
+   watch.wait_ready(p)
+   db:exec "INSERT INTO t VALUES (100, 'x')"
+   watch.wait_line(p, "^held$")
+   for i = 101, 160 do
+      db:exec(("INSERT INTO t VALUES (%d, 'x')"):format(i))
+   end
+   p.proc:write "go\n"
+   p:wait_changes(64, 20)
+   wait.until_(function() return select(2, p:stdout():gsub("batch", "")) >= 3 end, 20, "batches")
+   p:stop()
+   local batches = watch.lines(p, "^batch")
+   lu.assertTrue(#batches <= 6, table.concat(batches, ", "))
+end
+
 function TestLogical.test_columns_that_change()
    local db = database()
    local p = start(db)

@@ -161,7 +161,12 @@ struct pgcdc_tape {
  * SPDX-License-Identifier: MIT */
 #include "sinks/module.h"
 ]],
-   ["src/README.md"] = "`two`, `one.h`, `tape`, `module`, `native`, `other`, three\n",
+   ["src/host/far.c"] = [[
+/* far.c -- who may not either.
+ * SPDX-License-Identifier: MIT */
+#include "listen/listen.h"
+]],
+   ["src/listen/listen.h"] = "/* listen.h -- a module.\n * SPDX-License-Identifier: MIT */\n",
    ["src/stray.c"] = "/* SPDX-License-Identifier: MIT */ \n" .. ("x\n"):rep(600),
    ["src/odd/file.c"] = "/* SPDX-License-Identifier: MIT */\n",
    ["lua/bad.lua"] = "\tnot_declared = 1 -- " .. ("ü"):rep(100) .. "\n",
@@ -210,11 +215,12 @@ local bad_tree_offences = {
    "src/lua/held.c:10: may run a finalizer, which may close the connection",
    "src/lua/held.c:14: 'name' is borrowed from a value that is popped",
    "src/sinks/tape.c:3: lua/native.h is to the right of sinks/",
-   "src/sinks/tape.c:7: only lua/native may include <dlfcn.h>",
+   "src/sinks/tape.c:7: only lua/native, serve/server may include <dlfcn.h>",
    "src/sinks/module.h:6: the name pgcdc_tape does not begin with its file's, module",
    "src/lua/native.h:4: only sinks may include <curl/curl.h>",
    "src/lua/native.h:5: only sinks may include <nats.h>",
    "src/lua/other.h:3: sinks/module.h is for modules and for lua/native",
+   "src/host/far.c:3: listen/listen.h is for modules and for serve/server",
    "src/odd/file.c: has no place in src/",
    "src/stray.c:1: blanks at the end",
    "src/stray.c: 601 lines",

@@ -94,7 +94,7 @@ local function driver_of(topic, options, start, kill)
          for i, message in ipairs(target:read(topic)) do
             local change = json.decode(message.payload)
             changes[i] = { id = change.id, key = tostring(change.key.id), seq = change.seq,
-                           op = change.op, n = change.row and change.row.n }
+                           op = change.op, v = change.row and change.row.v }
          end
          return changes
       end,

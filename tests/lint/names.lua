@@ -75,6 +75,7 @@ local words = {
    { "slot", "a slot is a replication slot", files = {
       "%.md$", "^src/pg/replication%.", "^src/capture/stream%.", "^src/capture/followers?%.",
       "^src/capture/.*logical%.", "^src/capture/config%.", "^src/capture/source%.h",
+      "^src/capture/meter%.", "^src/serve/metrics%.", "^src/serve/status%.",
       "^src/capture/position_text%.", "^src/lua/api_source%.", "^lua/pgcdc/stream/source%.lua",
       "^lua/pgcdc/meta%.lua" } },
    { "link", "say what is connected, or a plan", lines = "symbolic link", files = { "%.md$" } },

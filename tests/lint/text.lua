@@ -25,12 +25,18 @@ local top_level = {
 
 -- Recipes begin with tabs, and programs print some, which manuals show.
 local function may_have_tabs(path)
-   return path == "Makefile" or path:find "%.mk$" or path:find "%.md$" or path:find "%.1$"
+   return path == "Makefile" or path:find "%.mk$" or path:find "%.md$" or path:find "%.[15]$"
+      or path == "src/dist/debian/rules"
+end
+
+-- Files whose form Debian fixes, and which may have no comments.
+local function may_lack_licence(path)
+   return path:find "%.md$" or path:find "^src/dist/debian/" and not path:find "/rules$"
 end
 
 local function check_file(path)
    local lines = tree.lines(tree.read(path))
-   local has_licence = path:find "%.md$"
+   local has_licence = may_lack_licence(path)
    for i, line in ipairs(lines) do
       has_licence = has_licence or line:find "SPDX%-License%-Identifier: MIT"
       if (utf8.len(line) or #line) > max_columns then

@@ -284,6 +284,15 @@ test("a_record_beyond_our_own_limit", function(cluster)
    lu.assertEquals(ids(cluster:read(TOPIC), true), "1 3")
 end)
 
+-- librdkafka would never take a message that is larger than its queue.
+test("more_than_the_queue_takes", function(cluster)
+   cluster:tell "topic many 30"
+   local db = fixtures.names(60, "case when i = 2 then repeat('x', 5000) else 'n' end")
+   once.ok { dsn = db, state = fixtures.state(), script = script(cluster, [[topic = "many",
+      config = {["queue.buffering.max.kbytes"] = 1, ["queue.buffering.max.messages"] = 40}]]) }
+   lu.assertEquals(select(2, ids(cluster:read "many", true):gsub("%d+", "")), 60)
+end)
+
 test("waits_for_brokers", function(cluster)
    cluster:tell "down 1"
    local p = program.start { dsn = fixtures.names(20), state = fixtures.state(),
@@ -351,6 +360,7 @@ function TestKafka.test_bad_options()
       ['config = {["no.such.thing"] = 1}'] = 'config: No such configuration property: "no.such',
       ['config = {["linger.ms"] = "soon"}'] = "Invalid value",
       ['config = {["linger.ms"] = {}}'] = "config.linger.ms",
+      ['config = {["queue.buffering.max.kbytes"] = 0}'] = "at least 1",
       ['user = "u"'] = "user and password belong together",
       ['exact = 1'] = "exact",
    } do

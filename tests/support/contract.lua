@@ -1,16 +1,10 @@
 -- contract.lua: one pipeline for every sink: writers, kills of both ends, and what must hold then.
 -- SPDX-License-Identifier: MIT
 --
--- A driver is a table:
---    promise    "exact": nothing is twice; "repeats": what is twice has the same id; "state": there
---               is only the newest version of each row
---    start()    starts the target; returns it
---    script(target)   Lua that makes the sink and calls it `sink`
---    read(target)     a list of {id =, key = text, seq = or nil, op =, n = of the row}, as they are
---                     in the target; with "state" one for each row
---    kill(target)     SIGKILL to the target's server, which is up again when it returns; or nil
+-- What a driver is, is told in contract_drivers.lua.
 -- $PGCDC_TEST_SEED: when who is killed; a failure names the seed.
 
+local drivers = require "contract_drivers"
 local fixtures = require "fixtures"
 local lu = require "luaunit"
 local native = require "native"
@@ -24,21 +18,21 @@ local contract = {}
 local WRITERS = 8
 local ROWS = 400
 
--- Row versions are (id, n): n comes of a sequence, so it rises with each version of a row. Half of
+-- Row versions are (id, v): v comes of a sequence, so it rises with each version of a row. Half of
 -- the keys change, row 1 is hot, some transactions are long and some are undone.
 local function make_database()
    return fixtures.database([[
-      create table t (id int primary key, n int not null, pad text);
+      create table t (id int primary key, v int not null, pad text);
       create sequence versions;
       insert into t select i, nextval('versions'), repeat('x', i %% 200)
          from generate_series(1, %d) i;
       create procedure work(me int, rounds int) language plpgsql as $$ begin
          for i in 1..rounds loop
-            update t set n = nextval('versions') where id = 1;
+            update t set v = nextval('versions') where id = 1;
             commit;
-            update t set n = nextval('versions') where id %% 37 = (i * 7 + me) %% 37 and id > 1;
+            update t set v = nextval('versions') where id %% 37 = (i * 7 + me) %% 37 and id > 1;
             if i %% 5 = 0 then
-               update t set id = id + 10000, n = nextval('versions')
+               update t set id = id + 10000, v = nextval('versions')
                   where id = (select max(id) from t where id < 10000 and id %% 8 = me);
             end if;
             if i %% 7 = 0 then
@@ -69,8 +63,10 @@ local function start_writers(db, rounds)
    end
 end
 
+local TAG = "contract"
+
 local function whole_script(driver, target)
-   return driver.script(target) .. [[
+   return driver.script(target, TAG) .. [[
       pgcdc.source {table = "t", interval = 0.02, deletes = true}:sink(sink)]]
 end
 
@@ -105,26 +101,58 @@ local function newest(changes)
    return last, backward
 end
 
-local function check(driver, target, db, seed)
-   local changes = driver.read(target)
-   if driver.promise == "exact" then
+-- Compares what is in the target with the table. `seed`: how it was, for errors. `promise`: that
+-- counts, by default the driver's. Returns how many changes there are.
+function contract.check(driver, target, tag, db, seed, promise)
+   local changes = driver.read(target, tag)
+   if (promise or driver.promise) == "exact" then
       lu.assertEquals(twice(changes), {}, "there twice, " .. seed)
    end
    local last, backward = newest(changes)
    lu.assertEquals(backward, {}, "gone back, " .. seed)
    local rows = {}
-   for _, row in ipairs(db:exec "select id, n from t order by id") do
+   for _, row in ipairs(db:exec "select id, v from t order by id") do
       rows[row[1]] = row[2]
       local there = last[row[1]]
-      lu.assertTrue(there ~= nil and there.op ~= "delete" and tostring(there.n) == row[2],
+      lu.assertTrue(there ~= nil and there.op ~= "delete" and tostring(there.v) == row[2],
          ("row %s is not there as it is, %s, but %s %s, %s"):format(row[1], row[2],
-            there and there.op, there and there.n, seed))
+            there and there.op, there and there.v, seed))
    end
    for key, change in pairs(last) do
       lu.assertTrue(rows[key] ~= nil or change.op == "delete",
          ("row %s was deleted, and is there, %s"):format(key, seed))
    end
    return #changes
+end
+
+-- Adds tests to a suite: f(name, target, tag) for each of these drivers. `case`: what they are
+-- called by.
+function contract.add(suite, case, f, names)
+   for _, name in ipairs(names) do
+      suite[("test_%s_%s"):format(name, case)] = function()
+         local driver = drivers[name]
+         if driver.is_there() then
+            f(name, driver.start(), "one")
+         end
+      end
+   end
+end
+
+-- A scenario for `sabotage`: the sink of this driver, in a place of its own in <target>.
+function contract.scenario(name, target)
+   local driver = drivers[name]
+   local function tag_of(run)
+      return "s" .. run.serial
+   end
+   return {
+      name = name, "deletes = true",
+      function(run)
+         return driver.script(target, tag_of(run)) .. "source:sink(sink)\n"
+      end,
+      function(run)
+         contract.check(driver, target, tag_of(run), run.db, "serial " .. run.serial)
+      end,
+   }
 end
 
 -- Runs the pipeline until the writers are done and it was killed `kills` times (default 6), and the
@@ -146,6 +174,9 @@ function contract.run(driver, options)
    while is_writing() or kills < wanted or target_kills < target_wanted do
       assert(native.now() < deadline, "the writers do not end")
       local p = program.start(how)
+      if math.random(3) > 1 then -- on a busy machine it would else die before it does anything
+         p:wait_stderr('msg="ready"', 30)
+      end
       native.sleep(math.random() * (options.pause or 0.4))
       if driver.kill and (options.target_kills and target_kills * wanted < kills * target_wanted
          or not options.target_kills and math.random(3) == 1) then
@@ -160,7 +191,7 @@ function contract.run(driver, options)
       kills = kills + 1
    end
    once.ok(how)
-   return check(driver, target, db, seed), kills, target_kills
+   return contract.check(driver, target, TAG, db, seed), kills, target_kills
 end
 
 return contract

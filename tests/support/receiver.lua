@@ -115,12 +115,12 @@ function methods:requests()
    return list
 end
 
--- The changes that were taken, in the order of the answers: the bodies of requests with a 2xx, each
--- of them JSON, lines of JSON or a list.
-function methods:changes()
+-- The changes that were taken (at this path, or at all), in the order of the answers: the bodies of
+-- requests with a 2xx, each of them JSON, lines of JSON or a list.
+function methods:changes(path)
    local taken, changes = {}, {}
    for _, request in ipairs(self:requests()) do
-      if request.status and request.status // 100 == 2 then
+      if request.status and request.status // 100 == 2 and (not path or request.path == path) then
          taken[#taken + 1] = request
       end
    end

@@ -34,11 +34,14 @@ end)()
 local sweep_lanes = math.tointeger(tonumber(os.getenv "PGCDC_SWEEP_LANES" or "")) or 4
 
 -- In runs that nothing breaks, a program that does not watch itself will do.
-local whole_binary = os.getenv "PGCDC_SWEEP_WHOLE" or program.binary()
+local function whole_binary()
+   return os.getenv "PGCDC_SWEEP_WHOLE" or program.binary()
+end
 
 local FRESH = 100 -- so many runs in a database: what they leave in it makes later ones slower
 
--- A database for a scenario, whose function work() inserts, updates and deletes a few rows of t.
+-- A database for a scenario, whose function work() inserts, updates and deletes a few rows of t;
+-- row 1 is hot.
 function sabotage.database(name)
    local db = cluster.main():database { name = "sabotage" }
    db:exec [[
@@ -47,7 +50,8 @@ function sabotage.database(name)
       INSERT INTO t (id) SELECT i FROM generate_series(1, 12) i;
       CREATE FUNCTION work() RETURNS void LANGUAGE sql AS $$
          INSERT INTO t (id) SELECT m + i FROM generate_series(1, 2) i, (SELECT max(id) m FROM t) x;
-         UPDATE t SET v = nextval('versions') WHERE id % 5 = (SELECT max(id) / 2 % 5 FROM t);
+         UPDATE t SET v = nextval('versions')
+            WHERE id = 1 OR id % 5 = (SELECT max(id) / 2 % 5 FROM t);
          DELETE FROM t WHERE id IN (SELECT id FROM t ORDER BY v LIMIT 2);
       $$]]
    if name == "trigger" then
@@ -192,7 +196,8 @@ local JSONL = [[
 source:sink(pgcdc.sinks.jsonl { name = "out", path = "out.jsonl", rotate = { size = 1000 } })
 ]]
 
--- By name: fields of the source, more lines of the script, and what must hold in the end.
+-- By name: fields of the source, more lines of the script (or a function of the run that returns
+-- them), and what must hold in the end.
 sabotage.scenarios = {
    -- nothing lost
    stdout = { "deletes = true", "source:on('change', print)\n", function(run)
@@ -279,20 +284,22 @@ function sabotage.finish(p, seconds)
    return p:finish(seconds)
 end
 
--- A new place for two runs of a scenario.
+-- A new place for two runs of a scenario, or of the one of that name.
 local function new_run(db, name, rounds)
    serial = serial + 1
-   local scenario = assert(sabotage.scenarios[name])
+   local scenario = type(name) == "table" and name or assert(sabotage.scenarios[name])
    local dir = scope.dir "sabotage"
-   return {
+   local run = {
       db = db, dir = dir, serial = serial, check = scenario[3], results = {}, log = dir .. "/log",
       dirs = { dir },
       options = {
          dsn = db, state = dir .. "/state.db", cwd = dir,
          args = { serial = serial, rounds = rounds or 4 },
-         script = HEAD:format(scenario[1]) .. scenario[2] .. TAIL,
       },
    }
+   local lines = type(scenario[2]) == "function" and scenario[2](run) or scenario[2]
+   run.options.script = HEAD:format(scenario[1]) .. lines .. TAIL
+   return run
 end
 
 local function start(run, options)
@@ -301,11 +308,12 @@ local function start(run, options)
    return p
 end
 
--- Starts the broken run. <how>: class, how, step, error, record; see saboteur.c. Here and below it
--- may have rounds, the number of polls, as well.
+-- Starts the broken run. <how>: class, how, step, error, peer, record; see saboteur.c. Here and
+-- below it may have rounds, the number of polls, as well; and clock: by how many seconds that of
+-- the whole run after it is wrong.
 local function start_broken(run, how)
    local env = { SABOTAGE_LOG = run.log }
-   for _, field in ipairs { "class", "how", "step", "error", "record" } do
+   for _, field in ipairs { "class", "how", "step", "error", "peer", "record" } do
       env["SABOTAGE_" .. field:upper()] = how[field] and tostring(how[field])
    end
    return start(run, { env = env, binary = program.binary() .. "-sabotaged" })
@@ -319,11 +327,14 @@ local function wait_for_its_backends(db)
    end, 30, "the killed program's statements to end")
 end
 
-local function finish_clean(run)
+local function finish_clean(run, clock)
    wait_for_its_backends(run.db)
    run.db:exec "SELECT work()"
-   local args = { serial = run.serial, final = 1 }
-   local p = start(run, { args = args, options = { "--once" }, binary = whole_binary })
+   local p = start(run, {
+      args = { serial = run.serial, final = 1 }, options = { "--once" },
+      binary = clock and program.binary() .. "-sabotaged" or whole_binary(),
+      env = { SABOTAGE_CLOCK = clock and tostring(clock) },
+   })
    local result = sabotage.finish(p, 60)
    lu.assertEquals(result.status, 0, result.stderr)
    run.results[#run.results + 1] = result
@@ -364,7 +375,7 @@ function sabotage.once(db, name, how, expect)
          p = start_broken(run, setmetatable({ step = math.random(how.step) }, { __index = how }))
          run.results[2] = expect(p)
       end
-      finish_clean(run)
+      finish_clean(run, how.clock)
    end)
    if not ok then
       call = call or select(2, read_log(run.log))
@@ -373,9 +384,9 @@ function sabotage.once(db, name, how, expect)
          words[#words + 1] = field .. "=" .. tostring(value)
       end
       table.sort(words)
-      error(("%s, %s, at %s, in %s:\n%s\nthe broken run said:\n%s"):format(name,
-         table.concat(words, " "), call, run.dir, type(why) == "table" and why.msg or tostring(why),
-         p:stderr():sub(-2000)), 0)
+      error(("%s, %s, at %s, in %s:\n%s\nthe broken run said:\n%s"):format(
+         type(name) == "table" and name.name or name, table.concat(words, " "), call, run.dir,
+         type(why) == "table" and why.msg or tostring(why), p:stderr():sub(-2000)), 0)
    end
    clean_up(run)
    return call ~= nil
@@ -384,7 +395,7 @@ end
 -- How many steps a run has that nothing breaks.
 local function count_steps(db, name, how)
    local run = new_run(db, name, how.rounds)
-   local p = start_broken(run, { class = how.class, error = how.error })
+   local p = start_broken(run, { class = how.class, error = how.error, peer = how.peer })
    lu.assertEquals(p:finish(60).status, 0, p:stderr())
    local total = assert(read_log(run.log))
    clean_up(run)
@@ -431,7 +442,7 @@ local function lane(sweep)
       n = n + 1
       local ok, reached = pcall(sabotage.once, db, sweep.name,
          { class = sweep.class, how = sweep.how, error = sweep.error, rounds = sweep.rounds,
-           again = sweep.again, step = step }, sweep.expect)
+           again = sweep.again, peer = sweep.peer, clock = sweep.clock, step = step }, sweep.expect)
       if not ok then
          table.insert(sweep.problems, reached)
       elseif reached then
@@ -461,10 +472,10 @@ local function run_lanes(n, sweep)
    end
 end
 
--- Breaks runs of a scenario, <how>: class, how, error, rounds, again, at <n> of their steps,
--- beginning at a random one, until one is not reached any more; with PGCDC_SWEEP="STRIDE [FIRST
--- [LAST]]" at every STRIDE-th, and tells. Returns how many were broken; raises, after the last
--- one, what went wrong.
+-- Breaks runs of a scenario (or the one of that name) at <n> of their steps, beginning at a random
+-- one, until one is not reached any more; with PGCDC_SWEEP="STRIDE [FIRST [LAST]]" at every
+-- STRIDE-th, and tells. <how>: class, how, error, peer, rounds, clock, again. Returns how many were
+-- broken; raises, after the last one, what went wrong.
 function sabotage.sweep(name, how, n, expect)
    local stride, lanes, started = sweep_stride, sweep_lanes, native.now()
    if not stride then

@@ -7,7 +7,8 @@
  *
  *    SABOTAGE_CLASS  what counts as a step: words out of memory (of C), lua (memory for the Lua
  *                    state, which takes it in slabs), limit (what the Lua state asks for, which
- *                    --max-memory may refuse), postgres, sqlite, pages (SQLite's memory), files
+ *                    --max-memory may refuse), postgres, sqlite, pages (SQLite's memory), files,
+ *                    sends and answers (saboteur_net.c)
  *    SABOTAGE_HOW    kill (SIGKILL at the step; of a write the first half is done), once, on (this
  *                    step and every one after it fails), or nothing: count only
  *    SABOTAGE_STEP   which step, from 1
@@ -19,6 +20,8 @@
  *    SABOTAGE_CLOCK  seconds by which the wall clock is wrong
  *    SABOTAGE_RECORD a file that gets all writes to files below the folder of that file, see
  *                    power_loss.lua */
+#include "saboteur.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -28,7 +31,6 @@
 #include <sqlite3.h>
 #include <stdarg.h>
 #include <stdatomic.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,8 +39,6 @@
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
-
-enum class { MEMORY = 1, LUA = 2, POSTGRES = 4, SQLITE = 8, PAGES = 16, FILES = 32, LIMIT = 64 };
 
 static struct {
     unsigned classes;
@@ -88,8 +88,17 @@ static void tell_total(void)
         tell(atomic_load(&steps), NULL);
 }
 
-/* 0: go on; 1: fail; the process may end here unless <dies> is given, which is then set. */
-static bool strikes(enum class class, const char *name, bool *dies)
+bool saboteur_counts(enum sabotage class)
+{
+    return plan.classes & class;
+}
+
+void saboteur_kill(void)
+{
+    kill(plan.pid, SIGKILL);
+}
+
+bool saboteur_strikes(enum sabotage class, const char *name, bool *dies)
 {
     long n;
 
@@ -114,7 +123,7 @@ static bool strikes(enum class class, const char *name, bool *dies)
     type __wrap_##name params; \
     type __wrap_##name params \
     { \
-        return strikes(class, #name, NULL) ? (broken) : __real_##name args; \
+        return saboteur_strikes(class, #name, NULL) ? (broken) : __real_##name args; \
     }
 
 WRAP(void *, malloc, (size_t n), MEMORY, NULL, (n))
@@ -128,12 +137,12 @@ void *lua_realloc(void *p, size_t n);
 
 void *lua_malloc(size_t n)
 {
-    return strikes(LUA, "malloc for Lua", NULL) ? NULL : __real_malloc(n);
+    return saboteur_strikes(LUA, "malloc for Lua", NULL) ? NULL : __real_malloc(n);
 }
 
 void *lua_realloc(void *p, size_t n)
 {
-    return strikes(LUA, "realloc for Lua", NULL) ? NULL : __real_realloc(p, n);
+    return saboteur_strikes(LUA, "realloc for Lua", NULL) ? NULL : __real_realloc(p, n);
 }
 
 #undef WRAP
@@ -147,7 +156,7 @@ static lua_Alloc give;
 static void *give_or_not(void *ud, void *p, size_t old, size_t new)
 {
     /* Lua takes it for granted that a block can shrink */
-    return new > (p != NULL ? old : 0) && strikes(LIMIT, "what Lua asks for", NULL)
+    return new > (p != NULL ? old : 0) && saboteur_strikes(LIMIT, "what Lua asks for", NULL)
                ? NULL : give(ud, p, old, new);
 }
 
@@ -162,7 +171,7 @@ WRAP(lua_State *, lua_newstate, (lua_Alloc f, void *ud))
 /* True: the call is refused. A connection that is cut lets libpq find that out by itself. */
 static bool refuses(PGconn *conn, const char *name)
 {
-    if (!strikes(POSTGRES, name, NULL))
+    if (!saboteur_strikes(POSTGRES, name, NULL))
         return false;
     if (plan.is_cut && PQsocket(conn) >= 0)
         shutdown(PQsocket(conn), SHUT_RDWR);
@@ -200,14 +209,14 @@ WRAP(PQconninfoOption *, PQconninfo, (PGconn *conn), NULL, (conn))
 WRAP(PGconn *, PQconnectStartParams, (const char *const *keywords, const char *const *values, int
      expand))
 {
-    if (strikes(POSTGRES, "PQconnectStartParams", NULL) && !plan.is_cut)
+    if (saboteur_strikes(POSTGRES, "PQconnectStartParams", NULL) && !plan.is_cut)
         return NULL;
     return __real_PQconnectStartParams(keywords, values, expand);
 }
 
 WRAP(PQconninfoOption *, PQconninfoParse, (const char *conninfo, char **message))
 {
-    if (!strikes(POSTGRES, "PQconninfoParse", NULL) || plan.is_cut)
+    if (!saboteur_strikes(POSTGRES, "PQconninfoParse", NULL) || plan.is_cut)
         return __real_PQconninfoParse(conninfo, message);
     if (message != NULL)
         *message = NULL; /* it says so where memory is out */
@@ -237,7 +246,7 @@ static bool spoils(const char *name)
     /* to die before one of them is to die before what is done with them */
     if (plan.how == KILL && strstr(name, "bind") != NULL)
         return false;
-    last_code = strikes(SQLITE, name, NULL) ? plan.code : SQLITE_OK;
+    last_code = saboteur_strikes(SQLITE, name, NULL) ? plan.code : SQLITE_OK;
     return last_code != SQLITE_OK;
 }
 
@@ -292,12 +301,12 @@ static sqlite3_mem_methods pages;
 
 static void *page_malloc(int n)
 {
-    return strikes(PAGES, "memory of SQLite", NULL) ? NULL : pages.xMalloc(n);
+    return saboteur_strikes(PAGES, "memory of SQLite", NULL) ? NULL : pages.xMalloc(n);
 }
 
 static void *page_realloc(void *p, int n)
 {
-    return strikes(PAGES, "memory of SQLite", NULL) ? NULL : pages.xRealloc(p, n);
+    return saboteur_strikes(PAGES, "memory of SQLite", NULL) ? NULL : pages.xRealloc(p, n);
 }
 
 /* ---- files ---- */
@@ -341,7 +350,7 @@ static void record(const char *what, int fd, const char *path, long long at, con
 /* How much of <n> bytes is to be written. False: it fails, errno says why. */
 static bool allows(int fd, const char *name, size_t *n, bool *dies)
 {
-    if (!is_file(fd) || !strikes(FILES, name, dies))
+    if (!is_file(fd) || !saboteur_strikes(FILES, name, dies))
         return true;
     if (*dies || (plan.is_short && *n > 1)) {
         *n /= 2;
@@ -369,7 +378,7 @@ static ssize_t write_at(int fd, const void *data, size_t n, off_t at, bool has_a
 /* A call that does all or nothing. In a sweep of short writes it is no step. */
 static bool bars(const char *name)
 {
-    if (plan.is_short || !strikes(FILES, name, NULL))
+    if (plan.is_short || !saboteur_strikes(FILES, name, NULL))
         return false;
     errno = plan.error;
     return true;
@@ -549,7 +558,7 @@ int __wrap_clock_gettime(clockid_t clock, struct timespec *t)
 static void read_plan(void)
 {
     static const char *const classes[] = { "memory", "lua", "postgres", "sqlite", "pages",
-                                           "files", "limit" };
+                                           "files", "limit", "sends", "answers" };
     const char *list = getenv("SABOTAGE_CLASS"), *how = getenv("SABOTAGE_HOW");
     const char *step = getenv("SABOTAGE_STEP"), *error = getenv("SABOTAGE_ERROR");
     const char *folder = getenv("SABOTAGE_RECORD"), *wrong = getenv("SABOTAGE_CLOCK");

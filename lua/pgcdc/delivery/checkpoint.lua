@@ -175,6 +175,7 @@ local function flush_targets(targets, attempt, upto)
             end
          end
          local text = sink.prepares and attempt.short or attempt.text
+         local began, all = raw.now(), {}
          if sink.flush_together then
             participants.call(sink, "flush_together", text, parts)
          else
@@ -182,9 +183,11 @@ local function flush_targets(targets, attempt, upto)
          end
          for _, part in ipairs(parts) do
             local flushed = participants.sink(part.sink)
+            all[#all + 1] = flushed
             flushed.is_dirty = part.upto ~= nil -- values may have come after the seal
             flushed.asked, flushed.attempt, attempt.pending[flushed] = nil, nil, nil
          end
+         participants.flushed(all, began)
       end
    end
 end

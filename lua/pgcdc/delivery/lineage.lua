@@ -21,6 +21,7 @@
 -- An emission that fails leaves everything as it was before the value that triggered it came, so
 -- that the same value can be given again: emit first, then release.
 
+local raw = require "pgcdc.raw"
 local groups = require "pgcdc.delivery.groups"
 
 local lineage = {
@@ -130,10 +131,50 @@ function lineage.newest_held(source)
    end
 end
 
---- Holds the batches of the value in hand. Returns its origin, for `lineage.release`.
-function lineage.retain()
+-- Notes that the operator `node` holds a value more of this origin.
+local function note(node, origin)
+   local holding = node.holding
+   if not holding then
+      holding = {}
+      node.holding = holding
+   end
+   local it = holding[origin]
+   if it then
+      it.count = it.count + 1
+   else
+      holding[origin] = { count = 1, since = raw.now() }
+   end
+end
+
+local function forget(node, origin)
+   local it = node.holding[origin]
+   it.count = it.count - 1
+   if it.count == 0 then
+      node.holding[origin] = nil
+   end
+end
+
+--- How many batches the operator `node` holds values of, and since when it holds the oldest.
+function lineage.held_by(node)
+   local count, since, seen = 0, nil, {}
+   for origin, it in pairs(node.holding or {}) do
+      for _, batch in ipairs(origin.held and { origin } or origin) do
+         count = count + (seen[batch] and 0 or 1)
+         seen[batch] = true
+      end
+      since = math.min(since or it.since, it.since)
+   end
+   return count, since
+end
+
+--- Holds the batches of the value in hand. `node`: the operator that keeps the value, so that it is
+--- known who holds them, or nil. Returns its origin, for `lineage.release`.
+function lineage.retain(node)
    local origin = lineage.current
    if origin then
+      if node then
+         note(node, origin)
+      end
       if origin.held then
          retain_batch(origin)
       else
@@ -145,9 +186,12 @@ function lineage.retain()
    return origin
 end
 
---- Releases what `lineage.retain` returned; nil is allowed.
-function lineage.release(origin)
+--- Releases what `lineage.retain(node)` returned; nil is allowed.
+function lineage.release(origin, node)
    if origin then
+      if node then
+         forget(node, origin)
+      end
       if origin.held then
          release_batch(origin)
       else
@@ -220,23 +264,23 @@ end
 local Bag = {}
 Bag.__index = Bag
 
---- A new bag, which is empty.
-function lineage.bag()
-   return setmetatable({}, Bag)
+--- A new bag of the operator `node`, which is empty.
+function lineage.bag(node)
+   return setmetatable({ node = node }, Bag)
 end
 
 --- Retains the origin of the value in hand. It is cheap enough to be called for every value: if the
 --- value before had the same origin, nothing is done.
 function Bag:add()
    if lineage.current and lineage.current ~= self[#self] then
-      self[#self + 1] = lineage.retain()
+      self[#self + 1] = lineage.retain(self.node)
    end
 end
 
 --- Releases all origins in the bag.
 function Bag:release()
    for i = #self, 1, -1 do
-      lineage.release(self[i])
+      lineage.release(self[i], self.node)
       self[i] = nil
    end
 end

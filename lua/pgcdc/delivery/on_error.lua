@@ -26,6 +26,7 @@ local participants = require "pgcdc.delivery.participants"
 local refused = require "pgcdc.delivery.refused"
 local strict = require "pgcdc.strict"
 local timer = require "pgcdc.timer"
+local troubles = require "pgcdc.delivery.troubles"
 
 local on_error = {}
 
@@ -102,6 +103,7 @@ local function end_failure(source)
    local since = failing_since[source.number]
    if since then
       failing_since[source.number] = nil
+      troubles.recover(source.number)
       raw.log("info", ("works again, after %.1f s"):format(raw.now() - since),
          { source = raw.source_name(source.number) })
    end
@@ -125,6 +127,7 @@ local function wait(sources, err, attempts)
    raw.log("warn", err.text:sub(1, LONGEST_MESSAGE), { source = raw.source_name(source.number),
       attempt = attempts, retry_in = seconds })
    failing_since[source.number] = failing_since[source.number] or raw.now()
+   troubles.fail(sources, err, attempts, seconds)
    for _, s in ipairs(sources) do
       pause(s, seconds)
    end
@@ -148,7 +151,6 @@ local retries = {}
 local half_done = {}
 
 local by_number = {} -- number -> source
-local failed = {} -- source -> how many changes were given up
 
 local function id_of(change)
    local ok, id = pcall(function()
@@ -181,9 +183,11 @@ local function give_up(source, change, err, attempts)
    if err.sink or otherwise == "stop" then
       stop(err, attempts)
    end
-   failed[source] = (failed[source] or 0) + 1
+   local id = id_of(change)
+   local failed = troubles.give_up(source.number, { text = err.text, change = id },
+      otherwise == "dead_letter")
    raw.log("error", err.text:sub(1, LONGEST_MESSAGE), { attempts = attempts,
-      source = raw.source_name(source.number), change = id_of(change), failed = failed[source],
+      source = raw.source_name(source.number), change = id, failed = failed,
       ["then"] = otherwise == "skip" and "skipped" or "dead letter" })
    if otherwise == "dead_letter" then
       return deliver_letter(source, strict.table("field of a dead letter", { change = change,
@@ -288,10 +292,12 @@ local function give_up_records(source, err)
       if otherwise == "stop" then
          stop({ text = message, traceback = err.traceback }, 1)
       end
-      failed[s] = (failed[s] or 0) + 1
+      local sink = record.sink or participants.sink(err.sink).name
+      local failed = troubles.give_up(s.number, { text = message, sink = sink,
+         change = id_of(record.value) }, otherwise == "dead_letter")
       raw.log("error", message:sub(1, LONGEST_MESSAGE), {
-         sink = record.sink or participants.sink(err.sink).name,
-         source = raw.source_name(s.number), record = index, failed = failed[s],
+         sink = sink,
+         source = raw.source_name(s.number), record = index, failed = failed,
          ["then"] = otherwise == "skip" and "skipped" or "dead letter" })
       if otherwise == "dead_letter" then
          letters[#letters + 1] = { source = s, letter = strict.table("field of a dead letter", {

@@ -29,6 +29,8 @@
 --    attempt           of a sink that `prepares`: a flush that has not returned, see checkpoint
 --    asked             of a sink that sets `wants_flush`: how many values have come since the host
 --                      was asked for a checkpoint; nil: it was not asked
+--    about, stats      of a sink of ours: its kind, and its method `stats`, if it counts
+--    took, flushed     of a sink: how long its flushes took, and when the last one was over
 --    reached           of a sink that has this field: set of the sources of which values came
 --    origin, live      what lineage.current and lineage.live were at the last `touch`
 --    values, and changed or texts   of a state, see state
@@ -37,6 +39,7 @@ local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
 local groups = require "pgcdc.delivery.groups"
 local lineage = require "pgcdc.delivery.lineage"
+local troubles = require "pgcdc.delivery.troubles"
 
 local participants = {
    list = {},     -- all of them, in the order in which they were made
@@ -216,12 +219,41 @@ function participants.call(sink, method, ...)
    return result
 end
 
+-- Adds a time to a histogram, see src/base/histogram.h.
+local function add_time(participant, seconds)
+   local h = participant.took
+   if not h then
+      h = { count = 0, sum = 0 }
+      for i = 1, #raw.histogram_bounds + 1 do
+         h[i] = 0
+      end
+      participant.took = h
+   end
+   local i = 1
+   while raw.histogram_bounds[i] and seconds > raw.histogram_bounds[i] do
+      i = i + 1
+   end
+   h[i], h.count, h.sum, h.last = h[i] + 1, h.count + 1, h.sum + seconds, seconds
+end
+
+--- A flush of these sinks, a list of participants, has taken the time since `began`.
+function participants.flushed(list, began)
+   local now = raw.now()
+   for _, participant in ipairs(list) do
+      add_time(participant, now - began)
+      participant.flushed = now
+      troubles.recover_sink(participant.sink)
+   end
+end
+
 local function capture_sink(participant, records)
    local sink = participant.sink
    if not sink.flush then
       return
    end
+   local began = raw.now()
    local token = participants.call(sink, "flush")
+   participants.flushed({ participant }, began)
    participant.asked = nil
    if token ~= nil then
       local text = raw.encode(token)

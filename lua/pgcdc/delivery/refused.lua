@@ -18,6 +18,7 @@ local groups = require "pgcdc.delivery.groups"
 local lineage = require "pgcdc.delivery.lineage"
 local participants = require "pgcdc.delivery.participants"
 local timer = require "pgcdc.timer"
+local troubles = require "pgcdc.delivery.troubles"
 
 local refused = {}
 
@@ -189,6 +190,7 @@ function refused.add(members, sink, problem, took, patience)
    if now - entry.since > entry.patience then
       return false
    end
+   troubles.refuse(sink, problem, entry.wait)
    warn(entry, now)
    if unite(entry, partners) then
       set_due(entry)

@@ -19,7 +19,7 @@ local pattern = require "pgcdc.sinks.pattern"
 local remote = require "pgcdc.sinks.remote"
 local whole = require "pgcdc.sinks.whole"
 
-local BATCH, BATCH_BYTES = 50000, 2 << 20
+local BATCH, BATCH_BYTES = 50000, 1 << 20
 local MOST_DIGITS = 38 -- of a Decimal, in every version
 local SEQ, DELETED = "_seq", "_is_deleted"
 

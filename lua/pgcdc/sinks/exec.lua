@@ -163,5 +163,6 @@ return function(spec)
    local self = setmetatable({ command = spec.command, name = spec.name,
                                child = raw.child_new(spec.command) }, Exec)
    self.participant = participants.sink(self)
+   self.participant.about = "exec"
    return self
 end

@@ -262,6 +262,7 @@ end
 function file_sink.register(self)
    if self.path then
       self.participant = participants.sink(self)
+      self.participant.about = "file"
    end
    return self
 end

@@ -154,15 +154,31 @@ function Sink:put(lane, id, ...)
    participants.leave_sink(before)
 end
 
---- Puts a change, as `raw.put_change` does. Returns false if it cannot.
-function Sink:put_change(topic, headers, change)
-   local before = participants.enter_sink(self)
-   local is_put = raw.put_change(self.outbox, participants.source(), topic, headers, change)
-   if is_put then
-      count_put(self)
+-- The number of the source that the value in hand stems from, as text, or nil.
+local function source_of(self)
+   local origin = self.participant.origin -- `touch` has set it
+   if origin ~= self.last_origin then
+      local source = participants.source()
+      self.last_origin, self.last_source = origin, source and tostring(source)
    end
+   return self.last_source
+end
+
+--- Puts a change, as `raw.put_change` does. Returns false if it cannot.
+function Sink:put_change(known, change)
+   local source = source_of(self)
+   local before = participants.enter_sink(self)
+   local bytes = raw.put_change(self.outbox, known, source, change)
    participants.leave_sink(before)
-   return is_put
+   if not bytes then
+      return false
+   end
+   local rows = self.rows + 1
+   self.rows = rows
+   if rows >= self.flush_rows or bytes >= self.flush_bytes then
+      self.wants_flush = true
+   end
+   return true
 end
 
 --- An iterator over the records up to that seal: index, lane, id, then what `encode` gave.
@@ -556,6 +572,7 @@ function remote.sink(kind)
          end
       end
       sink.participant = participants.sink(sink)
+      sink.participant.about, sink.participant.stats = kind.kind, Sink.stats
       return sink
    end
 end

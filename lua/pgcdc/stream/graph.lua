@@ -79,6 +79,43 @@ local function all_nodes()
    return nodes, ids
 end
 
+--- Where the function of a node was written, as "script.lua:12", or nil.
+function graph.place_of(node)
+   return type(node.about) == "function" and place_of(node.about) or nil
+end
+
+local function array(list)
+   return setmetatable(list, raw.array_metatable)
+end
+
+--- The streams of the script as a table: {nodes = {{id =, kind =, lines = {...}}}, edges =
+--- {{from =, to =, label =}}}. Handlers are nodes of the kind "handler".
+function graph.describe()
+   local list, edges = array {}, array {}
+   local nodes, ids = all_nodes()
+   for i, node in ipairs(nodes) do
+      local lines = array {}
+      for line in label_of(node):gmatch "[^\n]+" do
+         lines[#lines + 1] = line
+      end
+      list[i] = { id = ids[node], kind = node.number and "source" or node.kind, lines = lines,
+                  source = node.number }
+   end
+   for _, node in ipairs(nodes) do
+      for i, consumer in ipairs(node.consumers) do
+         local to = consumer.node and ids[consumer.node]
+         if not to then
+            to = ("%sh%d"):format(ids[node], i)
+            local place = type(consumer.f) == "function" and place_of(consumer.f)
+            list[#list + 1] = { id = to, kind = "handler",
+                                lines = array { "on " .. consumer.event, place or nil } }
+         end
+         edges[#edges + 1] = { from = ids[node], to = to, label = consumer.label }
+      end
+   end
+   return { nodes = list, edges = edges }
+end
+
 --- The streams of the script as a Graphviz digraph.
 function graph.dot()
    local lines = { "digraph pipeline {", "  rankdir=LR;", '  node [fontname="sans-serif"];' }

@@ -6,10 +6,10 @@ local undo = require "pgcdc.stream.undo"
 
 local held = {}
 
---- Makes an entry of `x`, the value in hand: {x =, origin =}. Its batches are held until the entry
---- is released.
-function held.new(x)
-   return { x = x, origin = lineage.retain() }
+--- Makes an entry of `x`, the value in hand, which the operator `node` keeps: {x =, node =,
+--- origin =}. Its batches are held until the entry is released.
+function held.new(node, x)
+   return { x = x, node = node, origin = lineage.retain(node) }
 end
 
 --- Releases the batches of an entry. An entry that was released, and nil, are allowed.
@@ -17,7 +17,7 @@ function held.release(entry)
    if entry and entry.origin then
       local origin = entry.origin
       entry.origin = nil
-      lineage.release(origin)
+      lineage.release(origin, entry.node)
    end
 end
 
@@ -39,10 +39,10 @@ end
 local Queue = {}
 Queue.__index = Queue
 
---- A new queue, which is empty. The oldest entry is queue[queue.first], the newest
---- queue[queue.last].
-function held.queue()
-   return setmetatable({ first = 1, last = 0 }, Queue)
+--- A new queue of the operator `node`, which is empty. The oldest entry is queue[queue.first],
+--- the newest queue[queue.last].
+function held.queue(node)
+   return setmetatable({ node = node, first = 1, last = 0 }, Queue)
 end
 
 function Queue:count()
@@ -51,7 +51,7 @@ end
 
 --- Appends the value in hand. Returns its entry.
 function Queue:push(x)
-   local entry = held.new(x)
+   local entry = held.new(self.node, x)
    self.last = self.last + 1
    self[self.last] = entry
    return entry

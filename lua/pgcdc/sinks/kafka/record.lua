@@ -105,6 +105,9 @@ end
 
 --- Puts a value into the outbox: topic, key, text, headers, and whether a tombstone follows.
 function record.encode(sink, value)
+   if sink.is_plain and sink:put_change(sink.learned, value) then
+      return
+   end
    local is_change = raw.is_change(value)
    local shape = is_change and raw.shape(value)
    local known = shape and known_of(sink, shape, value) or nothing_known
@@ -112,9 +115,9 @@ function record.encode(sink, value)
    if topic == nil then
       return
    end
-   if sink.is_plain and known.topic and (sink.deletes == "value" or value.op ~= "delete")
-      and sink:put_change(topic, head_of(sink, value, known), value) then
-      return
+   if sink.is_plain and known ~= nothing_known and sink.known[shape] == known and known.topic
+      and (sink.deletes == "value" or value.op ~= "delete") and not rawget(value, "op") then
+      raw.learn_change(sink.learned, value, topic, head_of(sink, value, known))
    end
    local is_tombstone = is_change and sink.deletes ~= "value" and value.op == "delete"
    local text
@@ -213,6 +216,7 @@ function record.read(sink, spec, what)
       check.fail('%s: shapes is for format = "json" with headers', what)
    end
    sink.known, sink.told_shapes = setmetatable({}, { __mode = "k" }), {}
+   sink.learned = setmetatable({}, { __mode = "k" }) -- see raw.learn_change
    sink.new_shapes, sink.dead = {}, {}
 end
 

@@ -7,10 +7,12 @@ local native = require "pgcdc.native.kafka"
 
 local settings = {}
 
+local MESSAGES, KBYTES = "queue.buffering.max.messages", "queue.buffering.max.kbytes"
+
 -- What librdkafka is told. Its own names; `config` may replace these,
 local defaults = {
-   ["linger.ms"] = 5, ["batch.size"] = 1000000, ["compression.type"] = "lz4",
-   ["queue.buffering.max.kbytes"] = 65536, ["queue.buffering.max.messages"] = 1000000,
+   ["linger.ms"] = 100, ["batch.size"] = 200000, ["compression.type"] = "lz4",
+   [KBYTES] = 768, [MESSAGES] = 5000,
    ["transaction.timeout.ms"] = 60000, ["topic.metadata.propagation.max.ms"] = 15000,
    ["message.max.bytes"] = 64000000, ["client.id"] = "pgcdc-lua",
    ["reconnect.backoff.max.ms"] = 2000,
@@ -40,6 +42,15 @@ local by_password = { PLAIN = true, ["SCRAM-SHA-256"] = true, [SCRAM] = true }
 
 -- ---- what is told ----
 
+--- How many messages, and bytes, may be on their way: what the queue's options say. librdkafka
+--- itself is told more, since it never takes a message that is larger than its queue.
+function settings.limits(sink)
+   local function of(name)
+      return sink.config[name] or defaults[name]
+   end
+   return of(MESSAGES), 1024 * of(KBYTES)
+end
+
 --- A list of names and values, as native.open takes it.
 function settings.of(sink)
    local all = {}
@@ -49,6 +60,7 @@ function settings.of(sink)
    for name, value in pairs(sink.config) do
       all[name] = value
    end
+   all[MESSAGES], all[KBYTES] = 2147483647, 2147483647
    all["bootstrap.servers"] = sink.brokers
    all["acks"], all["enable.idempotence"], all["partitioner"] = "all", true, "murmur2_random"
    all["log.queue"] = all.debug == nil
@@ -105,6 +117,9 @@ function settings.read(sink, what, given)
             and ": say " .. ours[name] or "")
       elseif raw.is_sandboxed then
          check_harmless(what, name, value)
+      end
+      if name == MESSAGES or name == KBYTES then
+         value = check.count(what .. "." .. name, math.tointeger(tonumber(value)), 1)
       end
       sink.config[name] = value
    end

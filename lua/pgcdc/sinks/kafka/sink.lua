@@ -21,6 +21,8 @@ local remote = require "pgcdc.sinks.remote"
 local settings = require "pgcdc.sinks.kafka.settings"
 
 local STEP = 0.1 -- seconds
+local PUSH = 0.002 -- seconds that librdkafka is told not to wait for more, see `push`
+local PATIENCE = 0.01 -- seconds without a report before that
 local SLICE = 1 -- seconds of a call that goes on where it was when it is made again
 
 local resumable = { connect = true, recall = true, init = true, commit = true, abort = true }
@@ -136,6 +138,7 @@ local function open(sink)
       sink:stop(problem)
    end
    sink.client = client
+   client:limit(settings.limits(sink))
    local _, cluster, brokers = ask(sink, "connect")
    sink.cluster, sink.broker_count, sink.is_connected = cluster or "?", brokers, true
 end
@@ -188,11 +191,32 @@ end
 
 -- ---- messages ----
 
+-- Waits for reports, and has messages go that librdkafka keeps back until a batch is full. It is
+-- told so for moments only: meanwhile its threads turn round and round where a batch is on its way
+-- to the partition for which they have more, since that has to wait for the other one.
+local function push(sink, clock)
+   local pause = PATIENCE
+   local has_moved = false
+   repeat
+      sink.client:start("flush", PUSH)
+      repeat
+         has_moved = serve(sink, "reports", STEP) or has_moved
+      until sink.client:result() ~= nil
+      has_moved = has_moved or serve(sink, "reports", pause)
+      pause = math.min(2 * pause, STEP)
+      clock:check(has_moved)
+   until has_moved
+end
+
 -- What to do about a record that did not go: true: it is to be tried once more; false: nothing more
 -- can go; nil: it can never go, which is noted.
 local function is_to_go_again(sink, clock, problem, index, topic)
    if problem.name == "_QUEUE_FULL" then
-      clock:check(serve(sink, "produce", STEP))
+      if not serve(sink, "produce", sink.patience) then
+         sink.patience = 0 -- it is spread over so many partitions that no batch gets full
+         push(sink, clock)
+      end
+      clock:check(true)
       return true
    elseif following[problem.name] then
       return false
@@ -338,19 +362,24 @@ end
 
 -- ---- flush ----
 
+-- Waits for the reports of all messages, or for the first one that failed.
+local function await_reports(sink, clock)
+   while sink.client:outstanding() > 0 and sink.client:failed() == 0 do
+      push(sink, clock)
+   end
+end
+
 -- Returns false if it must be done again.
 local function try(sink, upto)
    local clock = sink:clock "reports"
-   sink.unfit = {}
+   sink.unfit, sink.patience = {}, PATIENCE
    if sink.id then
       ask(sink, "begin")
    end
    sink.client:begin()
    produce_shapes(sink, clock)
    local is_whole = (next(sink.dead) and produce_with_dead or produce_all)(sink, clock, upto)
-   while sink.client:outstanding() > 0 and sink.client:failed() == 0 do
-      clock:check(serve(sink, "reports", STEP))
-   end
+   await_reports(sink, clock)
    if is_whole and #sink.unfit == 0 and sink.client:failed() == 0 then
       return true
    end

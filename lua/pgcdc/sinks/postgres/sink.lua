@@ -566,6 +566,7 @@ return function(spec)
    sink.orphans = postgres_orphans.new(sink, read_existing(what, spec, mode))
    tried[sink.connection] = tried[sink.connection] or {}
    sink.participant = participants.sink(sink)
+   sink.participant.about = "postgres"
    if sink.orphans then
       sink.participant.reached = {}
       feeds.watch(sink)

@@ -68,10 +68,16 @@ end)
 --- filter(f, ...): passes x on if f(x, ...); without f, if x is neither nil nor false.
 stream.operator("filter", function(node, _, f, ...)
    node.columns = stream.pass_columns
+   local filtered = 0
+   function node.count_filtered()
+      return filtered
+   end
    if f == nil then
       node.input = function(x)
          if x then
             node.out(x)
+         else
+            filtered = filtered + 1
          end
       end
       return
@@ -80,6 +86,8 @@ stream.operator("filter", function(node, _, f, ...)
    node.input = function(x)
       if f(x) then
          node.out(x)
+      else
+         filtered = filtered + 1
       end
    end
 end)
@@ -87,10 +95,16 @@ end)
 --- remove(f, ...): passes x on unless f(x, ...).
 stream.operator("remove", function(node, _, f, ...)
    node.columns = stream.pass_columns
+   local filtered = 0
+   function node.count_filtered()
+      return filtered
+   end
    f = take_f(node, f, ...)
    node.input = function(x)
       if not f(x) then
          node.out(x)
+      else
+         filtered = filtered + 1
       end
    end
 end)

@@ -123,7 +123,7 @@ operator("zip", nil, function(node, streams)
       attempt.is_done = true
    end
    connected = set_inlets(node, streams, function()
-      return { queue = held.queue() }
+      return { queue = held.queue(node) }
    end, take, function(inlet)
       inlet.queue:clear()
    end)
@@ -189,7 +189,7 @@ operator("combine_latest", { emit_on = true }, function(node, streams, options)
    local connected
    local function take(inlet, x)
       local before = inlet.entry
-      inlet.entry = held.new(x) -- held until it has been part of a list
+      inlet.entry = held.new(node, x) -- held until it has been part of a list
       local entries = (not emits or emits[inlet.up]) and all_entries(connected)
       if entries then
          local attempt <close> = undo(entry_back, inlet, before)
@@ -214,7 +214,7 @@ end
 --- zip_latest(stream, ...): for each value of the first stream a list of it and the latest of the
 --- others. Its values wait until all others have one; none is left out.
 operator("zip_latest", nil, function(node, streams)
-   local queue = held.queue() -- of the first stream
+   local queue = held.queue(node) -- of the first stream
    local connected, first
 
    -- The latest values of the others are not held: no list is promised for each of them.

@@ -30,7 +30,7 @@ local is_clear = stream.class.is_ready
 --- delay(seconds): each value so many seconds later.
 stream.operator("delay", function(node, _, seconds)
    node.about = check.seconds("delay: the time", seconds, LEAST)
-   local queue = held.queue()
+   local queue = held.queue(node)
    local clock, tick
 
    local function arm()
@@ -64,7 +64,7 @@ local MOST_WAITING = 1000
 --- more than 1000 values wait, the sources are paused until half of them were passed on.
 stream.operator("rate_limit", function(node, _, seconds)
    node.about = check.seconds("rate_limit: the time", seconds, LEAST)
-   local queue = held.queue()
+   local queue = held.queue(node)
    local due = -math.huge  -- when the next value may be passed on
    local clock, tick
    local is_asked = false  -- an upstream waits until this stream is ready
@@ -164,7 +164,7 @@ end
 --- wait. When n wait, the sources are paused until there is room.
 stream.operator("buffer", function(node, _, n)
    node.about = check.count("buffer: n", n, 1)
-   local queue = held.queue()
+   local queue = held.queue(node)
    node.input = function(x)
       if queue:count() == 0 and is_clear(node) then
          node.out(x)
@@ -195,7 +195,7 @@ end)
 --- latest(): passes values on at once while what follows is ready, else keeps the newest one only
 --- and drops the older ones.
 stream.operator("latest", function(node)
-   local queue = held.queue() -- of one
+   local queue = held.queue(node) -- of one
    node.input = function(x)
       if queue:count() == 0 and is_clear(node) then
          node.out(x)

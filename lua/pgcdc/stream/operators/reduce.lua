@@ -54,7 +54,7 @@ end
 -- key that changes.
 local function tell_later(node, states, seconds)
    local pending = ordered()  -- keys, in the order in which they changed first
-   local bag = lineage.bag()
+   local bag = lineage.bag(node)
    local clock
 
    local function put_back(key)
@@ -85,7 +85,7 @@ local function tell_later(node, states, seconds)
    end
    function tick()
       local full = bag
-      bag = lineage.bag()
+      bag = lineage.bag(node)
       local attempt <close> = undo(refill, full)
       full:emit(tell_all, pending.count)
       attempt.is_done = true

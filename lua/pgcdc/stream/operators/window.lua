@@ -26,8 +26,8 @@ local LEAST = 0.001
 local Plain = {}
 Plain.__index = Plain
 
-local function plain_box()
-   return setmetatable({ n = 0, bag = lineage.bag() }, Plain)
+local function plain_box(node)
+   return setmetatable({ n = 0, bag = lineage.bag(node) }, Plain)
 end
 
 function Plain:take(x, limit)
@@ -63,8 +63,8 @@ local function distinct_boxes(what, options)
    if keep_which ~= nil then
       check.one_of(what .. ": keep", keep_which, { first = true, last = true })
    end
-   return function()
-      return setmetatable({ entries = ordered(), key_of = key_of,
+   return function(node)
+      return setmetatable({ node = node, entries = ordered(), key_of = key_of,
                             keeps_last = keep_which == "last" }, Distinct)
    end
 end
@@ -78,7 +78,7 @@ function Distinct:take(x, limit)
    if entries:find(key) then
       if self.keeps_last then
          local older = entries:remove(key).value
-         entries:push(key, held.new(x))
+         entries:push(key, held.new(self.node, x))
          held.release(older)
       end
       return true
@@ -86,7 +86,7 @@ function Distinct:take(x, limit)
    if entries.count + 1 == limit then
       return false
    end
-   entries:push(key, held.new(x))
+   entries:push(key, held.new(self.node, x))
    return true
 end
 
@@ -153,7 +153,7 @@ local function gather(node, new_box, limit, seconds, group_of)
       if group_of then
          name = keys.of((group_of(x)))
       end
-      local box = boxes[name] or new_box()
+      local box = boxes[name] or new_box(node)
       if not box:take(x, limit) then
          local list = box:list()
          list[#list + 1] = keys.item(x)
@@ -238,7 +238,7 @@ stream.operator("sliding_window", function(node, _, n, given)
       window = before
    end
    node.input = function(x)
-      local before, newest = window, held.new(x)
+      local before, newest = window, held.new(node, x)
       local all = table.move(before, 1, #before, 1, {})
       all[#all + 1] = newest
       local attempt <close> = undo(back, before, newest)

@@ -1,0 +1,49 @@
+/* publish.h -- the figures of the host, for whoever watches it.
+ *
+ * Collects what the host, its deliveries and the script know, and publishes it on the board of
+ * serve/figures.h some times a second. Where nobody watches there is none, and nothing costs time.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef PUBLISH_H
+#define PUBLISH_H
+
+#include "capture/reader.h"
+#include "host/delivery.h"
+#include "lua/hooks.h"
+#include "serve/figures.h"
+
+struct publish {
+    struct figures_board *board; /* owned; NULL: nobody watches */
+    struct beat beat;
+    struct script *script;       /* borrowed, as all that follows */
+    const char *state;           /* path of the state file, or NULL */
+    struct delivery **deliveries; /* NULL before they are there */
+    struct queue *queue;
+    struct reader *reader;
+    bool *is_done;               /* of each source, owned: nothing more will come of it */
+    int64_t published_ms, asked_ms; /* when that was done, and the Lua half asked, last */
+};
+
+/* Makes a board, and publishes for the first time. <p> must not be moved until publish_fini. */
+bool publish_init(struct publish *p, struct script *script, const char *state,
+                  struct err *e) WARN_UNUSED;
+
+/* The sources are read from now on, until publish_end: <deliveries> and so on are there. */
+void publish_begin(struct publish *p, struct delivery **deliveries, struct queue *queue,
+                   struct reader *reader);
+void publish_end(struct publish *p);
+void publish_fini(struct publish *p);
+
+/* The loop turns: publishes if it is time. */
+void publish_turn(struct publish *p);
+
+/* The same in the middle of a delivery, where the Lua half cannot be asked. */
+void publish_tick(struct publish *p);
+
+/* Nothing more will come of a source. */
+void publish_done(struct publish *p, size_t source);
+
+/* How long the loop may sleep: <wait_ms>, -1 for ever, or less. */
+int64_t publish_wait_ms(const struct publish *p, int64_t wait_ms);
+
+#endif

@@ -1,0 +1,75 @@
+// Admin.java -- what an administrator does to a cluster.
+// SPDX-License-Identifier: MIT
+//
+//    java Admin.java BROKERS CONFIG COMMAND...    CONFIG: a file of properties, or -
+//
+// Commands, each of which is a word:
+//    topic,NAME,PARTITIONS[,CONFIG=VALUE]    makes a topic
+//    set,NAME,CONFIG=VALUE                   changes it
+//    allow,USER,KIND,NAME,OPERATION          KIND: topic, group, transactional_id, cluster; NAME:
+//    forbid,USER,KIND,NAME,OPERATION         with * at its end, all that begins so
+
+import java.io.FileReader;
+import java.util.List;
+import java.util.Map;
+import java.util.Optional;
+import java.util.Properties;
+import org.apache.kafka.clients.admin.Admin;
+import org.apache.kafka.clients.admin.AlterConfigOp;
+import org.apache.kafka.clients.admin.ConfigEntry;
+import org.apache.kafka.clients.admin.NewTopic;
+import org.apache.kafka.common.acl.AccessControlEntry;
+import org.apache.kafka.common.acl.AclBinding;
+import org.apache.kafka.common.acl.AclOperation;
+import org.apache.kafka.common.acl.AclPermissionType;
+import org.apache.kafka.common.config.ConfigResource;
+import org.apache.kafka.common.resource.PatternType;
+import org.apache.kafka.common.resource.ResourcePattern;
+import org.apache.kafka.common.resource.ResourceType;
+
+class Main {
+    static void topic(Admin admin, String[] words) throws Exception {
+        NewTopic topic = new NewTopic(words[1], Optional.of(Integer.parseInt(words[2])),
+            Optional.empty());
+        if (words.length > 3)
+            topic.configs(Map.of(words[3].split("=")[0], words[3].split("=")[1]));
+        admin.createTopics(List.of(topic)).all().get();
+    }
+
+    static void set(Admin admin, String[] words) throws Exception {
+        var entry = new ConfigEntry(words[2].split("=")[0], words[2].split("=")[1]);
+        admin.incrementalAlterConfigs(Map.of(
+            new ConfigResource(ConfigResource.Type.TOPIC, words[1]),
+            List.of(new AlterConfigOp(entry, AlterConfigOp.OpType.SET)))).all().get();
+    }
+
+    static void acl(Admin admin, String[] words) throws Exception {
+        boolean isPrefix = words[3].endsWith("*") && words[3].length() > 1;
+        var pattern = new ResourcePattern(ResourceType.fromString(words[2]),
+            isPrefix ? words[3].substring(0, words[3].length() - 1) : words[3],
+            isPrefix ? PatternType.PREFIXED : PatternType.LITERAL);
+        var binding = new AclBinding(pattern, new AccessControlEntry("User:" + words[1], "*",
+            AclOperation.fromString(words[4]), AclPermissionType.ALLOW));
+        if (words[0].equals("allow"))
+            admin.createAcls(List.of(binding)).all().get();
+        else
+            admin.deleteAcls(List.of(binding.toFilter())).all().get();
+    }
+
+    public static void main(String[] args) throws Exception {
+        Properties properties = new Properties();
+        if (!args[1].equals("-"))
+            properties.load(new FileReader(args[1]));
+        properties.put("bootstrap.servers", args[0]);
+        try (Admin admin = Admin.create(properties)) {
+            for (int i = 2; i < args.length; i++) {
+                String[] words = args[i].split(",");
+                switch (words[0]) {
+                    case "topic" -> topic(admin, words);
+                    case "set" -> set(admin, words);
+                    default -> acl(admin, words);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,22 @@
+-- contract_faults_test.lua: every sink in trouble that is made to happen at a certain moment.
+-- SPDX-License-Identifier: MIT
+
+local cases = require "contract_cases"
+local contract = require "contract"
+
+local TestContractFaults = {}
+
+local function add(case, names)
+   contract.add(TestContractFaults, case, cases[case], names)
+end
+
+-- (Who gets requests by HTTP must look at their numbers for that.)
+add("held", { "postgres", "redis_stream", "redis_hash", "nats", "clickhouse", "opensearch" })
+add("network", { "postgres", "redis_stream", "redis_hash", "nats", "http_one", "http_batches",
+                 "clickhouse", "opensearch" })
+-- (Postgres keeps locks of who is gone until it notices: network_dead.)
+add("vanished", { "redis_stream", "redis_hash", "nats" })
+add("trouble", { "http_one", "http_batches", "kafka_plain" })
+add("dies", { "prepared" })
+
+return TestContractFaults

@@ -1,0 +1,25 @@
+-- contract_losses_test.lua: every sink, when its target or its state file is lost or another one.
+-- SPDX-License-Identifier: MIT
+
+local contract = require "contract"
+local losses = require "contract_losses"
+
+local TestContractLosses = {}
+
+local function add(case, names)
+   contract.add(TestContractLosses, case, losses[case], names)
+end
+
+local IN_TARGET = { "postgres", "redis_stream", "redis_hash", "nats" } -- where the position is
+
+add("restored", IN_TARGET)
+add("emptied", IN_TARGET)
+add("exchanged", IN_TARGET)
+add("state_file", { "redis_stream", "redis_hash", "nats", "postgres", "clickhouse", "opensearch",
+                    "http_one" })
+add("reset", { "postgres", "redis_stream", "redis_hash", "nats", "http_one", "http_batches",
+               "clickhouse", "opensearch", "kafka_plain", "jsonl", "prepared" })
+add("taken_over", { "redis_stream", "redis_hash", "nats" })
+add("two_programs", { "postgres", "clickhouse", "opensearch" })
+
+return TestContractLosses

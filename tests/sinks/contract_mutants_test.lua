@@ -1,0 +1,30 @@
+-- contract_mutants_test.lua: the cases of contract_faults find out programs that are wrong.
+-- SPDX-License-Identifier: MIT
+--
+-- See tests/mutants/sinks.lua.
+
+local cases = require "contract_cases"
+local drivers = require "contract_drivers"
+local files = require "files"
+local lu = require "luaunit"
+local mutant = require "mutant"
+local tree = require "tree"
+
+local TestContractMutants = {}
+
+for what, it in pairs(assert(load(files.text(tree.top .. "/tests/mutants/sinks.lua")))()) do
+   TestContractMutants["test_" .. what] = function()
+      local name, case, words = table.unpack(it.found_by)
+      local driver = drivers[name]
+      if not driver.is_there() then
+         return
+      end
+      mutant.with(it, function()
+         local ok, problem = pcall(cases[case], name, driver.start(), "one")
+         lu.assertFalse(ok, "nothing was found wrong with the mutant")
+         lu.assertStrContains(type(problem) == "table" and problem.msg or tostring(problem), words)
+      end)
+   end
+end
+
+return TestContractMutants

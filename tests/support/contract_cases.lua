@@ -1,0 +1,122 @@
+-- contract_cases.lua: troubles of every sink, one by one, made to happen at a certain moment.
+-- SPDX-License-Identifier: MIT
+--
+-- Each case gets the name of a driver, a target of it and a tag, see contract_drivers.lua. It
+-- raises what did not hold; tests/mutants has programs with which it must.
+
+local contract_case = require "contract_case"
+local drivers = require "contract_drivers"
+local lu = require "luaunit"
+local once = require "once"
+local program = require "program"
+local wait = require "wait"
+
+local cases = {}
+
+local MARK = contract_case.MARK
+
+local function await_fault(target)
+   wait.until_(function() return target.way:stats().faults > 0 end, 20, "the fault")
+end
+
+-- A flush has sent everything, and the network holds what commits it. The program dies; the next
+-- one, whose clock is slow, goes on with other changes. Then what was held comes to the target.
+function cases.held(name, target, tag)
+   local case = contract_case.new(name, target, tag)
+   local driver = case.driver
+   case:once()
+   target.way:fault("stall", "up", driver.commit, false, driver.behind and MARK)
+   case:mark "id <= 10"
+   local p = program.start(case.how)
+   await_fault(target)
+   p:kill9()
+   case:update "id between 6 and 15"
+   case.db:exec "delete from t where id = 3"
+   local next_one = case:start_slow(3600)
+   if driver.is_waiting then
+      next_one:wait_until(function() return driver.is_waiting(target) end, 20, "it to wait")
+      target.way:heal()
+   end
+   lu.assertEquals(next_one:finish(30).status, 0, next_one:stderr())
+   case:update "id > 25"
+   case:once()
+   target.way:heal()
+   wait.until_(function() return target.way:stats().open == 0 end, 20, "the held connection's end")
+   case:update "id = 20"
+   case:once()
+   case:check()
+end
+
+-- The data of a flush vanishes on its way, and the program dies.
+function cases.vanished(name, target, tag)
+   local case = contract_case.new(name, target, tag)
+   case:once()
+   target.way:fault("swallow", "up", MARK)
+   case:mark "id <= 10"
+   local p = program.start(case.how)
+   await_fault(target)
+   p:kill9()
+   target.way:heal()
+   case:update "id between 8 and 12"
+   case:once()
+   case:check()
+end
+
+-- The target answers what passes by itself, a few times.
+function cases.trouble(name, target, tag)
+   local case = contract_case.new(name, target, tag)
+   case:once()
+   case.driver.trouble(target, 3)
+   case:update "id <= 10"
+   case:once()
+   case:check()
+end
+
+-- The program dies before and after the commit of a flush, several times in a row, each time with
+-- more changes. (For a driver whose script knows die=.)
+function cases.dies(name, target, tag)
+   local case = contract_case.new(name, target, tag)
+   for i, die in ipairs { "before", "after", "after", "before", "after" } do
+      case.how.args = { die = die }
+      lu.assertEquals(once.run(case.how).status, 7)
+      case.how.args = nil
+      if i % 2 == 0 then
+         once.ends(0, case.how)
+         case:check()
+      end
+      case:update("id % 5 < 2 and id > " .. i)
+   end
+   case:once()
+   case:check()
+end
+
+-- A flush is cut off, or its bytes vanish: at the data, at what commits it, at the answer to that.
+-- The program goes on by itself.
+function cases.network(name, target, tag)
+   local driver = drivers[name]
+   local case = contract_case.new(name, target, tag,
+      { fields = not driver.is_patient and "timeout = 0.5" })
+   local p = program.start(case.how)
+   case:await "the start"
+   for _, fault in ipairs {
+      { "rst", "up", MARK }, { "swallow", "up", MARK }, { "fin", "up", driver.commit },
+      { "swallow", "up", driver.commit }, { "rst", "answer", driver.commit },
+      { "swallow", "answer", driver.commit },
+   } do
+      local is_data = fault[3] == MARK
+      if (driver.behind or not is_data) and not (driver.is_patient and fault[1] == "swallow") then
+         target.way:fault(fault[1], fault[2], fault[3], false,
+            not is_data and driver.behind and MARK or nil)
+         case:mark "id % 3 = 0"
+         await_fault(target)
+         case:update "id % 4 = 0"
+         case:await(table.concat(fault, " "))
+         lu.assertTrue(p:alive(), p:stderr())
+         target.way:heal()
+      end
+   end
+   lu.assertEquals(p:stop().status, 0)
+   case:check()
+end
+
+return cases

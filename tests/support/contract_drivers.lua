@@ -1,0 +1,394 @@
+-- contract_drivers.lua: each kind of sink and a target for it, for tests that all of them pass.
+-- SPDX-License-Identifier: MIT
+--
+-- A driver is a table:
+--    promise    "exact": nothing is twice; "repeats": what is twice has the same id; "state": there
+--               is only the newest version of each row
+--    is_there() true if this machine has what it needs; says so where not
+--    start()    starts a target; returns it
+--    script(target, tag, fields)   Lua that makes the sink and calls it `sink`. What has another
+--               tag, a word, is another sink with a place of its own in the target. `fields`: more
+--               options, as text
+--    read(target, tag)   a list of {id =, key = text, seq = or nil, op =, v = of the row}, as they
+--               are in the target; with "state" one for each row
+--    kill(target)   SIGKILL to the target's server, which is up again when it returns; or nil
+--    peer(target)   what the sink connects to, for saboteur_net.c; nil: it writes files
+--    commit     a text that is sent when a flush is about to be done; or, unless `behind` is set,
+--               when its data is sent
+--    behind     true if the data can be read on its way, before `commit`
+--    is_waiting(target)   true while the target makes a program wait for what an earlier one has
+--               begun; nil: it never does
+--    copy(target)   what is in the target; back(target, copy): makes it so again; empty(target):
+--               takes all out of it; nil: its position is not in the target
+--    is_gone    what a running program says when its position is gone, a pattern; nil: what all say
+--    without_state, beside_others   options of the sink for a state file that is lost, and where
+--               two programs use one name
+--    trouble(target, n)   its next n answers say that it cannot now; or nil
+--    is_patient true if a server that says nothing is waited for much longer than a test lasts
+--
+-- A target over the network has `way`, a proxy through which the sink goes (but for Kafka, whose
+-- brokers say where they are).
+
+local child = require "child"
+local clickhouse = require "clickhouse"
+local cluster = require "cluster"
+local files = require "files"
+local json = require "json"
+local kafka = require "kafka"
+local lu = require "luaunit"
+local native = require "native"
+local nats = require "nats"
+local proxy = require "proxy"
+local receiver = require "receiver"
+local redis = require "redis"
+local scope = require "scope"
+local wait = require "wait"
+
+local drivers = {}
+
+-- A change as `contract` wants it, from its JSON.
+local function read_change(change)
+   if type(change) == "string" then
+      change = json.decode(change)
+   end
+   return { id = change.id, key = tostring(change.key.id), seq = change.seq, op = change.op,
+            v = change.row and change.row.v }
+end
+
+-- A row of a target that has rows only.
+local function read_row(id, v)
+   return { id = tostring(id), key = tostring(id), op = "read", v = v }
+end
+
+-- The server, with a proxy before it.
+local function with_way(server)
+   server.way_port = assert(native.free_port())
+   server.way = assert(native.proxy { listen = server.way_port, target = server.port })
+   scope.add(function() server.way:close() end)
+   return server
+end
+
+local function restart(server)
+   server:kill()
+   server:start()
+end
+
+-- All that is in a server's folder, while the server is down, and back.
+local function copy_folder(server)
+   local copy = scope.dir "copy" .. "/copy"
+   server:kill()
+   child.run { argv = { "cp", "-a", server.dir, copy } }
+   server:start()
+   return copy
+end
+
+local function folder_back(server, copy)
+   server:kill()
+   child.run { argv = { "sh", "-c", 'rm -rf "$1"/* && cp -a "$2"/. "$1"', "sh", server.dir, copy } }
+   server:start()
+end
+
+local function way_port(server)
+   return server.way_port
+end
+
+local function yes()
+   return true
+end
+
+-- ---- files and Postgres ----
+
+drivers.jsonl = {
+   promise = "exact", is_there = yes,
+   start = function()
+      return scope.dir "contract"
+   end,
+   script = function(dir, tag, fields)
+      return ("local sink = pgcdc.sinks.jsonl {path = '%s/%s.jsonl', name = %q, %s}\n"):format(dir,
+         tag, tag, fields or "")
+   end,
+   read = function(dir, tag)
+      local changes = {}
+      for i, line in ipairs(files.lines(("%s/%s.jsonl"):format(dir, tag))) do
+         changes[i] = read_change(line)
+      end
+      return changes
+   end,
+   copy = function(dir)
+      local copy = scope.dir "copy" .. "/copy"
+      child.run { argv = { "cp", "-a", dir, copy } }
+      return copy
+   end,
+   back = function(dir, copy)
+      child.run { argv = { "sh", "-c", 'rm -rf "$1"/* && cp -a "$2"/. "$1"', "sh", dir, copy } }
+   end,
+}
+
+drivers.postgres = {
+   promise = "state", is_there = yes,
+   start = function()
+      local db = cluster.main():database()
+      return { db = db, way = proxy.new(db) }
+   end,
+   script = function(target, tag, fields)
+      return ("local sink = pgcdc.sinks.postgres {connect = %q, name = %q, table = 'm%s', %s}\n")
+         :format(target.way:dsn(), tag, tag, fields or "")
+   end,
+   read = function(target, tag)
+      local changes = {}
+      if target.db:value(("select to_regclass('m%s')"):format(tag)) then
+         for i, row in ipairs(target.db:exec(("select id, v from m%s"):format(tag))) do
+            changes[i] = read_row(row[1], row[2])
+         end
+      end
+      return changes
+   end,
+   commit = "COMMIT", behind = true, is_patient = true,
+   without_state = 'existing = "remove"', is_gone = "does not exist", -- database or table
+   copy = function(target)
+      target.db:connection():close()
+      local others = ("select count(*) from pg_stat_activity where datname = '%s'"):format(
+         target.db.name)
+      wait.until_(function()
+         return target.db.cluster:value(others) == "0"
+      end, 20, "the end of its connections")
+      return cluster.main():database { sql = "template " .. target.db.name }
+   end,
+   back = function(target, copy)
+      copy.cluster:exec(('drop database "%s" with (force)'):format(target.db.name))
+      copy.cluster:exec(('create database "%s" template "%s"'):format(target.db.name, copy.name))
+   end,
+   empty = function(target, tag)
+      target.db:exec(("drop table m%s; drop schema pgcdc cascade"):format(tag))
+   end,
+   is_waiting = function(target)
+      return target.db:value [[select count(*) from pg_stat_activity
+         where datname = current_database() and wait_event_type = 'Lock']] == "1"
+   end,
+   peer = function(target)
+      return target.way.dir .. "/.s.PGSQL." .. target.db.cluster.port
+   end,
+}
+
+-- ---- Redis ----
+
+local function redis_driver(mode, read)
+   return {
+      promise = mode == "stream" and "exact" or "state", is_there = redis.is_there,
+      start = function()
+         return with_way(redis.new())
+      end,
+      script = function(server, tag, fields)
+         return ("local sink = pgcdc.sinks.redis {connect = 'redis://127.0.0.1:%d', mode = %q, "
+            .. "name = %q, %s}\n"):format(server.way_port, mode, tag, fields or "")
+      end,
+      read = read, kill = restart, peer = way_port, commit = "EXEC", behind = true,
+      copy = copy_folder, back = folder_back,
+      empty = function(server)
+         server:call "FLUSHALL"
+      end,
+   }
+end
+
+drivers.redis_stream = redis_driver("stream", function(server, tag)
+   local changes = {}
+   for i, entry in ipairs(server:stream(("{%s}:t"):format(tag))) do
+      changes[i] = read_change(entry.data)
+      lu.assertEquals({ entry.id, entry.op, tonumber(entry.seq) },
+         { changes[i].id, changes[i].op, changes[i].seq })
+   end
+   return changes
+end)
+
+-- All hashes, as JSON.
+local HASHES = [[
+   local all = {}
+   for _, key in ipairs(redis.call("KEYS", ARGV[1])) do
+      local row = {}
+      local list = redis.call("HGETALL", key)
+      for i = 1, #list, 2 do row[list[i] ] = list[i + 1] end
+      all[#all + 1] = {key = key, row = row}
+   end
+   return cjson.encode(all)]]
+
+drivers.redis_hash = redis_driver("hash", function(server, tag)
+   local changes, place = {}, ("{%s}:t:"):format(tag)
+   for i, it in ipairs(json.decode(server:call("EVAL", HASHES, "0", place .. "*"))) do
+      changes[i] = read_row(it.row.id, it.row.v)
+      lu.assertEquals(it.key, place .. it.row.id)
+   end
+   return changes
+end)
+
+-- ---- NATS ----
+
+-- The server forgets ids at once, so that what is there twice is seen.
+drivers.nats = {
+   promise = "exact", is_there = nats.is_there,
+   start = function()
+      return with_way(nats.new())
+   end,
+   script = function(server, tag, fields)
+      return ("local sink = pgcdc.sinks.nats {servers = 'nats://127.0.0.1:%d', stream = %q, name = "
+         .. "%q, subject = '%s.{schema}.{table}', create = {duplicates = 0.1}, %s}\n"):format(
+         server.way_port, tag, tag, tag, fields or "")
+   end,
+   read = function(server, tag)
+      local changes = {}
+      for i, message in ipairs(server:messages(tag)) do
+         changes[i] = read_change(message.data)
+         lu.assertEquals(message.headers["Nats-Msg-Id"], changes[i].id)
+      end
+      return changes
+   end,
+   kill = restart, peer = way_port, commit = "._pgcdc.", behind = true,
+   beside_others = "create = {}", -- where ids are not forgotten at once
+   copy = copy_folder, back = folder_back,
+   empty = function(server, tag)
+      server:api("STREAM.DELETE." .. tag)
+   end,
+}
+
+-- ---- HTTP ----
+
+local function http_driver(options)
+   return {
+      promise = "repeats", is_there = receiver.is_there,
+      start = function()
+         return with_way(receiver.new())
+      end,
+      script = function(server, tag, fields)
+         return ("local sink = pgcdc.sinks.http {url = 'http://127.0.0.1:%d/%s', name = %q, "
+            .. "%s%s}\n"):format(server.way_port, tag, tag, options, fields or "")
+      end,
+      read = function(server, tag)
+         local changes = {}
+         for i, change in ipairs(server:changes("/" .. tag)) do
+            changes[i] = read_change(change)
+         end
+         return changes
+      end,
+      kill = restart, peer = way_port, commit = "POST",
+      trouble = function(server, n)
+         server:rules { { status = 503, times = n } }
+      end,
+   }
+end
+
+drivers.http_one = http_driver ""
+drivers.http_batches = http_driver 'body = "ndjson", batch = 20, gzip = true, '
+
+drivers.clickhouse = {
+   promise = "state", is_there = clickhouse.is_there,
+   start = function()
+      return with_way(clickhouse.new())
+   end,
+   script = function(server, tag, fields)
+      return ("local sink = pgcdc.sinks.clickhouse {url = 'http://127.0.0.1:%d/', name = %q, "
+         .. "into = %q, %s}\n"):format(server.way_port, tag, tag, fields or "")
+   end,
+   read = function(server, tag)
+      local changes = {}
+      for i, row in ipairs(server:table(tag)) do
+         changes[i] = read_row(row.id, row.v)
+      end
+      return changes
+   end,
+   kill = restart, peer = way_port, commit = "INSERT",
+}
+
+drivers.opensearch = {
+   promise = "state", is_there = receiver.is_there,
+   start = function()
+      return with_way(receiver.new { program = "opensearch" })
+   end,
+   script = function(server, tag, fields)
+      return ("local sink = pgcdc.sinks.opensearch {url = 'http://127.0.0.1:%d', name = %q, "
+         .. "index = %q, %s}\n"):format(server.way_port, tag, tag, fields or "")
+   end,
+   read = function(server, tag)
+      local changes = {}
+      for id, document in pairs(server:documents(tag)) do
+         changes[#changes + 1] = read_row(id, document.v)
+      end
+      return changes
+   end,
+   kill = restart, peer = way_port, commit = "_bulk",
+}
+
+-- ---- Kafka ----
+
+-- (In a mock cluster nothing is exact.)
+drivers.kafka_plain = {
+   promise = "repeats", is_there = kafka.is_there,
+   start = kafka.mock,
+   script = function(server, tag, fields)
+      return ("local sink = pgcdc.sinks.kafka {brokers = %q, exact = false, topic = %q, name = %q,"
+         .. " %s}\n"):format(server.brokers, tag, tag, fields or "")
+   end,
+   read = function(server, tag)
+      local changes = {}
+      for i, message in ipairs(server:read(tag)) do
+         changes[i] = read_change(message.payload)
+      end
+      return changes
+   end,
+   peer = function(server)
+      return server.brokers:match ":(%d+)$"
+   end,
+   trouble = function(server, n)
+      server:fail("produce", "not_leader", n)
+   end,
+}
+
+-- ---- a target with little room ----
+
+-- A sink of a script's own, which stores a short text: a file, whose first line that is. A flush is
+-- one rename, before or after which it dies if that is asked for. A state makes the savepoint too
+-- big for it.
+local PREPARING = [[
+   local path = %q
+   local function read()
+      local file = io.open(path)
+      if not file then return nil, "" end
+      local text, rest = file:read "l", file:read "a"
+      file:close()
+      return text ~= "" and text or nil, rest
+   end
+   local sink = {name = %q, prepares = true, pending = {}}
+   function sink:recall() return (read()) end
+   function sink:write(c) table.insert(self.pending, pgcdc.json.encode(c) .. "\n") end
+   function sink:flush(text)
+      local _, data = read()
+      local file = io.open(path .. ".new", "w")
+      file:write(text, "\n", data, table.concat(self.pending))
+      file:close()
+      if pgcdc.args.die == "before" then os.exit(7) end
+      os.rename(path .. ".new", path)
+      if pgcdc.args.die == "after" then os.exit(7) end
+      self.pending = {}
+   end
+   local big = pgcdc.state "big"
+   for i = 1, 100 do big["key" .. i] = ("x"):rep(60) end
+]]
+
+drivers.prepared = {
+   promise = "exact", is_there = yes,
+   start = function()
+      return scope.dir "contract"
+   end,
+   script = function(dir, tag)
+      return PREPARING:format(dir .. "/" .. tag, tag)
+   end,
+   read = function(dir, tag)
+      local changes = {}
+      for i, line in ipairs(files.lines(dir .. "/" .. tag)) do
+         if i > 1 then
+            changes[i - 1] = read_change(line)
+         end
+      end
+      return changes
+   end,
+}
+
+return drivers
