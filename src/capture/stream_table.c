@@ -3,6 +3,7 @@
 #include "capture/stream_table.h"
 
 #include "base/array.h"
+#include "base/hash.h"
 #include "pg/copytext.h"
 
 #include <stdlib.h>
@@ -18,13 +19,17 @@ static void forget_columns(struct stream_table *t)
     free(t->old);
     free(t->column);
     rowtype_unref(t->rowtype);
-    *t = (struct stream_table){ .oid = t->oid, .source = SIZE_MAX };
+    *t = (struct stream_table){ .oid = t->oid, .source = SIZE_MAX, .hash = t->hash,
+                                .looked = t->looked, .n_looked = t->n_looked,
+                                .cap_looked = t->cap_looked };
 }
 
 void stream_table_fini_all(struct stream_table_list *ts)
 {
-    for (size_t i = 0; i < ts->n; i++)
+    for (size_t i = 0; i < ts->n; i++) {
         forget_columns(&ts->v[i]);
+        free(ts->v[i].looked);
+    }
     free(ts->v);
     *ts = (struct stream_table_list){ .serial = ts->serial };
 }
@@ -44,6 +49,7 @@ bool stream_table_announce(struct stream_table_list *ts, const struct pgoutput_r
     struct pgoutput_columns columns = r->columns;
     struct pgoutput_column column;
     size_t room = columns.n + 1;
+    uint64_t hash = HASH_START;
 
     if (t == NULL) {
         if (!ARRAY_PUSH(ts->v, ts->n, ts->cap, ((struct stream_table){ .oid = r->oid })))
@@ -63,7 +69,12 @@ bool stream_table_announce(struct stream_table_list *ts, const struct pgoutput_r
         if ((t->names[t->n] = strdup(column.name)) == NULL)
             return err_memory(e);
         t->is_key[t->n] = column.is_key;
+        hash = hash_bytes(hash, column.name, strlen(column.name) + 1);
+        hash = hash_add(hash_add(hash, column.type), (uint64_t)column.modifier);
     }
+    if (hash != t->hash)
+        t->n_looked = 0;
+    t->hash = hash;
     return true;
 }
 
@@ -115,6 +126,14 @@ static bool map(struct stream_table *t, size_t i, struct rowtype *s, struct err 
     return check_key(t, s, e);
 }
 
+static bool has_looked(const struct stream_table *t, size_t i)
+{
+    for (size_t k = 0; k < t->n_looked; k++)
+        if (t->looked[k] == i)
+            return true;
+    return false;
+}
+
 bool stream_table_find(struct stream_table_list *ts, uint32_t oid, size_t i,
                         const struct source *source, struct stream_table **t, bool *is_known,
                         struct err *e)
@@ -123,8 +142,11 @@ bool stream_table_find(struct stream_table_list *ts, uint32_t oid, size_t i,
 
     *is_known = true;
     *t = find(ts, oid);
-    if (*t == NULL || ((*t)->source == i && (*t)->rowtype == s))
+    if (*t == NULL || ((*t)->source == i && (*t)->rowtype == s && has_looked(*t, i)))
         return true;
+    *is_known = has_looked(*t, i);
+    if (!*is_known && !ARRAY_PUSH((*t)->looked, (*t)->n_looked, (*t)->cap_looked, i))
+        return err_memory(e);
     for (size_t k = 0; source->config->n_columns == 0 && k < (*t)->n; k++)
         *is_known = *is_known && has_column(s, (*t)->names[k]);
     for (size_t k = 0; k < s->n_columns; k++)

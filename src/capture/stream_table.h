@@ -15,6 +15,9 @@
 struct stream_table {
     uint32_t oid;
     uint64_t serial; /* another one for each announcement, also of other tables */
+    uint64_t hash;   /* of names and types of the columns */
+    size_t *looked;  /* the sources that have read the facts since the columns are these; owned */
+    size_t n_looked, cap_looked;
     char identity;
     char **names; /* n of them; owned, as is <is_key> */
     bool *is_key;
@@ -39,8 +42,9 @@ bool stream_table_announce(struct stream_table_list *ts, const struct pgoutput_r
                             struct err *e) WARN_UNUSED;
 
 /* The table with this oid for source <i>, borrowed until the next call; *t NULL: it was not
- * announced. *is_known: the source knows its columns, all of them and no others. ERR_REFUSED if its
- * rows do not say which key they are of. */
+ * announced. *is_known: the source knows its columns, all of them and no others, and their types:
+ * once, for each source and after each announcement of other columns, it is false, for the facts to
+ * be read. ERR_REFUSED if its rows do not say which key they are of. */
 bool stream_table_find(struct stream_table_list *ts, uint32_t oid, size_t i,
                         const struct source *source, struct stream_table **t, bool *is_known,
                         struct err *e) WARN_UNUSED;

@@ -236,4 +236,26 @@ function TestLogicalValues.test_old_rows()
    p:stop()
 end
 
+-- A column gets another type while the program runs: rows come as they are from then on, at once.
+function TestLogicalValues.test_a_type_that_changes_while_it_runs()
+   local db = by_log.database "ALTER TABLE t ADD COLUMN n int, ADD COLUMN m text"
+   local p = by_log.start(db, { source = { interval = 60 } })
+   watch.wait_ready(p)
+   db:exec "INSERT INTO t VALUES (4, 'x', 5, '6')"
+   p:wait_until(function() return p:changes()[4] end, 20, "a row")
+   db:exec "ALTER TABLE t ALTER COLUMN n TYPE text, ALTER COLUMN m TYPE int USING m::int"
+   db:exec "INSERT INTO t VALUES (5, 'x', 'five', 6)"
+   p:wait_until(function() return p:changes()[5] end, 20, "a row")
+   local list = {}
+   for _, line in ipairs(p:lines()) do
+      list[#list + 1] = line:match '"op":"insert".*"row":(.*),"xid"' or line:match "^schema: .*"
+   end
+   lu.assertEquals(table.concat(list, "\n"), table.concat({
+      '{"id":4,"v":"x","n":5,"m":"6"}',
+      "schema: id integer, v text, n integer, m text -> id integer, v text, n text, m integer",
+      '{"id":5,"v":"x","n":"five","m":6}',
+   }, "\n"))
+   p:stop()
+end
+
 return TestLogicalValues
