@@ -70,6 +70,16 @@ bool complete_begin(struct complete *c, size_t i, struct source *s, const struct
     return complete_table_begin(&c->tables[i], s, t, conn, e);
 }
 
+bool complete_computes(const struct source *s)
+{
+    const struct rowtype *t = s->facts.rowtype;
+
+    for (size_t i = 0; i < t->n_columns; i++)
+        if (t->columns[i].expression != NULL)
+            return true;
+    return s->config->where != NULL;
+}
+
 bool complete_waits(const struct complete *c, size_t i)
 {
     return c->tables[i].is_asked;

@@ -34,6 +34,9 @@ bool complete_is_other(const struct complete *c, size_t i, const struct source *
 bool complete_begin(struct complete *c, size_t i, struct source *s, const struct stream_table *t,
                     struct conn *conn, struct err *e) WARN_UNUSED;
 
+/* True if the source has a condition or generated columns. */
+bool complete_computes(const struct source *s);
+
 /* True if all rows of source <i> lack something. */
 bool complete_waits(const struct complete *c, size_t i);
 

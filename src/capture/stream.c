@@ -199,6 +199,15 @@ static bool fail_stream(const struct stream *st, const char *what, struct err *e
     return err_set(e, ERR_ANSWER, "the log at %s: %s", lsn_write(st->lsn, text), what);
 }
 
+/* True if the row of an update is as it was, and such are not wanted. (Columns that are not in the
+ * row may be others, and the condition or generated columns with them.) */
+static bool is_skipped(const struct stream *st, const struct source *s)
+{
+    return s->config->skips_unchanged &&
+           (s->config->n_columns == 0 || !complete_computes(s)) &&
+           st->row.len == st->old.len && memcmp(st->row.data, st->old.data, st->old.len) == 0;
+}
+
 /* Adds a row that stands in st->row, and of an update or a delete the one before in st->old. Both
  * stood in <of>. */
 static bool add(struct stream *st, struct stream_batch_member *m, enum op op,
@@ -220,6 +229,8 @@ static bool add(struct stream *st, struct stream_batch_member *m, enum op op,
     if (!stream_place_count(&m->place, st->lsn, &is_passed, e))
         return false;
     if (is_passed)
+        return true;
+    if (op == OP_UPDATE && is_skipped(st, m->source))
         return true;
     row.log.nth = (uint32_t)m->place.nth;
     if (op != OP_DELETE && !complete_waits(st->complete, i) &&

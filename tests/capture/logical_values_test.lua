@@ -258,4 +258,44 @@ function TestLogicalValues.test_a_type_that_changes_while_it_runs()
    p:stop()
 end
 
+-- What the log has before an ALTER TABLE is told, whoever looks first: deletes, and each version.
+-- The rows that it did not write do not come again.
+function TestLogicalValues.test_nothing_is_lost_by_alter()
+   local db = by_log.database()
+   local p = by_log.start(db)
+   watch.wait_ready(p)
+   p:stop()
+   db:exec "UPDATE t SET v = 'a' WHERE id = 1; UPDATE t SET v = 'b' WHERE id = 1"
+   db:exec "DELETE FROM t WHERE id = 2"
+   db:exec "ALTER TABLE t ADD COLUMN w int DEFAULT 4; ALTER TABLE t ALTER v TYPE varchar"
+   db:exec "UPDATE t SET v = 'c' WHERE id = 1"
+   p = by_log.start(db, { state = p.state })
+   by_log.wait_words(p, "u1=a u1=b d2 u1=c")
+   p:wait_stderr "rows do not come again because of that, since the log has only what is written"
+   lu.assertEquals(p:changes()[4].row.w, 4)
+   db:exec "DELETE FROM t WHERE id = 3; ALTER TABLE t ADD COLUMN x int DEFAULT 5"
+   by_log.wait_words(p, "u1=a u1=b d2 u1=c d3")
+   p:wait_stderr "column x"
+   db:exec "UPDATE t SET v = 'd'"
+   by_log.wait_words(p, "u1=a u1=b d2 u1=c d3 u1=d")
+   lu.assertNil(p:stderr():find "read again")
+   p:stop()
+end
+
+-- Updates that change nothing of what the source reads.
+function TestLogicalValues.test_skip_unchanged()
+   local db = by_log.database "ALTER TABLE t REPLICA IDENTITY FULL, ADD COLUMN w int"
+   local p = by_log.start(db, { source = { skip_unchanged = true } })
+   watch.wait_ready(p)
+   db:exec "UPDATE t SET v = v; UPDATE t SET v = 'a' WHERE id = 1; UPDATE t SET w = 1 WHERE id = 2"
+   db:exec "UPDATE t SET id = id, w = 1 WHERE id = 2; DELETE FROM t WHERE id = 3"
+   by_log.wait_words(p, "r1=v1 r2=v2 r3=v3 u1=a<v1 u2=v2<v2 d3<v3")
+   p:stop()
+   db:exec "ALTER TABLE t REPLICA IDENTITY DEFAULT"
+   local result = program.run { dsn = db, options = { "--once" },
+      script = watch.script { table = "t", capture = "logical", skip_unchanged = true } }
+   lu.assertEquals(result.status, 3)
+   lu.assertStrContains(result.stderr, "skip_unchanged = true needs old rows")
+end
+
 return TestLogicalValues

@@ -85,11 +85,11 @@ local function with_deletes(option, value, has_deletes, capture)
       return false
    end
    check.type("pgcdc.source: " .. option, value, "boolean")
-   if value and capture == "logical" and option == "old" then
+   if value and capture == "logical" then
       return true -- from a replica identity that has the row
-   elseif value and (capture == "trigger" or capture == "logical") then
-      check.fail('pgcdc.source: %s = true needs capture = "xmin": capture = "%s" tells only the key'
-         .. " of a deleted row", option, capture)
+   elseif value and capture == "trigger" then
+      check.fail('pgcdc.source: %s = true needs capture = "xmin": capture = "trigger" tells only'
+         .. " the key of a deleted row", option)
    elseif value and not has_deletes then
       check.fail("pgcdc.source: %s = true needs deletes = true, which keeps the rows", option)
    end
