@@ -15,6 +15,7 @@
 #include "host/publish.h"
 #include "host/reset.h"
 #include "host/rows.h"
+#include "serve/notify.h"
 #include "lua/load.h"
 
 #include <errno.h>
@@ -36,6 +37,8 @@ struct host {
     struct checkpoint checkpoint;
     struct publish publish;
     struct server *server;  /* owned; NULL: nobody listens */
+    struct notify_wish wish; /* socket: owned */
+    struct notify *notify;  /* owned; NULL: systemd did not start us */
     struct pollfd *fds;     /* owned scratch */
     size_t cap_fds;
     size_t n_sources, n_done;
@@ -368,14 +371,27 @@ static void tell_tick(void *arg)
 /* --listen: opens the socket, and serves. */
 static bool start_server(struct host *h, struct err *e)
 {
-    if (h->o->listen.listen == NULL || h->o->mode == READER_CHECK || h->o->is_graph)
-        return true;
-    if (!publish_init(&h->publish, h->script, h->o->script.state, e) ||
-        (h->server = server_new(&h->o->listen, h->publish.board, e)) == NULL ||
+    if ((h->server = server_new(&h->o->listen, h->publish.board, e)) == NULL ||
         !server_start(h->server, e))
         return false;
     log_text(h->log, LOG_INFO, "listening", "address", server_address(h->server));
     return true;
+}
+
+/* Figures are published for whoever watches the program. */
+static bool start_watchers(struct host *h, struct err *e)
+{
+    bool listens = h->o->listen.listen != NULL, notifies = h->wish.socket != NULL;
+
+    if ((!listens && !notifies) || h->o->mode == READER_CHECK || h->o->is_graph)
+        return true;
+    if (!publish_init(&h->publish, h->script, h->o->script.state, e))
+        return false;
+    if (listens && !start_server(h, e))
+        return false;
+    return !notifies ||
+           (h->notify = notify_new(&h->wish, h->publish.board, &h->o->listen.health,
+                                   e)) != NULL;
 }
 
 /* Source <i> is one that brings batches together with others before it. */
@@ -427,6 +443,8 @@ static bool start_reader(struct host *h, struct err *e)
 static void fini(struct host *h)
 {
     server_free(h->server);
+    notify_free(h->notify);
+    free(h->wish.socket);
     publish_end(&h->publish);
     if (h->queue != NULL)
         queue_close(h->queue);
@@ -465,10 +483,11 @@ static void log_failure(struct host *h, const struct err *e)
 
 static bool run(struct host *h, struct err *e)
 {
-    if ((h->script = script_new(&h->o->script, e)) == NULL || !load_script(h->script, e))
+    if (!notify_take(&h->wish, e) || (h->script = script_new(&h->o->script, e)) == NULL ||
+        !load_script(h->script, e))
         return false;
     h->n_sources = h->script->n_sources;
-    if (!start_server(h, e))
+    if (!start_watchers(h, e))
         return false;
     if (h->o->is_graph)
         return hooks_graph(h->script, e) && output_flush(e);

@@ -161,6 +161,8 @@ struct pgcdc_tape {
  * SPDX-License-Identifier: MIT */
 #include "sinks/module.h"
 ]],
+   ["src/README.md"] = "`two`, `one.h`, `tape`, `module`, `native`, `other`, `far`, `listen`,"
+      .. " three\n",
    ["src/host/far.c"] = [[
 /* far.c -- who may not either.
  * SPDX-License-Identifier: MIT */
