@@ -204,9 +204,9 @@ function TestLogicalToast.test_targets_that_cannot()
    lu.assertEquals(p:finish().status, 1)
 end
 
--- Writers with savepoints, who change the long value or leave it, delete and insert. Each value that
--- is told is the one that the row had: another column has its number. A mirror, killed again and
--- again, ends as the table is.
+-- Writers with savepoints, who change the long value or leave it, delete and insert. Each value
+-- that is told is the one that the row had: another column has its number. A mirror, killed again
+-- and again, ends as the table is.
 local transaction = [[
 \set id random(1, 12)
 \set kind random(1, 10)
