@@ -321,6 +321,9 @@ function Stream:cloudevents() end
 ---@field publication? string with "logical": what has the table; "pgcdc"
 ---@field toast? "fill"|"leave"|"require" with "logical": long values that an update left alone
 ---@field max_retained? string|number with "logical": of the log, held by the slot; "16G"
+---@field on_full? "drop"|"keep"|"stop" with "logical": of a slot that holds more; "drop"
+---@field slot_connect? string|table with "logical": how the slot is reached; connect
+---@field failover? boolean with "logical": the slot is to be on standbys too, from 17 on
 ---@field together? string sources with the same one are read in one snapshot, and saved as one
 ---@field column? string with "increment": the column whose values grow
 ---@field lookback? number with "increment": how far below the top polls begin; 1000, or 60 s
@@ -342,6 +345,23 @@ function Stream:cloudevents() end
 ---@field source string
 ---@field count integer
 
+---A transaction is over that changed the source, by the log.
+---@class pgcdc.commit
+---@field source string
+---@field xid integer
+---@field lsn string of the commit record
+---@field commit_ts string
+---@field count integer of its changes of the source
+
+---What pg_logical_emit_message was called with, in a transaction.
+---@class pgcdc.message
+---@field op "message"
+---@field prefix string
+---@field content string
+---@field xid integer
+---@field lsn string
+---@field commit_ts string
+
 ---The database failed in a way that is tried again.
 ---@class pgcdc.problem
 ---@field source string
@@ -360,9 +380,20 @@ local Source = {}
 ---@overload fun(self: self, event: "batch", handler: fun(batch: pgcdc.batch)): self
 ---@overload fun(self: self, event: "ready", handler: fun(ready: {source: string})): self
 ---@overload fun(self: self, event: "truncate", handler: fun(truncated: {source: string})): self
+---@overload fun(self: self, event: "commit", handler: fun(commit: pgcdc.commit)): self
 ---@overload fun(self: self, event: "schema", handler: fun(old: table[], new: table[])): self
 ---@overload fun(self: self, event: "error", handler: fun(problem: pgcdc.problem)): self
 function Source:on(event, handler) end
+
+---A stream of messages.
+---@class pgcdc.messages: pgcdc.stream
+local Messages = {}
+
+---Calls `handler` with every message. Returns the stream.
+---@param event "message"
+---@param handler fun(message: pgcdc.message)
+---@return pgcdc.messages
+function Messages:on(event, handler) end
 
 -- ---- sinks ----
 
@@ -478,6 +509,12 @@ function pgcdc.copy(t) end
 ---@param spec? {name?: string}
 ---@return pgcdc.stream
 function pgcdc.stream(spec) end
+
+---The messages of transactions that have this prefix, or all. They come by the log, with a source
+---of the same connect and slot.
+---@param spec? {prefix?: string, connect?: string|table, slot?: string}
+---@return pgcdc.messages
+function pgcdc.messages(spec) end
 
 ---Adds an operator to all streams.
 ---@param name string

@@ -22,6 +22,9 @@ enum config_toast {
     CONFIG_TOAST_REQUIRE /* the log must have the row before */
 };
 
+/* What becomes of a slot that holds more than it may. */
+enum config_on_full { CONFIG_FULL_DROP, CONFIG_FULL_KEEP, CONFIG_FULL_STOP };
+
 enum config_start { CONFIG_START_SNAPSHOT, CONFIG_START_NOW, CONFIG_START_XID };
 
 struct config {
@@ -39,8 +42,13 @@ struct config {
                         * default */
     int64_t recheck_ms; /* how often all rows are read again, see increment.h; 0: never */
     char *slot, *publication; /* CONFIG_BY_LOGICAL */
+    char *slot_conninfo;   /* of the connections that use the slot; NULL: <conninfo> */
+    bool has_own_slot;     /* its name was made by us, not given by the script */
+    bool has_failover;     /* the slot is to be on standbys too */
     uint64_t max_retained; /* bytes of the server's log that the slot may hold */
     enum config_toast toast;
+    enum config_on_full on_full;
+    bool wants_commits, wants_messages; /* of the log, see message.h; set while the script loads */
     enum config_capture capture;
     enum config_start start;
     uint64_t start_xid;

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "capture/complete.h"
 #include "capture/fault.h"
+#include "capture/stream_connect.h"
 #include "capture/stream_batch.h"
 #include "capture/stream_table.h"
 #include "pg/lsn.h"
@@ -18,13 +19,15 @@
 #define MOST_SEEN 1000000 /* xids that a position has; the oldest go first */
 
 struct stream {
-    const char *slot, *publication;
+    const struct config *config;
+    const char *publications;
     struct replication *replication; /* NULL: it is closed */
     struct connect_orphan left;
     struct stream_batch batch;
     struct complete *complete;
     struct stream_table_list tables;
     uint64_t passed;
+    bool has_messages;   /* somebody wants those of pg_logical_emit_message */
     /* the transaction in hand: */
     bool is_in_transaction;
     struct pgoutput_begin begin;
@@ -36,7 +39,7 @@ struct stream {
     bool lacks;          /* <row> lacks values that the update left as they were */
 };
 
-struct stream *stream_new(const char *slot, const char *publication, size_t n_sources)
+struct stream *stream_new(const struct config *config, const char *publications, size_t n_sources)
 {
     struct stream *st = calloc(1, sizeof *st);
 
@@ -44,8 +47,8 @@ struct stream *stream_new(const char *slot, const char *publication, size_t n_so
         free(st);
         return NULL;
     }
-    st->slot = slot;
-    st->publication = publication;
+    st->config = config;
+    st->publications = publications;
     buf_init(&st->row, SIZE_MAX / 2);
     buf_init(&st->old, SIZE_MAX / 2);
     st->complete = complete_new(n_sources);
@@ -91,8 +94,9 @@ void stream_attach(struct stream *st, size_t i, struct source *source)
 
     st->batch.members[i] = (struct stream_batch_member){ .source = source, .told = lsn };
     st->batch.members[i].place.before = log->inside;
-    if (lsn < st->passed)
-        stream_close(st); /* to begin anew, where this source is */
+    if (lsn < st->passed || (source->config->wants_messages && !st->has_messages))
+        stream_close(st); /* to begin anew, as this source wants it */
+    st->has_messages = st->has_messages || source->config->wants_messages;
 }
 
 void stream_detach(struct stream *st, size_t i)
@@ -114,29 +118,22 @@ static uint64_t start_of(const struct stream *st)
     return least;
 }
 
-/* The name in double quotes, as the server splits the list. */
-static bool start(struct stream *st, struct err *e)
-{
-    struct buf names;
-    bool ok;
-
-    buf_init(&names, BUF_SQL_MAX);
-    sql_put_ident(&names, st->publication);
-    st->passed = start_of(st);
-    ok = buf_ok(&names) ? replication_start(st->replication, st->slot, st->passed, names.data, e)
-                        : err_memory(e);
-    buf_fini(&names);
-    return ok;
-}
-
 static bool open(struct stream *st, struct conn *conn, struct err *e)
 {
-    st->replication = replication_open(conn, &st->left, e);
-    if (st->replication == NULL)
-        return false;
+    struct begin_facts now = { .rowtype = NULL };
+    bool ok = begin_identify(&now, conn, e);
+
+    for (size_t i = 0; ok && i < st->batch.n_members; i++)
+        ok = st->batch.members[i].source == NULL ||
+             stream_connect_check(st->batch.members[i].source, &now.identity, e);
+    begin_facts_fini(&now);
+    st->passed = start_of(st);
+    if (ok)
+        st->replication = stream_connect_start(st->config, &(struct replication_request){
+            st->config->slot, st->passed, st->publications, st->has_messages }, conn, &st->left, e);
     stream_table_fini_all(&st->tables);
     st->is_in_transaction = false;
-    return start(st, e);
+    return ok && st->replication != NULL;
 }
 
 /* What was made of the transaction in hand stays, and is passed over when that comes again. */
@@ -226,6 +223,7 @@ static bool add(struct stream *st, struct stream_batch_member *m, enum op op,
 
     if (!buf_ok(&st->row) || !buf_ok(&st->old) || st->row.len > UINT32_MAX)
         return err_memory(e);
+    m->n_rows++;
     if (!stream_place_count(&m->place, st->lsn, &is_passed, e))
         return false;
     if (is_passed)
@@ -249,6 +247,8 @@ static bool add_row(struct stream *st, struct stream_batch_member *m, const stru
     const struct pgoutput_row *row = &message->row;
     bool is_other_key = false;
 
+    if (message->kind != PGOUTPUT_INSERT && !stream_table_check_key(t, e))
+        return false;
     buf_clear(&st->old);
     if (row->has_old == PGOUTPUT_OLD_ROW && !stream_table_put_old(t, &row->old, &st->old, e))
         return false;
@@ -359,6 +359,49 @@ static bool take_truncate(struct stream *st, const struct pgoutput_truncate *t,
     return true;
 }
 
+/* A message that says what and when the transaction in hand is. */
+static struct message *make_message(const struct stream *st, enum message_kind kind,
+                                    const struct stream_batch_member *m, uint64_t lsn)
+{
+    struct message *message = message_new(kind, m->source->number);
+
+    if (message != NULL)
+        message->log = (struct message_log){ .xid = st->xid, .lsn = lsn,
+                                             .us = st->begin.ts + EPOCH_US, .count = m->n_rows };
+    return message;
+}
+
+/* Of pg_logical_emit_message. One that belongs to no transaction is nobody's. */
+static bool take_emitted(struct stream *st, const struct pgoutput_logical *emitted,
+                         struct queue_list *out, struct err *e)
+{
+    for (size_t i = 0; emitted->is_transactional && i < st->batch.n_members; i++) {
+        struct stream_batch_member *m = &st->batch.members[i];
+        struct message *message;
+        bool is_passed;
+
+        if (m->source == NULL || m->is_done || !m->source->config->wants_messages)
+            continue;
+        if (!st->is_in_transaction)
+            return fail_stream(st, "a message outside of its transaction", e);
+        if (!stream_place_count(&m->place, st->lsn, &is_passed, e))
+            return false;
+        if (is_passed)
+            continue;
+        message = make_message(st, MESSAGE_EMITTED, m, emitted->lsn);
+        if (message == NULL || (message->log.prefix = strdup(emitted->prefix)) == NULL ||
+            (message->log.content = malloc(emitted->len + 1)) == NULL) {
+            message_free(message);
+            return err_memory(e);
+        }
+        memcpy(message->log.content, emitted->p, emitted->len);
+        message->log.len = emitted->len;
+        stream_batch_add_size(&st->batch, emitted->len);
+        stream_batch_put(&st->batch, m, message, out);
+    }
+    return true;
+}
+
 /* ---- transactions ---- */
 
 static bool begin(struct stream *st, const struct pgoutput_begin *b, struct err *e)
@@ -373,6 +416,7 @@ static bool begin(struct stream *st, const struct pgoutput_begin *b, struct err 
 
         if (m->source == NULL)
             continue;
+        m->n_rows = 0;
         if (!stream_place_begin(&m->place, b->commit_lsn, e))
             return false;
         st->xid = logical_widen(b->xid, m->source->facts.snapshot.xmax);
@@ -406,13 +450,29 @@ static bool pass(struct stream *st, uint64_t lsn, uint64_t xid, struct err *e)
     return true;
 }
 
+/* If a source wants to know: the transaction in hand, which changed it, is over. */
+static bool tell_commit(struct stream *st, struct stream_batch_member *m, struct queue_list *out,
+                        struct err *e)
+{
+    struct message *message;
+
+    if (m->source == NULL || m->is_done || m->n_rows == 0 || !m->source->config->wants_commits)
+        return true;
+    message = make_message(st, MESSAGE_COMMIT, m, st->begin.commit_lsn);
+    if (message == NULL)
+        return err_memory(e);
+    stream_batch_put(&st->batch, m, message, out);
+    return true;
+}
+
 static bool commit(struct stream *st, const struct pgoutput_commit *c, struct queue_list *out,
                    struct err *e)
 {
     if (!st->is_in_transaction || c->commit_lsn != st->begin.commit_lsn)
         return fail_stream(st, "a commit of another transaction than the one that began", e);
     for (size_t i = 0; i < st->batch.n_members; i++)
-        if (!stream_place_end(&st->batch.members[i].place, e))
+        if (!stream_place_end(&st->batch.members[i].place, e) ||
+            !tell_commit(st, &st->batch.members[i], out, e))
             return false;
     if (!pass(st, c->end_lsn, st->xid, e))
         return false;
@@ -449,9 +509,10 @@ static bool take_message(struct stream *st, const struct replication_message *r,
         return take_row(st, &m, conn, out, e);
     case PGOUTPUT_TRUNCATE:
         return take_truncate(st, &m.truncate, out, e);
+    case PGOUTPUT_MESSAGE:
+        return take_emitted(st, &m.logical, out, e);
     case PGOUTPUT_ORIGIN:
     case PGOUTPUT_TYPE:
-    case PGOUTPUT_MESSAGE:
         break;
     }
     return true;

@@ -8,9 +8,9 @@
  * A batch is a group of whole transactions. It ends when it is big enough, or when nothing more is
  * there and whoever uses the stream ends it; then each source that it brought something for gets a
  * last chunk with its position, of which the last one ends the batch: until then the sources are at
- * different moments. A source skips what its position has. If the connection is lost in the middle
- * of a transaction, of which rows were handed out, they are passed over when it comes again: the
- * log does not change.
+ * different moments. (A transaction that is big enough by itself is in several batches.) A source
+ * skips what its position has. If the connection is lost in the middle of a transaction, of which
+ * rows were handed out, they are passed over when it comes again: the log does not change.
  *
  * A source that is attached belongs to the stream, until it is detached between two batches.
  *
@@ -22,8 +22,9 @@
 
 struct stream;
 
-/* <slot>, <publication>: borrowed. Returns owned, or NULL: out of memory. */
-struct stream *stream_new(const char *slot, const char *publication, size_t n_sources);
+/* <config>, of one of the sources: says which slot, and how it is reached. <publications>: their
+ * names, quoted, with commas between. Both are borrowed. Returns owned, or NULL: out of memory. */
+struct stream *stream_new(const struct config *config, const char *publications, size_t n_sources);
 void stream_free(struct stream *st);
 
 /* Source <i> of the stream, whose changes come by the log, from its position on. */

@@ -40,12 +40,18 @@ static void add_size(struct stream_batch_size *size, size_t n_bytes)
     size->n_bytes += n_bytes;
 }
 
+void stream_batch_add_size(struct stream_batch *b, size_t n_bytes)
+{
+    add_size(&b->size, n_bytes);
+    add_size(&b->inside, n_bytes);
+}
+
 /* Hands out the chunk in hand. */
 static void give(struct stream_batch_member *m, struct queue_list *out)
 {
     if (m->message == NULL)
         return;
-    m->has_out = true;
+    m->has_out = m->has_chunk = true;
     queue_list_push(out, &m->message->item);
     m->message = NULL;
 }
@@ -69,7 +75,7 @@ static bool start_chunk(struct stream_batch *b, struct stream_batch_member *m,
     if (m->message == NULL)
         return err_memory(e);
     m->message->chunk.rowtype = rowtype_ref(rowtype);
-    m->message->chunk.begins = !m->has_out;
+    m->message->chunk.begins = !m->has_chunk;
     m->message->chunk.is_log = true;
     return true;
 }
@@ -80,8 +86,7 @@ bool stream_batch_add(struct stream_batch *b, struct stream_batch_member *m,
 {
     size_t len = old != NULL ? old->len : 0;
 
-    add_size(&b->size, row->len + len);
-    add_size(&b->inside, row->len + len);
+    stream_batch_add_size(b, row->len + len);
     if (!start_chunk(b, m, out, e))
         return false;
     return (chunk_add(&m->message->chunk, row, bytes) &&
@@ -92,6 +97,14 @@ void stream_batch_give(struct stream_batch *b, struct queue_list *out)
 {
     for (size_t i = 0; i < b->n_members; i++)
         give(&b->members[i], out);
+}
+
+void stream_batch_put(struct stream_batch *b, struct stream_batch_member *m,
+                      struct message *message, struct queue_list *out)
+{
+    stream_batch_give(b, out);
+    m->has_out = true;
+    queue_list_push(out, &message->item);
 }
 
 void stream_batch_give_news(struct stream_batch_member *m, struct queue_list *out)
@@ -118,7 +131,7 @@ static bool end_chunk(struct stream_batch *b, struct stream_batch_member *m, str
     if (!chunk_set_position(&m->message->chunk, p))
         return err_memory(e);
     give(m, out);
-    m->has_out = false;
+    m->has_out = m->has_chunk = false;
     m->told = p->logical.lsn;
     return true;
 }

@@ -15,9 +15,11 @@
 struct stream_batch_member {
     struct source *source;   /* borrowed; NULL: it is not attached */
     struct message *message; /* a chunk that is being filled; owned; NULL: none */
-    bool has_out;            /* chunks of the batch were handed out */
+    bool has_out;            /* something of the batch was handed out, */
+    bool has_chunk;          /* also a chunk */
     struct stream_place place; /* in the transaction in hand, unless <is_done> */
     bool is_done;            /* the transaction in hand was delivered before */
+    uint64_t n_rows;         /* of that transaction, also those that are passed over */
     uint64_t told;           /* the LSN of the position that was handed out last */
 };
 
@@ -46,8 +48,15 @@ bool stream_batch_add(struct stream_batch *b, struct stream_batch_member *m,
                       const struct chunk_row *row, const char *bytes, const struct buf *old,
                       struct queue_list *out, struct err *e) WARN_UNUSED;
 
+/* Counts a message of so many bytes as a row. */
+void stream_batch_add_size(struct stream_batch *b, size_t n_bytes);
+
 /* Hands out the chunk in hand. */
 void stream_batch_give(struct stream_batch *b, struct queue_list *out);
+
+/* Hands out a message about a source, which it takes over, after all rows that came before it. */
+void stream_batch_put(struct stream_batch *b, struct stream_batch_member *m,
+                      struct message *message, struct queue_list *out);
 
 /* Hands out the news of a source, and before them its chunk in hand. */
 void stream_batch_give_news(struct stream_batch_member *m, struct queue_list *out);

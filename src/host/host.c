@@ -79,6 +79,7 @@ static bool resolve(struct host *h, struct message *m, struct err *e)
     if (is_taken(h, m->source, source->name))
         return err_set(e, ERR_SCRIPT, "two sources are named %s: give one of them another "
                        "name = \"...\"", source->name);
+    publish_soon(&h->publish);
     if (h->o->mode != READER_CHECK && !hooks_resolved(h->script, m->source, e))
         return false;
     return delivery_restore(d, h->script->store, source->config, source->name, e) &&
@@ -133,8 +134,16 @@ static bool ready(struct host *h, size_t source, struct err *e)
     const struct position *p = delivery_position(h->deliveries[source]);
 
     log_source(h, LOG_INFO, "ready", source);
+    publish_soon(&h->publish);
     return hooks_read(h->script, source, p != NULL ? p->rows : 0, e) &&
            hooks_ready(h->script, source, e);
+}
+
+/* True if the program stops and the batch that the message is part of is not begun: it comes again
+ * with that. */
+static bool is_left(const struct host *h, const struct message *m)
+{
+    return script_should_stop(h->script) && !delivery_is_begun(h->deliveries[m->source]);
 }
 
 static bool handle(struct host *h, struct message *m, struct err *e)
@@ -153,7 +162,11 @@ static bool handle(struct host *h, struct message *m, struct err *e)
         log_source(h, LOG_INFO, "the columns changed", m->source);
         return hooks_schema(h->script, m->source, &m->schema, e);
     case MESSAGE_TRUNCATE:
-        return hooks_truncate(h->script, m->source, e);
+        return is_left(h, m) || hooks_truncate(h->script, m->source, e);
+    case MESSAGE_COMMIT:
+        return is_left(h, m) || hooks_commit(h->script, m->source, &m->log, e);
+    case MESSAGE_EMITTED:
+        return is_left(h, m) || hooks_emitted(h->script, m->source, &m->log, e);
     case MESSAGE_READING:
         delivery_begin_reading(h->deliveries[m->source]);
         return hooks_reading(h->script, m->source, e);
@@ -214,6 +227,12 @@ static bool is_paused(const struct host *h, size_t source)
     return false;
 }
 
+/* What is only for the log tells perhaps why a source is paused, or what comes of it. */
+static bool may_pass(const struct message *m)
+{
+    return m->kind == MESSAGE_NOTICE && m->notice.err.code == ERR_NONE;
+}
+
 /* What comes of a paused source waits. It is taken from the queue and stays counted there, so that
  * the source soon finds no room; others always do. */
 static struct message *next_message(struct host *h)
@@ -230,7 +249,7 @@ static struct message *next_message(struct host *h)
         struct message *m = message_of(item);
         struct delivery *d = h->deliveries[m->source];
 
-        if (!delivery_is_parked(d) && !is_paused(h, m->source))
+        if ((!delivery_is_parked(d) && !is_paused(h, m->source)) || may_pass(m))
             return m;
         delivery_park(d, m);
     }
@@ -368,6 +387,14 @@ static void tell_tick(void *arg)
     publish_tick(&h->publish);
 }
 
+/* The Lua half shows what it does. */
+static void tell_figures(void *arg, struct script_figures *f)
+{
+    struct host *h = arg;
+
+    publish_figures(&h->publish, f);
+}
+
 /* --listen: opens the socket, and serves. */
 static bool start_server(struct host *h, struct err *e)
 {
@@ -387,6 +414,9 @@ static bool start_watchers(struct host *h, struct err *e)
         return true;
     if (!publish_init(&h->publish, h->script, h->o->script.state, e))
         return false;
+    h->script->tell_figures = tell_figures;
+    h->script->tell_tick = tell_tick;
+    h->script->tell_arg = h;
     if (listens && !start_server(h, e))
         return false;
     return !notifies ||

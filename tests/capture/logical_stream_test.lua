@@ -1,5 +1,5 @@
 -- logical_stream_test.lua: what comes out of the server's log: old rows, large transactions,
--- several sources at one moment.
+-- several sources at one moment, ends of transactions, messages.
 -- SPDX-License-Identifier: MIT
 
 local by_log = require "by_log"
@@ -255,7 +255,7 @@ function TestLogicalStream.test_sources_of_a_slot_are_one_checkpoint()
    local writer = pgbench.start_script(db, [[
       BEGIN; SELECT nextval('ids') AS id \gset
       INSERT INTO t VALUES (:id); INSERT INTO u VALUES (:id); COMMIT]], "-T", "60")
-   for round = 1, 12 do
+   for round = 1, 6 do
       p = program.start { dsn = db, script = script, state = p.state }
       p:wait_until(function() return p:stdout():find "over u\n.*over u\n.*over t\n" end, 30,
          "batches")
@@ -265,6 +265,135 @@ function TestLogicalStream.test_sources_of_a_slot_are_one_checkpoint()
    end
    writer:kill(15)
    writer:wait(10)
+end
+
+-- ---- transactions and messages ----
+
+-- The end of a transaction comes after its last change, for each source that it changed; also of
+-- one that is larger than a batch.
+function TestLogicalStream.test_commits()
+   local db = by_log.database [[CREATE TABLE u (id int PRIMARY KEY); CREATE TABLE w (id int);
+      ALTER PUBLICATION pgcdc ADD TABLE u, w]]
+   local p = program.start { dsn = db, script = [[
+      for _, name in ipairs { "t", "u" } do
+         local source = pgcdc.source { table = name, capture = "logical", interval = 0.5 }
+         source:on("ready", function() print("ready " .. name) end)
+         source:on("change", function(c)
+            if c.op ~= "read" and c.key.id < 100 then print(name, c.op, c.key.id) end
+         end)
+         source:on("commit", function(e)
+            print("commit", e.source, e.count)
+            io.stderr:write("at ", e.xid, " ", e.lsn, " ", e.commit_ts, "\n")
+         end)
+      end]] }
+   watch.wait_line(p, "^ready t$", 30)
+   watch.wait_line(p, "^ready u$", 30)
+   local before = #p:lines()
+   local session = db:connect()
+   session:exec [[BEGIN; INSERT INTO t VALUES (4, 'x'); INSERT INTO u VALUES (1), (2);
+      SAVEPOINT s; UPDATE t SET v = 'y' WHERE id = 4; RELEASE s]]
+   local xid = session:value "SELECT txid_current()"
+   session:exec "COMMIT"
+   db:exec "INSERT INTO w VALUES (1); BEGIN; DELETE FROM u WHERE id = 1; ROLLBACK"
+   db:exec "INSERT INTO u SELECT generate_series(101, 25100)"
+   db:exec "DELETE FROM t WHERE id = 4"
+   watch.wait_line(p, "^t\tdelete\t4$", 30)
+   p:wait_until(function() return #p:lines() - before >= 9 end, 30, "the last commit")
+   lu.assertEquals(table.concat(p:lines(), "; ", before + 1):gsub("\t", " "), "t insert 4;"
+      .. " u insert 1; u insert 2; t update 4; commit public.t 2; commit public.u 2;"
+      .. " commit public.u 25000; t delete 4; commit public.t 1")
+   p:wait_stderr("at " .. xid .. " %x+/%x+ 20%d%d%-.-Z\n")
+   p:stop()
+end
+
+-- A stop between two batches of transactions: what is told of one comes with its rows.
+function TestLogicalStream.test_a_handler_of_commits_that_fails()
+   local db = by_log.database()
+   local script = [[
+      local source = pgcdc.source { table = "t", capture = "logical", interval = 0.5 }
+      source:on("insert", function(c) print("insert", c.key.id) end)
+      source:on("commit", function(e)
+         print("commit")
+         if pgcdc.args.fail then error "no" end
+      end)
+      source:on("ready", function() print "ready" end)]]
+   local p = program.start { dsn = db, script = script, args = { fail = 1 } }
+   watch.wait_ready(p)
+   db:exec "INSERT INTO t VALUES (4)"
+   local result = p:finish()
+   lu.assertEquals(result.status, 1, result.stderr)
+   p = program.start { dsn = db, script = script, state = p.state }
+   watch.wait_line(p, "^commit$", 30)
+   lu.assertEquals(table.concat(p:lines(), " "), "ready insert\t4 commit")
+   p:stop()
+end
+
+-- Messages of transactions come among the changes, into streams; also after a kill.
+function TestLogicalStream.test_messages()
+   local db = by_log.database()
+   local path = scope.dir "messages" .. "/out.jsonl"
+   local script = ([[
+      local audit = pgcdc.messages { prefix = "audit" }
+      local source = pgcdc.source { table = "t", capture = "logical", interval = 0.5 }
+      source:on("ready", function() print "ready" end)
+      source:on("insert", function(c) print("insert", c.key.id) end)
+      pgcdc.messages {}:on("message", function(m) print(m.prefix, m.content, m.op) end)
+      local sink = pgcdc.sinks.jsonl { path = %q }
+      audit:map(function(m) return { m.content, m.xid } end):partition(2):sink(sink)]]):format(path)
+   local p = program.start { dsn = db, script = script }
+   watch.wait_ready(p)
+   local function emit(prefix, content, is_transactional)
+      return ("SELECT pg_logical_emit_message(%s, '%s', '%s');"):format(is_transactional ~= false,
+         prefix, content)
+   end
+   db:exec("BEGIN; INSERT INTO t VALUES (4);" .. emit("audit", "a") .. "INSERT INTO t VALUES (5);"
+      .. emit("other", "b") .. "COMMIT")
+   db:exec(emit("audit", "none", false) .. "BEGIN;" .. emit("audit", "lost") .. "ROLLBACK")
+   watch.wait_line(p, "^other\tb\tmessage$", 30)
+   p:kill9()
+   p = program.start { dsn = db, script = script, state = p.state }
+   watch.wait_ready(p)
+   local session = db:connect()
+   session:exec("BEGIN;" .. emit("audit", "c") .. emit("audit", "d") .. emit("other", "end"))
+   local xid = session:value "SELECT txid_current()"
+   session:exec "COMMIT"
+   watch.wait_line(p, "^other\tend\tmessage$", 30)
+   p:stop()
+   -- the first one was held by the operator, so it came again
+   lu.assertEquals(table.concat(p:lines(), " "):gsub("\t", ":"), "ready insert:4 audit:a:message"
+      .. " insert:5 other:b:message audit:c:message audit:d:message other:end:message")
+   local lists = {}
+   for line in io.lines(path) do
+      lists[#lists + 1] = json.decode(line)
+   end
+   lu.assertEquals(#lists, 1)
+   lu.assertEquals({ lists[1][1][1], lists[1][2][1] }, { "a", "c" })
+   lu.assertEquals(lists[1][2][2], tonumber(xid))
+end
+
+-- Wrong use: one line that says what is wrong.
+function TestLogicalStream.test_bad_input()
+   local db = by_log.database()
+   local function fails(text, status, script)
+      local result = program.run { dsn = db, script = script, options = { "--once" } }
+      lu.assertEquals(result.status, status, result.stderr)
+      lu.assertStrContains((result.stderr:gsub('\\"', '"')), text)
+   end
+   fails('source:on("commit") is for capture = "logical"', 1, [[
+      pgcdc.source { table = "t" }:on("commit", print)]])
+   fails("messages are a stream of their own, see pgcdc.messages", 1, [[
+      pgcdc.source { table = "t", capture = "logical" }:on("message", print)]])
+   fails('declare one with capture = "logical", and the same connect and slot', 1, [[
+      pgcdc.source { table = "t", capture = "logical", slot = "other" }
+      pgcdc.messages {}:on("message", print)]])
+   fails("pgcdc.messages: unknown field 'prefx'; did you mean 'prefix'?", 1, [[
+      pgcdc.messages { prefx = "audit" }]])
+   fails("messages:on: unknown 'mesage'; did you mean 'message'?", 1, [[
+      pgcdc.messages {}:on("mesage", print)]])
+   fails('together is not for capture = "logical": transactions come whole', 1, [[
+      pgcdc.source { table = "t", capture = "logical", together = "books" }]])
+   fails('rls is not for capture = "logical"', 1, [[
+      pgcdc.source { table = "t", capture = "logical", rls = true }]])
 end
 
 return TestLogicalStream

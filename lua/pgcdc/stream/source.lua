@@ -7,6 +7,7 @@ local compared = require "pgcdc.compared"
 local conninfo = require "pgcdc.postgres.conninfo"
 local feeds = require "pgcdc.delivery.feeds"
 local groups = require "pgcdc.delivery.groups"
+local lineage = require "pgcdc.delivery.lineage"
 local on_error = require "pgcdc.delivery.on_error"
 local recovery = require "pgcdc.delivery.recovery"
 local seal = require "pgcdc.seal"
@@ -26,15 +27,18 @@ local fields = {
    columns = true, where = true, rls = true, on_change = true, on_error = true,
    dead_letter = true, soft_delete = true, deletes = true, old = true, skip_unchanged = true,
    capture = true, column = true, lookback = true, recheck = true, together = true,
-   connections = true, slot = true, publication = true, max_retained = true, toast = true,
+   connections = true, slot = true, publication = true, max_retained = true, on_full = true,
+   slot_connect = true, failover = true, toast = true,
 }
 
 -- How changes are found.
 local captures = { xmin = true, increment = true, trigger = true, logical = true }
 
+local toasts = { fill = true, leave = true, require = true } -- of long values that are as before
 local ops = { read = true, upsert = true, insert = true, update = true, delete = true }
 -- The set of the events of the host.
-local all_events = { batch = true, ready = true, truncate = true, schema = true, error = true }
+local all_events = { batch = true, ready = true, truncate = true, schema = true, error = true,
+                     commit = true, message = true }
 -- Event of a script -> the set of the events of the host that it stands for.
 local events = { change = ops }
 for event in pairs(all_events) do
@@ -123,29 +127,29 @@ local function increment(spec)
    return spec.column, spec.lookback or -1, spec.recheck or DEFAULT_RECHECK
 end
 
--- The options of capture = "logical". Returns the slot, nil for one of our own, the publication,
--- and how many bytes of the log the slot may hold.
+local on_full = { drop = true, keep = true, stop = true }
+
+-- The options of capture = "logical", checked and with defaults; a slot of nil is one of our own.
 local function logical(spec)
    if spec.capture ~= "logical" then
-      for _, option in ipairs { "slot", "publication", "max_retained" } do
+      for _, option in ipairs { "slot", "publication", "max_retained", "on_full", "slot_connect",
+         "failover", "toast" } do
          if spec[option] ~= nil then
             check.fail('pgcdc.source: %s is for capture = "logical"', option)
          end
       end
-      return nil, nil, 0
+      return {}
    end
-   for _, option in ipairs { "rls" } do
-      if spec[option] then
-         check.fail('pgcdc.source: %s is not for capture = "logical", which reads whole tables from'
-            .. ' the log; capture = "xmin" has it', option)
-      end
+   if spec.rls then
+      check.fail('pgcdc.source: rls is not for capture = "logical", which reads whole tables from'
+         .. ' the log; capture = "xmin" has it')
    end
    if spec.together ~= nil then
       check.fail 'pgcdc.source: together is not for capture = "logical": transactions come whole'
    end
    if spec.slot ~= nil then
       check.text("pgcdc.source: slot", spec.slot)
-      if #spec.slot > LONGEST_SLOT or spec.slot:find "[^a-z0-9_]" then
+      if #spec.slot > LONGEST_SLOT or not spec.slot:find "^[a-z0-9_]+$" then
          check.fail("pgcdc.source: slot = %q is no name of a slot, which has at most %d small"
             .. " letters, digits and _", spec.slot, LONGEST_SLOT)
       end
@@ -153,20 +157,21 @@ local function logical(spec)
    if spec.publication ~= nil then
       check.text("pgcdc.source: publication", spec.publication)
    end
-   local max_retained = check.size("pgcdc.source: max_retained",
-      spec.max_retained or DEFAULT_RETAINED, LEAST_RETAINED)
-   return spec.slot, spec.publication or "pgcdc", max_retained
-end
-
--- What becomes of long values that an update left as they were.
-local toasts = { fill = true, leave = true, require = true }
-local function toast(spec)
-   if spec.toast ~= nil and spec.capture ~= "logical" then
-      check.fail 'pgcdc.source: toast is for capture = "logical"'
-   elseif spec.toast ~= nil then
-      check.one_of("pgcdc.source: toast", spec.toast, toasts)
+   check.one_of("pgcdc.source: toast", spec.toast or "fill", toasts)
+   if spec.on_full ~= nil then
+      check.one_of("pgcdc.source: on_full", spec.on_full, on_full)
    end
-   return spec.toast
+   if spec.failover ~= nil then
+      check.type("pgcdc.source: failover", spec.failover, "boolean")
+   end
+   return {
+      slot = spec.slot, publication = spec.publication or "pgcdc",
+      max_retained = check.size("pgcdc.source: max_retained", spec.max_retained or DEFAULT_RETAINED,
+         LEAST_RETAINED),
+      toast = spec.toast, on_full = spec.on_full or "drop", failover = spec.failover or false,
+      slot_connect = spec.slot_connect ~= nil
+         and conninfo.text("pgcdc.source: slot_connect", spec.slot_connect) or nil,
+   }
 end
 
 local function start(value)
@@ -237,14 +242,17 @@ local function unit_of(spec, table_name)
    return unit
 end
 
-local by_slot = {} -- connection -> slot, "" for one of our own -> the first source that reads it
+local by_slot = {} -- connection -> slot, "" for one of our own -> the sources that read it
 
 -- Transactions of the log are of all sources of its slot, so these are saved at once.
-local function share_log(connect, slot, number)
-   local first = by_slot[connect] or {}
-   by_slot[connect], slot = first, slot or ""
-   first[slot] = first[slot] or number
-   groups.unite(first[slot], number)
+local function share_log(connect, slot, source)
+   local slots = by_slot[connect] or {}
+   by_slot[connect], slot = slots, slot or ""
+   slots[slot] = slots[slot] or { members = {} }
+   source.members = slots[slot].members
+   source.members[#source.members + 1] = source.number
+   slots[slot].first = slots[slot].first or source
+   groups.unite(source.members[1], source.number)
 end
 
 -- Adds a source to a unit. What its members bring is saved at once.
@@ -255,7 +263,8 @@ local function join(unit, source)
 end
 
 -- A source is a stream. Its consumers and its handlers are one list, in the order in which they
--- were attached: {node =, f =} or {event =, f =}. The host gets one function for each event.
+-- were attached: {node =, f =} or {event =, f =, about = the function of the script}. The host gets
+-- one function for each event.
 local Source = strict.class("operator", {}, stream.class)
 Source.__index = Source
 Source.__name = "pgcdc.source"
@@ -263,6 +272,19 @@ stream.classes[Source] = true
 seal.kind(Source, Source.__name, { on = true }, stream.public, "operator")
 
 local sources = {} -- by number
+local is_loaded = false
+
+--- To be called when the script is loaded.
+function Source.set_loaded()
+   is_loaded = true
+end
+
+--- The source that messages come with of this connection and slot, nil for our own; nil if no
+--- source reads it.
+function Source.of_log(connect, slot)
+   local of = by_slot[connect] and by_slot[connect][slot or ""]
+   return of and of.first
+end
 
 --- The source of this number, or nil.
 function Source.by_number(number)
@@ -327,7 +349,8 @@ function Source.tell_of_unheard()
 end
 
 -- Events whose handlers get a table -> the fields that it may lack.
-local strict_events = { batch = {}, ready = {}, truncate = {}, error = { sqlstate = true } }
+local strict_events = { batch = {}, ready = {}, truncate = {}, commit = {}, message = {},
+                        error = { sqlstate = true } }
 
 -- The columns of a schema.
 local function strict_columns(list)
@@ -338,11 +361,39 @@ local function strict_columns(list)
    return strict.table("field of the list of columns of the event 'schema'", list)
 end
 
+--- Makes the log bring an event: "commit" or "message".
+function Source:want(event)
+   if self.capture ~= "logical" then
+      check.fail('source:on("%s") is for capture = "logical"', event)
+   elseif is_loaded then
+      check.fail('source:on("%s") is called while the script loads', event)
+   end
+   raw.want(self.number, event)
+end
+
+--- Calls `f` with each message of the log that comes to this source, where it stands among the
+--- changes. What it passes on stems from the batch that it is part of.
+function Source:on_message(f)
+   self:want "message"
+   self.consumers[#self.consumers + 1] = { event = "message", f = function(message)
+      local newest, is_open = lineage.newest_batch(self.number)
+      lineage.enter(self.number, is_open and newest or newest + 1)
+      f(message)
+      lineage.leave()
+   end }
+   self:rewire()
+end
+
 --- Calls `handler` at every `event`. Returns the source.
 function Source:on(event, handler)
    check.one_of("source:on", event, events)
    check.type(("source:on(%q): the handler"):format(event), handler, "function")
    local f = handler
+   if event == "commit" then
+      self:want(event)
+   elseif event == "message" then
+      check.fail 'source:on: messages are a stream of their own, see pgcdc.messages'
+   end
    if strict_events[event] then
       handler = function(facts)
          f(strict.table(("field of the event '%s'"):format(event), facts, strict_events[event]))
@@ -352,7 +403,7 @@ function Source:on(event, handler)
          f(strict_columns(old), strict_columns(new))
       end
    end
-   self.consumers[#self.consumers + 1] = { event = event, f = handler }
+   self.consumers[#self.consumers + 1] = { event = event, f = handler, about = f }
    self:rewire()
    return self
 end
@@ -481,7 +532,7 @@ function Source.declare(spec)
    -- triggers and the log tell deletes by themselves
    local keeps_keys = has_deletes and capture == "xmin"
    local column, lookback, recheck = increment(spec)
-   local slot, publication, max_retained = logical(spec)
+   local log = logical(spec)
    local full_name = check.table_name("pgcdc.source: table", spec.table)
    local unit = unit_of(spec, full_name)
    local source = setmetatable(stream.node("source"), Source)
@@ -500,10 +551,13 @@ function Source.declare(spec)
       where = spec.where,
       soft_delete = spec.soft_delete,
       capture = spec.capture,
-      slot = slot,
-      publication = publication,
-      max_retained = max_retained,
-      toast = toast(spec),
+      slot = log.slot,
+      publication = log.publication,
+      max_retained = log.max_retained or 0,
+      on_full = log.on_full,
+      failover = log.failover or false,
+      slot_connect = log.slot_connect,
+      toast = log.toast,
       column = column,
       lookback = lookback,
       recheck = recheck,
@@ -519,7 +573,7 @@ function Source.declare(spec)
       join(unit, source)
    end
    if capture == "logical" then
-      share_log(conninfo.text("pgcdc.source: connect", spec.connect), slot, source.number)
+      share_log(conninfo.text("pgcdc.source: connect", spec.connect), log.slot, source)
    end
    sources[source.number] = source
    feeds.declare(source.number, {
@@ -531,6 +585,7 @@ function Source.declare(spec)
       end,
    })
    source.name = spec.name or full_name
+   source.capture = capture
    stream.add(source)
    if groups.is_single_group() then
       groups.unite_all()
