@@ -32,6 +32,7 @@
 ---@field xid integer|nil the transaction that wrote it, 64 bit; nil of views and foreign tables
 ---@field seq integer|nil its number, which only grows; nil of changes made by hand without one
 ---@field ts string when it was read: "2026-11-23T05:04:57.057Z"
+---@field unchanged string[]? by the log: columns that the row lacks; not in the JSON
 ---@field lsn string? by the log: where in it; not in the JSON
 ---@field commit_ts string? by the log: when the transaction committed; not in the JSON
 ---@field id string the same at every redelivery of the same row version, and of no other one
@@ -318,6 +319,7 @@ function Stream:cloudevents() end
 ---@field capture? "xmin"|"increment"|"trigger"|"logical" how changes are found; "xmin"
 ---@field slot? string with "logical": the replication slot; one for each state file
 ---@field publication? string with "logical": what has the table; "pgcdc"
+---@field toast? "fill"|"leave"|"require" with "logical": long values that an update left alone
 ---@field max_retained? string|number with "logical": of the log, held by the slot; "16G"
 ---@field on_full? "drop"|"keep"|"stop" with "logical": of a slot that holds more; "drop"
 ---@field slot_connect? string|table with "logical": how the slot is reached; connect

@@ -31,6 +31,7 @@ struct chunk_row {
     uint32_t len;
     enum op op;
     bool is_key_only; /* nothing but its key is known: the other fields are NULL */
+    bool has_unknown; /* a field is COPYTEXT_UNKNOWN: it is what it was before the update */
     struct chunk_place place; /* if the row type <has_place> */
     uint64_t xid;
     int64_t fingerprint; /* of a poll by fingerprints, see row_order.h */

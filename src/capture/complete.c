@@ -4,6 +4,7 @@
 
 #include "base/array.h"
 #include "capture/complete_ask.h"
+#include "capture/complete_fill.h"
 #include "capture/message.h"
 
 #include <stdlib.h>
@@ -11,6 +12,9 @@
 
 #define DUE_BYTES ((size_t)1 << 20)
 #define DUE_ROWS 4096
+/* of rows that are looked for: those of one transaction are to be there together */
+#define LACKING_BYTES ((size_t)4 << 20)
+#define LACKING_ROWS 10000
 
 struct complete {
     struct complete_table *tables; /* by source */
@@ -66,15 +70,25 @@ bool complete_begin(struct complete *c, size_t i, struct source *s, const struct
     return complete_table_begin(&c->tables[i], s, t, conn, e);
 }
 
+bool complete_computes(const struct source *s)
+{
+    const struct rowtype *t = s->facts.rowtype;
+
+    for (size_t i = 0; i < t->n_columns; i++)
+        if (t->columns[i].expression != NULL)
+            return true;
+    return s->config->where != NULL;
+}
+
 bool complete_waits(const struct complete *c, size_t i)
 {
     return c->tables[i].is_asked;
 }
 
 bool complete_add(struct complete *c, size_t i, const struct pgoutput_tuple *now,
-                  const struct pgoutput_tuple *old, struct err *e)
+                  const struct pgoutput_tuple *old, bool lacks, struct err *e)
 {
-    return complete_table_add(&c->tables[i], now, old, e);
+    return complete_table_add(&c->tables[i], now, old, lacks, e);
 }
 
 struct queue_list *complete_held(struct complete *c)
@@ -82,15 +96,35 @@ struct queue_list *complete_held(struct complete *c)
     return &c->held;
 }
 
-static bool is_due(const struct complete *c)
+static bool waits(const struct complete *c)
+{
+    for (size_t i = 0; i < c->n; i++)
+        if (c->tables[i].n_wholes > 0 || c->tables[i].is_lacking)
+            return true;
+    return false;
+}
+
+static bool is_much(const struct complete *c, const struct complete_table *ct)
+{
+    size_t bytes = 0;
+
+    for (struct queue_item *item = c->held.first; item != NULL; item = item->next)
+        if (message_of(item)->kind == MESSAGE_ROWS)
+            bytes += message_of(item)->chunk.n_bytes;
+    return ct->n_lacking >= LACKING_ROWS || bytes >= LACKING_BYTES;
+}
+
+bool complete_is_due(const struct complete *c)
 {
     size_t rows = 0, bytes = 0;
 
     for (size_t i = 0; i < c->n; i++) {
         rows += c->tables[i].n_wholes;
         bytes += c->tables[i].n_bytes;
+        if (c->tables[i].is_lacking && is_much(c, &c->tables[i]))
+            return true;
     }
-    return rows == 0 || rows >= DUE_ROWS || bytes >= DUE_BYTES;
+    return c->has_failed || rows >= DUE_ROWS || bytes >= DUE_BYTES;
 }
 
 /* ---- rows ---- */
@@ -164,6 +198,7 @@ static void put_row(struct chunk *chunk, size_t from, size_t to,
     bool is_lost = op == OP_DELETE && row.op != OP_DELETE;
 
     row.is_key_only = row.is_key_only || is_lost;
+    row.has_unknown = row.has_unknown && !row.is_key_only;
     row.op = op;
     row.start = bytes->len;
     put_line(now, t, row.is_key_only, bytes);
@@ -246,6 +281,32 @@ static bool take(struct complete_table *ct, const struct queue_list *held, struc
     return true;
 }
 
+/* Looks for values that updates left as they were. */
+static bool fill(struct complete_table *ct, const struct queue_list *held, uint64_t open_xid,
+                 struct conn *conn, struct err *e)
+{
+    struct complete_fill *f;
+    struct chunk *chunk;
+    bool ok = true;
+
+    if (ct->source->config->toast == CONFIG_TOAST_LEAVE)
+        return true;
+    if (ct->plan.rowtype == NULL && !complete_table_plan(ct, conn, e))
+        return false;
+    f = complete_fill_new(ct, open_xid);
+    if (f == NULL)
+        return err_memory(e);
+    for (struct queue_item *item = held->first; item != NULL && ok; item = item->next)
+        if ((chunk = chunk_of(ct, item)) != NULL)
+            ok = complete_fill_add(f, chunk, e);
+    ok = ok && complete_fill_find(f, conn, e);
+    for (struct queue_item *item = held->first; item != NULL && ok; item = item->next)
+        if ((chunk = chunk_of(ct, item)) != NULL)
+            ok = complete_fill_put(f, chunk, e);
+    complete_fill_free(f);
+    return ok;
+}
+
 static void give_news(struct source *s, struct queue_list *out)
 {
     struct message *news;
@@ -254,10 +315,12 @@ static void give_news(struct source *s, struct queue_list *out)
         queue_list_push(out, &news->item);
 }
 
-static bool flush(struct complete *c, struct conn *conn, struct err *e)
+static bool flush(struct complete *c, uint64_t open_xid, struct conn *conn, struct err *e)
 {
     bool ok = true;
 
+    for (size_t i = 0; i < c->n && ok; i++)
+        ok = !c->tables[i].is_lacking || fill(&c->tables[i], &c->held, open_xid, conn, e);
     for (size_t i = 0; i < c->n && ok; i++)
         ok = c->tables[i].n_wholes == 0 || ask(&c->tables[i], &c->held, conn, e);
     for (size_t i = 0; i < c->n && ok; i++) {
@@ -268,21 +331,31 @@ static bool flush(struct complete *c, struct conn *conn, struct err *e)
     }
     for (size_t i = 0; i < c->n && !ok; i++)
         complete_table_forget_units(&c->tables[i]);
-    while (ok && !queue_list_is_empty(&c->held))
-        queue_list_push(&c->done, queue_list_take(&c->held));
     return ok;
 }
 
-bool complete_flush(struct complete *c, bool is_now, struct conn *conn, struct err *e)
+static void let_go(struct complete *c)
 {
-    if (queue_list_is_empty(&c->held) || !(is_now || c->has_failed || is_due(c)))
-        return true;
-    c->has_failed = !flush(c, conn, e);
+    while (!queue_list_is_empty(&c->held))
+        queue_list_push(&c->done, queue_list_take(&c->held));
+    for (size_t i = 0; i < c->n; i++) {
+        c->tables[i].is_lacking = false;
+        c->tables[i].n_lacking = 0;
+    }
+}
+
+bool complete_flush(struct complete *c, uint64_t open_xid, struct conn *conn, struct err *e)
+{
+    c->has_failed = waits(c) && !flush(c, open_xid, conn, e);
+    if (!c->has_failed)
+        let_go(c);
     return !c->has_failed;
 }
 
 void complete_release(struct complete *c, struct queue_list *out)
 {
+    if (!waits(c))
+        let_go(c);
     while (!queue_list_is_empty(&c->done))
         queue_list_push(out, queue_list_take(&c->done));
 }

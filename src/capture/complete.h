@@ -34,22 +34,29 @@ bool complete_is_other(const struct complete *c, size_t i, const struct source *
 bool complete_begin(struct complete *c, size_t i, struct source *s, const struct stream_table *t,
                     struct conn *conn, struct err *e) WARN_UNUSED;
 
-/* True if rows of source <i> lack something: complete_add goes with each of them. */
+/* True if the source has a condition or generated columns. */
+bool complete_computes(const struct source *s);
+
+/* True if all rows of source <i> lack something. */
 bool complete_waits(const struct complete *c, size_t i);
 
 /* A row was added to the chunk in hand of source <i>: what the log has of it, now and before;
- * either may be NULL. */
+ * either may be NULL. <lacks>: the row has_unknown. ERR_REFUSED if it must not. */
 bool complete_add(struct complete *c, size_t i, const struct pgoutput_tuple *now,
-                  const struct pgoutput_tuple *old, struct err *e) WARN_UNUSED;
+                  const struct pgoutput_tuple *old, bool lacks, struct err *e) WARN_UNUSED;
 
 /* What waits: chunks and news are handed out to this list, in order. */
 struct queue_list *complete_held(struct complete *c);
 
-/* Asks the server, if <is_now>, if nothing lacks, if much waits, or if that failed before. After a
- * failure all goes on to wait. */
-bool complete_flush(struct complete *c, bool is_now, struct conn *conn, struct err *e) WARN_UNUSED;
+/* True if much waits, or if it could not be completed the last time. */
+bool complete_is_due(const struct complete *c);
 
-/* Moves what is complete to <out>. */
+/* Completes all that was handed out. <open_xid>: more rows of this transaction are to come; 0:
+ * there is none. After a failure all goes on to wait. */
+bool complete_flush(struct complete *c, uint64_t open_xid, struct conn *conn,
+                    struct err *e) WARN_UNUSED;
+
+/* Moves what is complete to <out>: all, if nothing lacks. */
 void complete_release(struct complete *c, struct queue_list *out);
 
 #endif

@@ -79,13 +79,76 @@ static void put_part(struct buf *b, const char *s, size_t len)
     buf_putc(b, '"');
 }
 
-/* The unit's row as text of the table's row type; <fields>: scratch, for two rows. */
-static void put_row(struct complete_table *ct, const struct complete_table_unit *u,
-                    struct pgoutput_field *fields, struct buf *b)
+/* The same of a field of COPY. */
+static void put_escaped_part(struct buf *b, struct copytext_field f)
+{
+    buf_putc(b, '"');
+    for (size_t i = 0; i < f.len; i++) {
+        char c = f.p[i];
+
+        if (c == '\\' && i + 1 < f.len)
+            c = copytext_unescape_char(f.p[++i]);
+        if (c == '"' || c == '\\')
+            buf_putc(b, c);
+        buf_putc(b, c);
+    }
+    buf_putc(b, '"');
+}
+
+/* The field <column> of the unit's line, len 0 and p NULL if it has none. */
+static struct copytext_field field_of(const struct complete_table_unit *u, size_t column)
+{
+    const char *p = u->chunk->bytes + u->start, *end = p + u->len, *tab;
+
+    for (; u->len > 0; column--, p = tab + 1) {
+        tab = memchr(p, '\t', (size_t)(end - p));
+        if (column == 0)
+            return (struct copytext_field){ p, (size_t)((tab != NULL ? tab : end) - p) };
+        if (tab == NULL)
+            break;
+    }
+    return (struct copytext_field){ NULL, 0 };
+}
+
+/* The row type's column that is column <i> of the plan; SIZE_MAX: there is none. */
+static size_t column_of_plan(const struct complete_table *ct, size_t i)
+{
+    for (size_t k = 0; k < ct->rowtype->n_columns; k++)
+        if (ct->plan.place[k] == i)
+            return k;
+    return SIZE_MAX;
+}
+
+/* The value of a column that the update left as it was: that of the line, if it was found. */
+static struct copytext_field unchanged_field(const struct complete_table *ct,
+                                             const struct complete_table_unit *u, size_t i)
+{
+    size_t column = column_of_plan(ct, i);
+
+    return column != SIZE_MAX && u->len > 0 ? field_of(u, column)
+                                            : (struct copytext_field){ COPYTEXT_UNKNOWN, 2 };
+}
+
+/* Reads the fields of the unit's row, those of the log, into the first half of <fields>. */
+static bool read_row(const struct complete_table *ct, const struct complete_table_unit *u,
+                     struct pgoutput_field *fields)
 {
     struct pgoutput_field *before = fields + ct->n_names;
-    bool has_row = read_fields(ct, u->row, fields);
     bool has_before = read_fields(ct, u->before, before);
+
+    if (!read_fields(ct, u->row, fields))
+        return false;
+    for (size_t i = 0; i < ct->n_names && has_before; i++)
+        if (fields[i].value == PGOUTPUT_UNCHANGED && before[i].value == PGOUTPUT_TEXT)
+            fields[i] = before[i];
+    return true;
+}
+
+/* The unit's row as text of the table's row type; <fields>: scratch, for two rows. */
+static void put_row(const struct complete_table *ct, const struct complete_table_unit *u,
+                    struct pgoutput_field *fields, struct buf *b)
+{
+    bool has_row = read_row(ct, u, fields);
 
     buf_clear(b);
     buf_putc(b, '(');
@@ -96,12 +159,25 @@ static void put_row(struct complete_table *ct, const struct complete_table_unit 
             buf_putc(b, ',');
         if (!has_row || at == SIZE_MAX)
             continue;
-        if (fields[at].value == PGOUTPUT_UNCHANGED && has_before)
-            fields[at] = before[at];
-        if (fields[at].value == PGOUTPUT_TEXT)
+        if (fields[at].value == PGOUTPUT_UNCHANGED)
+            put_escaped_part(b, unchanged_field(ct, u, i));
+        else if (fields[at].value == PGOUTPUT_TEXT)
             put_part(b, fields[at].p, fields[at].len);
     }
     buf_putc(b, ')');
+}
+
+/* True if a value of the unit's row is not known. */
+static bool lacks(const struct complete_table *ct, const struct complete_table_unit *u,
+                  struct pgoutput_field *fields)
+{
+    if (!u->has_row || !read_row(ct, u, fields))
+        return false;
+    for (size_t i = 0; i < ct->plan.n_columns; i++)
+        if (ct->from[i] != SIZE_MAX && fields[ct->from[i]].value == PGOUTPUT_UNCHANGED &&
+            copytext_is_unknown(unchanged_field(ct, u, i)))
+            return true;
+    return false;
 }
 
 static bool put_rows(struct complete_table *ct, const struct asked *a, struct buf *array)
@@ -129,21 +205,6 @@ static bool put_rows(struct complete_table *ct, const struct asked *a, struct bu
     return buf_ok(array);
 }
 
-/* The field <column> of the unit's line, len 0 and p NULL if it has none. */
-static struct copytext_field field_of(const struct complete_table_unit *u, size_t column)
-{
-    const char *p = u->chunk->bytes + u->start, *end = p + u->len, *tab;
-
-    for (; u->len > 0; column--, p = tab + 1) {
-        tab = memchr(p, '\t', (size_t)(end - p));
-        if (column == 0)
-            return (struct copytext_field){ p, (size_t)((tab != NULL ? tab : end) - p) };
-        if (tab == NULL)
-            break;
-    }
-    return (struct copytext_field){ NULL, 0 };
-}
-
 /* *has_some: one of the texts is there. */
 static bool put_texts(struct complete_table *ct, const struct asked *a, size_t column,
                       struct buf *array, bool *has_some)
@@ -155,7 +216,7 @@ static bool put_texts(struct complete_table *ct, const struct asked *a, size_t c
 
         if (i > a->from)
             buf_putc(array, ',');
-        if (f.p == NULL || copytext_is_null(f)) {
+        if (f.p == NULL || copytext_is_null(f) || copytext_is_unknown(f)) {
             buf_puts(array, "NULL");
             continue;
         }
@@ -171,8 +232,7 @@ static bool put_texts(struct complete_table *ct, const struct asked *a, size_t c
 
 enum answer { ANSWER_TAKEN, ANSWER_REFUSED, ANSWER_FAILED };
 
-/* True if the server refuses what it was asked, and will do so again. */
-static bool is_refusal(const struct err *e)
+bool complete_ask_is_refusal(const struct err *e)
 {
     return e->code == ERR_SQL && e->sqlstate[0] != '\0' &&
            (!sqlstate_passes(e->sqlstate, SQLSTATE_SOURCE) || strcmp(e->sqlstate, "55000") == 0);
@@ -219,7 +279,7 @@ static void take_line(struct complete_table *ct, const struct asked *a,
         if (q->texts[i] == NULL)
             continue;
         text = result_value(r, line, n++, &len);
-        if (u->len > 0)
+        if (u->len > 0 && !copytext_is_unknown(field_of(u, i)))
             set_value(ct, u, i, text, len);
     }
 }
@@ -242,7 +302,7 @@ static enum answer take_answer(struct complete_table *ct, const struct asked *a,
     uint64_t affected;
 
     if (!conn_answer(conn, SIZE_MAX / 4, &r, &affected, e))
-        return is_refusal(e) ? ANSWER_REFUSED : ANSWER_FAILED;
+        return complete_ask_is_refusal(e) ? ANSWER_REFUSED : ANSWER_FAILED;
     if (result_count(r) != a->end - a->from || result_columns(r) != count_columns(ct, q)) {
         err_set(e, ERR_ANSWER, "the server's values for rows of the log are not as many as were "
                 "asked for");
@@ -454,10 +514,40 @@ static bool ask_about(struct complete_table *ct, size_t from, size_t end, struct
     return ask_about(ct, from, middle, conn, e) && ask_about(ct, middle, end, conn, e);
 }
 
+static bool refuse_lacking(const struct complete_table *ct, struct err *e)
+{
+    return err_set(e, ERR_REFUSED, "%s.%s: generated columns cannot be computed, since the log does"
+                   " not have a value that an update left as it was, nor was it found: ALTER TABLE "
+                   "%s.%s REPLICA IDENTITY FULL", ct->rowtype->schema, ct->rowtype->table,
+                   ct->rowtype->schema, ct->rowtype->table);
+}
+
+/* Where a value is not known nobody can say whether the row passes: then it does. */
+static bool check_lacking(struct complete_table *ct, struct err *e)
+{
+    struct pgoutput_field *fields = calloc(2 * ct->n_names + 1, sizeof *fields);
+    bool is_computed = false, ok = true;
+
+    if (fields == NULL)
+        return err_memory(e);
+    for (size_t i = 0; i < ct->rowtype->n_columns; i++)
+        is_computed = is_computed || complete_plan_wants_value(&ct->plan, i);
+    for (size_t i = 0; i < ct->n_units && ok; i++) {
+        if (!lacks(ct, &ct->units[i], fields))
+            continue;
+        ct->units[i].has_row = false;
+        ok = !is_computed || refuse_lacking(ct, e);
+    }
+    free(fields);
+    return ok;
+}
+
 bool complete_ask(struct complete_table *ct, struct conn *conn, struct err *e)
 {
     if (ct->n_units == 0)
         return true;
+    if (ct->needs_rows && !check_lacking(ct, e))
+        return false;
     ct->values = calloc(ct->n_units * ct->rowtype->n_columns + 1, sizeof *ct->values);
     if (ct->values == NULL)
         return err_memory(e);

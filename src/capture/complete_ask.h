@@ -13,4 +13,7 @@
  * computed. */
 bool complete_ask(struct complete_table *ct, struct conn *conn, struct err *e) WARN_UNUSED;
 
+/* True if the server refuses what it was asked, and will do so again. */
+bool complete_ask_is_refusal(const struct err *e);
+
 #endif

@@ -30,7 +30,7 @@ void complete_plan_fini(struct complete_plan *p)
 
 /* ---- the columns ---- */
 
-static void put_settings(struct buf *sql, int server_version)
+void complete_plan_put_settings(struct buf *sql, int server_version)
 {
     buf_puts(sql, "SET LOCAL transaction_read_only = on;");
     session_put(sql, SESSION_UNLIMITED, server_version);
@@ -93,7 +93,7 @@ bool complete_plan_read(struct complete_plan *p, const struct source *s, struct 
 
     complete_plan_fini(p);
     buf_init(&sql, BUF_SQL_MAX);
-    put_settings(&sql, conn_version(conn));
+    complete_plan_put_settings(&sql, conn_version(conn));
     put_columns_question(&sql, s);
     ok = buf_ok(&sql) ? conn_run(conn, sql.data, &columns_shape, &rows, 1, e) : err_memory(e);
     buf_fini(&sql);
@@ -142,11 +142,18 @@ bool complete_plan_needs_rows(const struct complete_plan *p, const struct source
 
 /* ---- statements ---- */
 
-static void put_row_type(struct buf *sql, const struct source *s)
+void complete_plan_put_table(struct buf *sql, const struct source *s)
 {
     sql_put_ident(sql, s->facts.table.schema);
     buf_putc(sql, '.');
     sql_put_ident(sql, s->facts.table.name);
+}
+
+void complete_plan_put_name(struct buf *sql, const struct source *s, const char *name)
+{
+    sql_put_ident(sql, s->facts.table.name);
+    buf_putc(sql, '.');
+    sql_put_ident(sql, name);
 }
 
 /* The row as the table has it: with the values of generated columns. */
@@ -160,15 +167,13 @@ static void put_whole_row(struct buf *sql, const struct complete_plan *p, const 
             buf_puts(sql, p->columns[i].expression);
             buf_putc(sql, ')');
         } else {
-            sql_put_ident(sql, s->facts.table.name);
-            buf_putc(sql, '.');
-            sql_put_ident(sql, p->columns[i].name);
+            complete_plan_put_name(sql, s, p->columns[i].name);
         }
     }
     buf_puts(sql, ")::");
-    put_row_type(sql, s);
+    complete_plan_put_table(sql, s);
     buf_puts(sql, " AS \"pgcdc:r\" FROM unnest(ARRAY[\"pgcdc:x\"]::");
-    put_row_type(sql, s);
+    complete_plan_put_table(sql, s);
     buf_puts(sql, "[]) AS ");
     sql_put_ident(sql, s->facts.table.name);
 }
@@ -191,9 +196,7 @@ static void put_of_row(struct buf *sql, const struct complete_plan *p, const str
         if (!complete_plan_wants_value(p, i))
             continue;
         buf_puts(sql, p->rowtype->columns[i].wants_to_json ? ", to_json(" : ", (");
-        sql_put_ident(sql, s->facts.table.name);
-        buf_putc(sql, '.');
-        sql_put_ident(sql, p->rowtype->columns[i].name);
+        complete_plan_put_name(sql, s, p->rowtype->columns[i].name);
         buf_printf(sql, ") AS \"pgcdc:v%zu\"", i);
     }
     buf_puts(sql, " FROM (");
@@ -211,7 +214,7 @@ static void put_list(struct buf *sql, const struct complete_plan *p, const struc
 
     if (q->rows != NULL && q->only_reads) {
         buf_puts(sql, "\"pgcdc:x\"::");
-        put_row_type(sql, s);
+        complete_plan_put_table(sql, s);
         comma = ", ";
     } else if (q->rows != NULL) {
         buf_puts(sql, "\"pgcdc:p\"");
@@ -260,7 +263,7 @@ static void put_arrays(struct buf *sql, const struct complete_plan *p,
 void complete_plan_put(const struct complete_plan *p, const struct source *s,
                        const struct complete_plan_question *q, int server_version, struct buf *sql)
 {
-    put_settings(sql, server_version);
+    complete_plan_put_settings(sql, server_version);
     buf_puts(sql, "SELECT ");
     put_list(sql, p, s, q);
     put_arrays(sql, p, q);
@@ -285,7 +288,7 @@ void complete_plan_put_try(const struct source *s, struct buf *sql)
         buf_putc(sql, ')');
     }
     buf_puts(sql, " FROM unnest(ARRAY[]::");
-    put_row_type(sql, s);
+    complete_plan_put_table(sql, s);
     buf_puts(sql, "[]) AS ");
     sql_put_ident(sql, s->facts.table.name);
 }

@@ -54,6 +54,11 @@ struct complete_plan_question {
 void complete_plan_put(const struct complete_plan *p, const struct source *s,
                        const struct complete_plan_question *q, int server_version, struct buf *sql);
 
+/* Parts of such statements: the settings, before it; the table; a column of it. */
+void complete_plan_put_settings(struct buf *sql, int server_version);
+void complete_plan_put_table(struct buf *sql, const struct source *s);
+void complete_plan_put_name(struct buf *sql, const struct source *s, const char *name);
+
 /* Appends a statement that asks about no row, and fails where the others would. */
 void complete_plan_put_try(const struct source *s, struct buf *sql);
 

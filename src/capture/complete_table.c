@@ -118,10 +118,11 @@ bool complete_table_begin(struct complete_table *ct, struct source *s,
     ct->rowtype = rowtype_ref(s->facts.rowtype);
     ct->serial = t->serial;
     ct->is_row_told = false;
+    ct->is_lacking = false;
     ct->has_condition = s->config->where != NULL;
     ct->is_asked = complete_plan_is_needed(s);
     ct->source = s;
-    if (!ct->is_asked || (copy_names(ct, t, e) && complete_table_plan(ct, conn, e)))
+    if (copy_names(ct, t, e) && (!ct->is_asked || complete_table_plan(ct, conn, e)))
         return true;
     ct->source = NULL; /* again, next time */
     return false;
@@ -151,10 +152,19 @@ static bool add_tuple(struct complete_table *ct, const struct pgoutput_tuple *tu
 }
 
 bool complete_table_add(struct complete_table *ct, const struct pgoutput_tuple *now,
-                        const struct pgoutput_tuple *old, struct err *e)
+                        const struct pgoutput_tuple *old, bool lacks, struct err *e)
 {
+    const struct rowtype *t = ct->rowtype;
     struct complete_table_whole whole;
 
+    if (lacks && ct->source->config->toast == CONFIG_TOAST_REQUIRE)
+        return err_set(e, ERR_REFUSED, "%s.%s: toast = \"require\", and the log does not have a "
+                       "value that an update left as it was: ALTER TABLE %s.%s REPLICA IDENTITY "
+                       "FULL", t->schema, t->table, t->schema, t->table);
+    ct->is_lacking = ct->is_lacking || lacks;
+    ct->n_lacking += ct->is_lacking;
+    if (!ct->is_asked)
+        return true;
     return (add_tuple(ct, now, &whole.now) && add_tuple(ct, old, &whole.old) &&
             ARRAY_PUSH(ct->wholes, ct->n_wholes, ct->cap_wholes, whole)) || err_memory(e);
 }

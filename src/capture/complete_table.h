@@ -42,7 +42,10 @@ struct complete_table {
     struct source *source;   /* borrowed; NULL: there are none yet */
     struct rowtype *rowtype; /* counted reference */
     uint64_t serial;         /* of the columns that the log announced */
-    bool is_asked;           /* rows lack something */
+    bool is_asked;           /* all rows lack something */
+    bool is_lacking;         /* rows that wait, or one that is to come, lack values that their
+                              * update left as they were: */
+    size_t n_lacking;        /* so many rows came since the first one */
     bool needs_rows, has_condition;
     bool is_planned_anew;    /* since rows waited first */
     struct complete_plan plan;
@@ -71,7 +74,8 @@ bool complete_table_begin(struct complete_table *ct, struct source *s,
                           const struct stream_table *t, struct conn *conn,
                           struct err *e) WARN_UNUSED;
 bool complete_table_add(struct complete_table *ct, const struct pgoutput_tuple *now,
-                        const struct pgoutput_tuple *old, struct err *e) WARN_UNUSED;
+                        const struct pgoutput_tuple *old, bool lacks,
+                        struct err *e) WARN_UNUSED;
 
 /* Reads what the table is now, and finds its columns in the log. */
 bool complete_table_plan(struct complete_table *ct, struct conn *conn, struct err *e) WARN_UNUSED;

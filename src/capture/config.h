@@ -15,6 +15,13 @@
  * server's log. */
 enum config_capture { CONFIG_BY_XMIN, CONFIG_BY_INCREMENT, CONFIG_BY_TRIGGER, CONFIG_BY_LOGICAL };
 
+/* What becomes of a long value that an update left as it was, which the log does not have. */
+enum config_toast {
+    CONFIG_TOAST_FILL,   /* it is looked for, and may stay unknown */
+    CONFIG_TOAST_LEAVE,  /* it is unknown */
+    CONFIG_TOAST_REQUIRE /* the log must have the row before */
+};
+
 /* What becomes of a slot that holds more than it may. */
 enum config_on_full { CONFIG_FULL_DROP, CONFIG_FULL_KEEP, CONFIG_FULL_STOP };
 
@@ -39,6 +46,7 @@ struct config {
     bool has_own_slot;     /* its name was made by us, not given by the script */
     bool has_failover;     /* the slot is to be on standbys too */
     uint64_t max_retained; /* bytes of the server's log that the slot may hold */
+    enum config_toast toast;
     enum config_on_full on_full;
     bool wants_commits, wants_messages; /* of the log, see message.h; set while the script loads */
     enum config_capture capture;

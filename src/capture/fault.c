@@ -241,6 +241,15 @@ static bool check_position(struct source *s, struct conn *conn, const char **why
     return m->oldest_xid == NULL || xmax <= m->oldest_xid(&s->position) + HORIZON_MAX_AGE;
 }
 
+/* True if changes are read from the log. To read the table again would leave out those that come
+ * before. */
+static bool comes_by_log(const struct source *s)
+{
+    const struct method *m = method_that_holds(&s->position);
+
+    return m == &method_logical && m == s->declared;
+}
+
 /* The columns may be others than those that the position knows: reads the table again if rows that
  * were delivered have other values now, see alter.h. */
 static bool check_columns(struct source *s, struct conn *conn, enum fault_news *news,
@@ -257,6 +266,11 @@ static bool check_columns(struct source *s, struct conn *conn, enum fault_news *
         return false;
     if (*found.why == '\0')
         return true;
+    if (comes_by_log(s) && !found.is_other_key) {
+        snprintf(text, sizeof text, "%s; rows do not come again because of that, since the log has "
+                 "only what is written", found.why);
+        return source_add_notice(s, LOG_WARN, text, e);
+    }
     if (s->config->start == CONFIG_START_SNAPSHOT) {
         s->knows_no_keys = found.is_other_key;
         return begin_anew(s, conn, found.why, news, e);

@@ -192,6 +192,10 @@ static bool check_identity(const struct source *s, struct err *e)
 {
     const struct own *log = log_of(s);
     const struct relation *t = &s->facts.table;
+    const struct config *c = s->config;
+    const char *option = c->keeps_old ? "old = true"
+                         : c->skips_unchanged ? "skip_unchanged = true"
+                         : c->toast == CONFIG_TOAST_REQUIRE ? "toast = \"require\"" : NULL;
 
     if (log->identity == 'n' || s->facts.rowtype->n_key == 0)
         return err_set(e, ERR_REFUSED, "%s.%s: updates and deletes of it do not say of which row, "
@@ -200,11 +204,10 @@ static bool check_identity(const struct source *s, struct err *e)
         return err_set(e, ERR_REFUSED, "%s.%s has REPLICA IDENTITY FULL, and a partition of it has "
                        "not: ALTER TABLE ... REPLICA IDENTITY FULL of each partition",
                        t->schema, t->name);
-    if (s->config->keeps_old && log->identity != 'f')
-        return err_set(e, ERR_REFUSED, "%s.%s: old = true needs old rows, which the log has only "
-                       "with ALTER TABLE %s.%s REPLICA IDENTITY FULL", t->schema, t->name,
-                       t->schema, t->name);
-    return true;
+    return option == NULL || log->identity == 'f' ||
+           err_set(e, ERR_REFUSED, "%s.%s: %s needs old rows, which the log has only with ALTER "
+                   "TABLE %s.%s REPLICA IDENTITY FULL", t->schema, t->name, option, t->schema,
+                   t->name);
 }
 
 static bool check(const struct source *s, struct err *e)

@@ -24,6 +24,7 @@ struct stream {
     struct replication *replication; /* NULL: it is closed */
     struct connect_orphan left;
     struct stream_batch batch;
+    struct complete *complete;
     struct stream_table_list tables;
     uint64_t passed;
     bool has_messages;   /* somebody wants those of pg_logical_emit_message */
@@ -35,25 +36,26 @@ struct stream {
     /* one that the connection was lost in, and that the batch in hand has a part of: */
     uint64_t cut;        /* its commit LSN; 0: there is none */
     struct buf row, old; /* scratch; <old>: the row before, empty where that is not known */
-    struct complete *complete;
+    bool lacks;          /* <row> lacks values that the update left as they were */
 };
 
 struct stream *stream_new(const struct config *config, const char *publications, size_t n_sources)
 {
     struct stream *st = calloc(1, sizeof *st);
 
-    if (st == NULL)
-        return NULL;
-    st->complete = complete_new(n_sources);
-    if (!stream_batch_init(&st->batch, n_sources) || st->complete == NULL) {
-        stream_free(st);
+    if (st == NULL || !stream_batch_init(&st->batch, n_sources)) {
+        free(st);
         return NULL;
     }
     st->config = config;
     st->publications = publications;
     buf_init(&st->row, SIZE_MAX / 2);
     buf_init(&st->old, SIZE_MAX / 2);
-    return st;
+    st->complete = complete_new(n_sources);
+    if (st->complete != NULL)
+        return st;
+    stream_free(st);
+    return NULL;
 }
 
 void stream_free(struct stream *st)
@@ -159,11 +161,17 @@ bool stream_confirm(struct stream *st, uint64_t lsn, bool asks, struct err *e)
     return st->replication == NULL || replication_confirm(st->replication, lsn, asks, e);
 }
 
+/* Completes all that there is, also the chunks in hand. */
+static bool flush(struct stream *st, struct conn *conn, struct err *e)
+{
+    stream_batch_give(&st->batch, complete_held(st->complete));
+    return complete_flush(st->complete, st->is_in_transaction ? st->xid : 0, conn, e);
+}
+
 bool stream_end(struct stream *st, struct conn *conn, struct queue_list *out, struct err *e)
 {
     struct complete *c = st->complete;
-    bool ok = stream_batch_end(&st->batch, complete_held(c), e) &&
-              complete_flush(c, true, conn, e);
+    bool ok = stream_batch_end(&st->batch, complete_held(c), e) && flush(st, conn, e);
 
     complete_release(c, out);
     return ok;
@@ -190,8 +198,17 @@ static bool fail_stream(const struct stream *st, const char *what, struct err *e
     return err_set(e, ERR_ANSWER, "the log at %s: %s", lsn_write(st->lsn, text), what);
 }
 
-/* Adds a row that stands in st->row, and stood in <of>; of an update or a delete the one before in
- * st->old. */
+/* True if the row of an update is as it was, and such are not wanted. (Columns that are not in the
+ * row may be others, and the condition or generated columns with them.) */
+static bool is_skipped(const struct stream *st, const struct source *s)
+{
+    return s->config->skips_unchanged &&
+           (s->config->n_columns == 0 || !complete_computes(s)) &&
+           st->row.len == st->old.len && memcmp(st->row.data, st->old.data, st->old.len) == 0;
+}
+
+/* Adds a row that stands in st->row, and of an update or a delete the one before in st->old. Both
+ * stood in <of>. */
 static bool add(struct stream *st, struct stream_batch_member *m, enum op op,
                 const struct pgoutput_row *of, struct queue_list *out, struct err *e)
 {
@@ -200,6 +217,7 @@ static bool add(struct stream *st, struct stream_batch_member *m, enum op op,
         .len = (uint32_t)st->row.len,
         .op = op,
         .is_key_only = op == OP_DELETE,
+        .has_unknown = op != OP_DELETE && st->lacks,
         .xid = st->xid,
         .log = { .lsn = st->lsn, .us = st->begin.ts + EPOCH_US },
     };
@@ -212,16 +230,17 @@ static bool add(struct stream *st, struct stream_batch_member *m, enum op op,
         return false;
     if (is_passed)
         return true;
+    if (op == OP_UPDATE && is_skipped(st, m->source))
+        return true;
     row.log.nth = (uint32_t)m->place.nth;
     if (op != OP_DELETE && !complete_waits(st->complete, i) &&
         rowtype_is_soft_deleted(m->source->facts.rowtype, st->row.data, st->row.len))
         row.op = OP_DELETE;
-    if (!stream_batch_add(&st->batch, m, &row, st->row.data, op != OP_INSERT ? &st->old : NULL,
-                          out, e))
-        return false;
-    return !complete_waits(st->complete, i) ||
+    return stream_batch_add(&st->batch, m, &row, st->row.data, op != OP_INSERT ? &st->old : NULL,
+                            out, e) &&
            complete_add(st->complete, i, op != OP_DELETE ? &of->new : NULL,
-                        of->has_old == PGOUTPUT_OLD_ROW && op != OP_INSERT ? &of->old : NULL, e);
+                        of->has_old == PGOUTPUT_OLD_ROW && op != OP_INSERT ? &of->old : NULL,
+                        row.has_unknown, e);
 }
 
 static bool add_row(struct stream *st, struct stream_batch_member *m, const struct stream_table *t,
@@ -243,7 +262,7 @@ static bool add_row(struct stream *st, struct stream_batch_member *m, const stru
     if (is_other_key && !(stream_table_put_key(t, &row->old, &st->row, e) &&
                           add(st, m, OP_DELETE, row, out, e)))
         return false;
-    return stream_table_put_row(t, row, &st->row, e) &&
+    return stream_table_put_row(t, row, &st->row, &st->lacks, e) &&
            add(st, m, message->kind == PGOUTPUT_INSERT || is_other_key ? OP_INSERT : OP_UPDATE, row,
                out, e);
 }
@@ -283,15 +302,12 @@ static bool find_table(struct stream *st, size_t i, uint32_t oid, struct conn *c
 
 /* Before rows come that lack something else than those that wait, these are completed. */
 static bool begin_table(struct stream *st, size_t i, const struct stream_table *t,
-                        struct conn *conn, struct queue_list *out, struct err *e)
+                        struct conn *conn, struct err *e)
 {
     struct source *s = st->batch.members[i].source;
 
-    if (!complete_is_other(st->complete, i, s, t))
-        return true;
-    stream_batch_give(&st->batch, out);
-    return complete_flush(st->complete, true, conn, e) &&
-           complete_begin(st->complete, i, s, t, conn, e);
+    return !complete_is_other(st->complete, i, s, t) ||
+           (flush(st, conn, e) && complete_begin(st->complete, i, s, t, conn, e));
 }
 
 static bool take_row(struct stream *st, const struct pgoutput_message *message, struct conn *conn,
@@ -306,7 +322,7 @@ static bool take_row(struct stream *st, const struct pgoutput_message *message, 
         if (m->source == NULL || m->is_done)
             continue;
         if (!find_table(st, i, message->row.relation, conn, out, &t, e) ||
-            (t != NULL && !(begin_table(st, i, t, conn, out, e) &&
+            (t != NULL && !(begin_table(st, i, t, conn, e) &&
                             add_row(st, m, t, message, out, e))))
             return false;
     }
@@ -511,12 +527,13 @@ bool stream_can_end(const struct stream *st)
     return !st->is_in_transaction && st->cut == 0 && stream_is_amid(st);
 }
 
-/* True if the batch, which has something, is to end: between two transactions; in one only if it is
- * too big to wait for its end. */
-static bool is_big(const struct stream *st)
+/* True if the batch is too big to go on: between two transactions; in one only if that is too big
+ * to wait for its end. */
+static bool must_end(const struct stream *st)
 {
-    return st->is_in_transaction ? stream_batch_is_big(&st->batch.inside)
-                                 : st->cut == 0 && stream_batch_is_big(&st->batch.size);
+    if (st->is_in_transaction)
+        return stream_batch_is_big(&st->batch.inside);
+    return stream_can_end(st) && stream_batch_is_big(&st->batch.size);
 }
 
 /* One message, or none: *is_empty. */
@@ -553,19 +570,19 @@ static bool read_some(struct stream *st, struct conn *conn, int64_t deadline_ms,
     if (!read_one(st, conn, deadline_ms, out, &is_empty, e))
         return false;
     *found = is_empty ? STREAM_NOTHING : STREAM_SOME;
-    if (!stream_batch_has(&st->batch) || !is_big(st))
+    if (!must_end(st))
         return true;
     *found = STREAM_BATCH;
-    return stream_batch_end(&st->batch, out, e) && complete_flush(st->complete, true, conn, e);
+    return stream_batch_end(&st->batch, out, e) && flush(st, conn, e);
 }
 
 bool stream_read(struct stream *st, struct conn *conn, int64_t deadline_ms, int64_t rest_ms,
                  struct queue_list *out, enum stream_found *found, struct err *e)
 {
     struct complete *c = st->complete;
-    bool ok = read_some(st, conn, deadline_ms, rest_ms, complete_held(c), found, e);
+    bool ok = read_some(st, conn, deadline_ms, rest_ms, complete_held(c), found, e) &&
+              (!complete_is_due(c) || flush(st, conn, e));
 
-    ok = ok && complete_flush(c, false, conn, e);
     complete_release(c, out);
     if (!ok)
         stream_close(st);

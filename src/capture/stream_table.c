@@ -3,6 +3,7 @@
 #include "capture/stream_table.h"
 
 #include "base/array.h"
+#include "base/hash.h"
 #include "pg/copytext.h"
 
 #include <stdlib.h>
@@ -18,13 +19,17 @@ static void forget_columns(struct stream_table *t)
     free(t->old);
     free(t->column);
     rowtype_unref(t->rowtype);
-    *t = (struct stream_table){ .oid = t->oid, .source = SIZE_MAX };
+    *t = (struct stream_table){ .oid = t->oid, .source = SIZE_MAX, .hash = t->hash,
+                                .looked = t->looked, .n_looked = t->n_looked,
+                                .cap_looked = t->cap_looked };
 }
 
 void stream_table_fini_all(struct stream_table_list *ts)
 {
-    for (size_t i = 0; i < ts->n; i++)
+    for (size_t i = 0; i < ts->n; i++) {
         forget_columns(&ts->v[i]);
+        free(ts->v[i].looked);
+    }
     free(ts->v);
     *ts = (struct stream_table_list){ .serial = ts->serial };
 }
@@ -44,6 +49,7 @@ bool stream_table_announce(struct stream_table_list *ts, const struct pgoutput_r
     struct pgoutput_columns columns = r->columns;
     struct pgoutput_column column;
     size_t room = columns.n + 1;
+    uint64_t hash = HASH_START;
 
     if (t == NULL) {
         if (!ARRAY_PUSH(ts->v, ts->n, ts->cap, ((struct stream_table){ .oid = r->oid })))
@@ -63,7 +69,12 @@ bool stream_table_announce(struct stream_table_list *ts, const struct pgoutput_r
         if ((t->names[t->n] = strdup(column.name)) == NULL)
             return err_memory(e);
         t->is_key[t->n] = column.is_key;
+        hash = hash_bytes(hash, column.name, strlen(column.name) + 1);
+        hash = hash_add(hash_add(hash, column.type), (uint64_t)column.modifier);
     }
+    if (hash != t->hash)
+        t->n_looked = 0;
+    t->hash = hash;
     return true;
 }
 
@@ -119,6 +130,14 @@ static bool map(struct stream_table *t, size_t i, struct rowtype *s, struct err 
     return true;
 }
 
+static bool has_looked(const struct stream_table *t, size_t i)
+{
+    for (size_t k = 0; k < t->n_looked; k++)
+        if (t->looked[k] == i)
+            return true;
+    return false;
+}
+
 bool stream_table_find(struct stream_table_list *ts, uint32_t oid, size_t i,
                         const struct source *source, struct stream_table **t, bool *is_known,
                         struct err *e)
@@ -127,8 +146,11 @@ bool stream_table_find(struct stream_table_list *ts, uint32_t oid, size_t i,
 
     *is_known = true;
     *t = find(ts, oid);
-    if (*t == NULL || ((*t)->source == i && (*t)->rowtype == s))
+    if (*t == NULL || ((*t)->source == i && (*t)->rowtype == s && has_looked(*t, i)))
         return true;
+    *is_known = has_looked(*t, i);
+    if (!*is_known && !ARRAY_PUSH((*t)->looked, (*t)->n_looked, (*t)->cap_looked, i))
+        return err_memory(e);
     for (size_t k = 0; source->config->n_columns == 0 && k < (*t)->n; k++)
         *is_known = *is_known && has_column(s, (*t)->names[k]);
     for (size_t k = 0; k < s->n_columns; k++)
@@ -155,25 +177,16 @@ static void put_field(const struct pgoutput_field *f, struct buf *line)
     if (f->value == PGOUTPUT_TEXT)
         copytext_escape(line, f->p, f->len);
     else
-        buf_puts(line, "\\N");
-}
-
-static bool refuse_unchanged(const struct stream_table *t, size_t column, struct err *e)
-{
-    const struct rowtype *s = t->rowtype;
-
-    return err_set(e, ERR_REFUSED, "%s.%s: the log does not have the value of column \"%s\", which"
-                   " is a long one that an update left as it was: ALTER TABLE %s.%s REPLICA "
-                   "IDENTITY FULL", s->schema, s->table, s->columns[column].name, s->schema,
-                   s->table);
+        buf_puts(line, f->value == PGOUTPUT_NULL ? "\\N" : COPYTEXT_UNKNOWN);
 }
 
 bool stream_table_put_row(const struct stream_table *t, const struct pgoutput_row *row,
-                          struct buf *line, struct err *e)
+                          struct buf *line, bool *lacks, struct err *e)
 {
+    *lacks = false;
     buf_clear(line);
     if (!read_fields(t, row->new, t->fields, e) ||
-        (row->has_old == PGOUTPUT_OLD_ROW && !read_fields(t, row->old, t->old, e)))
+        (row->has_old != PGOUTPUT_NO_OLD && !read_fields(t, row->old, t->old, e)))
         return false;
     for (size_t k = 0; k < t->rowtype->n_columns; k++) {
         size_t at = t->column[k];
@@ -181,10 +194,11 @@ bool stream_table_put_row(const struct stream_table *t, const struct pgoutput_ro
 
         if (k > 0)
             buf_putc(line, '\t');
-        if (f != NULL && f->value == PGOUTPUT_UNCHANGED)
-            f = row->has_old == PGOUTPUT_OLD_ROW ? &t->old[at] : f;
-        if (f != NULL && f->value == PGOUTPUT_UNCHANGED)
-            return refuse_unchanged(t, k, e);
+        /* where only the key is there, the others are NULL, which no such value is */
+        if (f != NULL && f->value == PGOUTPUT_UNCHANGED && row->has_old != PGOUTPUT_NO_OLD &&
+            t->old[at].value == PGOUTPUT_TEXT)
+            f = &t->old[at];
+        *lacks = *lacks || (f != NULL && f->value == PGOUTPUT_UNCHANGED);
         put_field(f != NULL ? f : &(struct pgoutput_field){ .value = PGOUTPUT_NULL }, line);
     }
     return buf_ok(line) || err_memory(e);

@@ -15,6 +15,9 @@
 struct stream_table {
     uint32_t oid;
     uint64_t serial; /* another one for each announcement, also of other tables */
+    uint64_t hash;   /* of names and types of the columns */
+    size_t *looked;  /* the sources that have read the facts since the columns are these; owned */
+    size_t n_looked, cap_looked;
     char identity;
     char **names; /* n of them; owned, as is <is_key> */
     bool *is_key;
@@ -39,7 +42,9 @@ bool stream_table_announce(struct stream_table_list *ts, const struct pgoutput_r
                             struct err *e) WARN_UNUSED;
 
 /* The table with this oid for source <i>, borrowed until the next call; *t NULL: it was not
- * announced. *is_known: the source knows its columns, all of them and no others. */
+ * announced. *is_known: the source knows its columns, all of them and no others, and their types:
+ * once, for each source and after each announcement of other columns, it is false, for the facts to
+ * be read. */
 bool stream_table_find(struct stream_table_list *ts, uint32_t oid, size_t i,
                         const struct source *source, struct stream_table **t, bool *is_known,
                         struct err *e) WARN_UNUSED;
@@ -49,10 +54,11 @@ bool stream_table_find(struct stream_table_list *ts, uint32_t oid, size_t i,
 bool stream_table_check_key(const struct stream_table *t, struct err *e) WARN_UNUSED;
 
 /* Write the fields of the row type into <line>, which is cleared: of the row; or of a key, the
- * others being NULL. ERR_ANSWER if the tuple has not the columns that were announced, ERR_REFUSED
- * if it lacks a value. */
+ * others being NULL. ERR_ANSWER if the tuple has not the columns that were announced. *lacks: the
+ * log does not have all values, since the update left them as they were; they are
+ * COPYTEXT_UNKNOWN. */
 bool stream_table_put_row(const struct stream_table *t, const struct pgoutput_row *row,
-                          struct buf *line, struct err *e) WARN_UNUSED;
+                          struct buf *line, bool *lacks, struct err *e) WARN_UNUSED;
 bool stream_table_put_key(const struct stream_table *t, const struct pgoutput_tuple *old,
                           struct buf *line, struct err *e) WARN_UNUSED;
 

@@ -214,6 +214,8 @@ static bool put_fields(lua_State *L, const struct api_copy_plan *p, int row, str
         } else {
             struct copytext_field field = rowdata_field(L, p->class, d, from->column);
 
+            if (copytext_is_unknown(field))
+                return false;
             buf_add(b, field.p, field.len);
         }
         lua_settop(L, top);
@@ -392,7 +394,7 @@ static bool add_line(lua_State *L, const struct api_copy_plan *p)
     if (line.d == NULL ? !knows_all(L, p, line.row) : line.d->has_side && !knows_added(L, line.row))
         return false;
     is_read = strcmp(line.op, "read") == 0;
-    if (line.d != NULL && p->is_verbatim && !line.d->has_side &&
+    if (line.d != NULL && p->is_verbatim && !line.d->has_side && !line.d->has_unknown &&
         p->tail != API_COPY_PLAN_VERSION) { /* nearly all lines */
         api_copy_lines_add(L, p->lines, (const char *)(line.d->ends + line.d->n_columns),
                            line.d->len, is_read);

@@ -238,12 +238,17 @@ static void check_group(lua_State *L, struct script *s, const struct config *a,
 
 static void read_slot(lua_State *L, struct config *c)
 {
+    /* in the order of enum config_toast */
+    static const char *const toasts[] = { "fill", "leave", "require", NULL };
     struct script *s = script_of(L);
 
     if (c->capture != CONFIG_BY_LOGICAL)
         return;
     c->publication = text_field(L, "publication");
     c->max_retained = (uint64_t)number_field(L, "max_retained");
+    lua_getfield(L, 1, "toast");
+    c->toast = (enum config_toast)luaL_checkoption(L, -1, "fill", toasts);
+    lua_pop(L, 1);
     c->has_failover = flag_field(L, "failover");
     c->on_full = on_full_field(L);
     if (lua_getfield(L, 1, "slot_connect") != LUA_TNIL)

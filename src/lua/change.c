@@ -21,13 +21,14 @@
 #include <string.h>
 
 /* The fields that every change has, in the order of pairs and of JSON. Pairs leaves out the last
- * four, JSON the source as well. */
+ * five, JSON the source as well. */
 enum known { KNOWN_OP, KNOWN_SCHEMA, KNOWN_TABLE, KNOWN_SOURCE, KNOWN_KEY, KNOWN_ROW, KNOWN_OLD,
              KNOWN_XID, KNOWN_SEQ, KNOWN_TS, KNOWN_ID, KNOWN_DATABASE, KNOWN_CHANGED, KNOWN_LSN,
-             KNOWN_COMMIT_TS, KNOWN_COUNT };
-static const char *const known_names[KNOWN_COUNT] = { "op", "schema", "table", "source", "key",
-                                                      "row", "old", "xid", "seq", "ts", "id",
-                                                      "database", "changed", "lsn", "commit_ts" };
+             KNOWN_COMMIT_TS, KNOWN_UNCHANGED, KNOWN_COUNT };
+static const char *const known_names[KNOWN_COUNT] = {
+    "op", "schema", "table", "source", "key", "row", "old", "xid", "seq", "ts", "id", "database",
+    "changed", "lsn", "commit_ts", "unchanged",
+};
 #define KNOWN_SHOWN KNOWN_DATABASE
 
 enum shared { SHARED_ROW_MT = 1, SHARED_KEY_MT, SHARED_CHANGE_MT, SHARED_SOURCE };
@@ -137,6 +138,9 @@ static void push_known(lua_State *L, struct row_class *class, struct rowdata *d,
             break;
         clock_write(d->log.us, ts);
         lua_pushstring(L, ts);
+        return;
+    case KNOWN_UNCHANGED:
+        change_row_push_lacked(L, class, 1);
         return;
     case KNOWN_COUNT:
         break;
@@ -352,12 +356,7 @@ static void put_known(lua_State *L, int index, enum known known, struct buf *b, 
     case KNOWN_ID:
         change_id_put_json(L, class, d, b);
         return;
-    case KNOWN_SOURCE:
-    case KNOWN_DATABASE:
-    case KNOWN_CHANGED:
-    case KNOWN_LSN:
-    case KNOWN_COMMIT_TS:
-    case KNOWN_COUNT:
+    default: /* it is not in the JSON */
         break;
     }
     buf_puts(b, "null");

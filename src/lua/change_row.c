@@ -95,6 +95,38 @@ void change_row_push_column(lua_State *L, const struct row_class *class, int row
     }
 }
 
+bool change_row_lacks(lua_State *L, const struct row_class *class, int row, size_t i)
+{
+    struct rowdata *d = rowdata_at(L, row, class);
+    bool is_set;
+
+    if (!rowdata_is_unknown(L, class, d, i))
+        return false;
+    is_set = push_from_side(L, row, ROWDATA_SET, class->rowtype->columns[i].name);
+    lua_pop(L, 1);
+    return !is_set;
+}
+
+void change_row_push_lacked(lua_State *L, const struct row_class *class, int row)
+{
+    lua_Integer n = 0;
+
+    row = lua_absindex(L, row);
+    for (size_t i = 0; rowdata_at(L, row, class)->has_unknown && i < class->rowtype->n_row; i++) {
+        if (!rowdata_is_unknown(L, class, rowdata_at(L, row, class), i))
+            continue;
+        if (n == 0) {
+            lua_createtable(L, 1, 0);
+            json_push_array_metatable(L);
+            lua_setmetatable(L, -2);
+        }
+        lua_pushstring(L, class->rowtype->columns[i].name);
+        lua_rawseti(L, -2, ++n);
+    }
+    if (n == 0)
+        lua_pushnil(L);
+}
+
 /* ---- reading and writing ---- */
 
 /* The column's index, or -1. */
@@ -222,6 +254,8 @@ static int row_next(lua_State *L)
     lua_Integer i = lua_tointeger(L, lua_upvalueindex(2));
 
     rowdata_at(L, 1, class); /* a script may pass anything */
+    while ((size_t)i < class->rowtype->n_row && change_row_lacks(L, class, 1, (size_t)i))
+        i++;
     lua_pushinteger(L, i + 1);
     lua_replace(L, lua_upvalueindex(2));
     if ((size_t)i < class->rowtype->n_row) {
@@ -329,7 +363,7 @@ static void put_touched(lua_State *L, const struct touched *row, size_t i, struc
 }
 
 /* Appends the names that are no columns, with their values, of the side table on top of the stack.
- * <is_first>: the row has no columns. */
+ * <is_first>: no column was put. */
 static void put_extras(lua_State *L, bool is_first, struct buf *b, int depth)
 {
     for (lua_Integer k = 1; lua_istable(L, -1); k++) {
@@ -357,17 +391,20 @@ void change_row_put(lua_State *L, const struct row_class *class, int index, stru
 {
     struct rowdata *d = rowdata_at(L, index, class);
     struct touched row = { class, d, lua_gettop(L) + 2, lua_gettop(L) + 1 };
-    bool is_touched = d->has_side;
+    bool is_touched = d->has_side, is_first = true;
 
+    index = lua_absindex(L, index);
     if (is_touched) {
-        index = lua_absindex(L, index);
         rowdata_push_side(L, index, ROWDATA_DECODED);          /* decoded */
         rowdata_push_side(L, index, ROWDATA_SET);              /* decoded set */
     }
     buf_putc(b, '{');
     for (size_t i = 0; i < class->rowtype->n_row; i++) {
-        if (i > 0)
+        if (d->has_unknown && change_row_lacks(L, class, index, i))
+            continue;
+        if (!is_first)
             buf_putc(b, ',');
+        is_first = false;
         row_class_put_text(b, class->labels[i]);
         if (is_touched)
             put_touched(L, &row, i, b, depth);
@@ -375,7 +412,7 @@ void change_row_put(lua_State *L, const struct row_class *class, int index, stru
             rowdata_put_json(L, class, d, i, b);
     }
     if (is_touched) {
-        put_extras(L, class->rowtype->n_row == 0, b, depth);
+        put_extras(L, is_first, b, depth);
         lua_pop(L, 2);
     }
     buf_putc(b, '}');
@@ -482,7 +519,7 @@ void change_row_push_changed(lua_State *L, const struct row_class *class, int ch
         struct copytext_field a = rowdata_field(L, class, d, i);
         struct copytext_field b = rowdata_field(L, class, old, i);
 
-        if (a.len == b.len && memcmp(a.p, b.p, a.len) == 0)
+        if ((a.len == b.len && memcmp(a.p, b.p, a.len) == 0) || copytext_is_unknown(a))
             continue;
         lua_pushstring(L, class->rowtype->columns[i].name);
         lua_rawseti(L, -2, ++n);

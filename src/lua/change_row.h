@@ -24,6 +24,14 @@ void change_row_push_old(lua_State *L, int index, int metatable); /* [-0, +1] */
  * old row of the change at <change>; nil if there are not two such rows. */
 void change_row_push_changed(lua_State *L, const struct row_class *class, int change);
 
+/* True if the row at <row>, or that of the change, has no column <i>: nobody knows its value, which
+ * an update left as it was, and the script has assigned none. */
+bool change_row_lacks(lua_State *L, const struct row_class *class, int row, size_t i);
+
+/* Pushes the list of the columns whose value an update left as it was, and nobody knows; nil if
+ * there is none. */
+void change_row_push_lacked(lua_State *L, const struct row_class *class, int row); /* [-0, +1] */
+
 /* True if the value at <index> is a row. */
 bool change_row_is(lua_State *L, int index);
 

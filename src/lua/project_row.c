@@ -60,6 +60,13 @@ static void put_hash(lua_State *L, const struct project_job *j, struct buf *b)
     buf_add(b, digits, HASH_SHOWN);
 }
 
+/* True if the column is made of one whose value nobody knows. */
+static bool is_unknown(lua_State *L, const struct project_job *j,
+                       const struct project_plan_column *c)
+{
+    return c->from < PROJECT_PLAN_HASHED && rowdata_is_unknown(L, j->from, j->data, c->from);
+}
+
 static void put_column(lua_State *L, const struct project_job *j, size_t i, struct buf *b)
 {
     const struct project_plan_column *c = &j->plan->columns[i];
@@ -68,7 +75,9 @@ static void put_column(lua_State *L, const struct project_job *j, size_t i, stru
 
     if (c->is_computed) {
         lua_getfield(L, j->values, column->name);
-        if (project_row_can_hold(L, column->kind))
+        if (lua_isnil(L, -1) && is_unknown(L, j, c))
+            buf_puts(b, COPYTEXT_UNKNOWN);
+        else if (project_row_can_hold(L, column->kind))
             put_field(L, b);
         else
             buf_puts(b, "\\N"); /* the value goes into the side table */

@@ -32,6 +32,7 @@ static void fill(struct rowdata *d, const struct chunk *chunk, const struct chun
     d->log = row->log;
     d->op = row->op;
     d->is_key_only = row->is_key_only;
+    d->has_unknown = row->has_unknown;
     memcpy(d->ts, chunk->ts, sizeof d->ts);
     memcpy((char *)(d->ends + d->n_columns), chunk->bytes + start, d->len);
 }
@@ -48,7 +49,7 @@ struct rowdata *rowdata_push(lua_State *L, const struct chunk *chunk,
     if (has_old) {
         old = push_room(L, n, side->old_len, ROWDATA_DECODED);
         fill(old, chunk, row, side->old_start);
-        old->is_key_only = false;
+        old->is_key_only = old->has_unknown = false;
         lua_setiuservalue(L, -2, ROWDATA_OLD);
         d->has_old = true;
     }
@@ -70,6 +71,7 @@ struct rowdata *rowdata_push_like(lua_State *L, const struct rowdata *like,
     d->log = like->log;
     d->op = like->op;
     d->is_key_only = like->is_key_only;
+    d->has_unknown = like->has_unknown;
     memcpy(d->ts, like->ts, sizeof d->ts);
     return d;
 }
@@ -142,12 +144,17 @@ struct copytext_field rowdata_field(lua_State *L, const struct row_class *class,
     return (struct copytext_field){ p + start, d->ends[i] - start };
 }
 
+bool rowdata_is_unknown(lua_State *L, const struct row_class *class, struct rowdata *d, size_t i)
+{
+    return d->has_unknown && copytext_is_unknown(rowdata_field(L, class, d, i));
+}
+
 void rowdata_put_json(lua_State *L, const struct row_class *class, struct rowdata *d, size_t i,
                       struct buf *b)
 {
     struct copytext_field field = rowdata_field(L, class, d, i);
 
-    if (copytext_is_null(field))
+    if (copytext_is_null(field) || copytext_is_unknown(field))
         buf_puts(b, "null");
     else if (!types_put_json(b, class->rowtype->columns[i].kind, field))
         row_class_throw_text(L, class, i);
@@ -198,7 +205,7 @@ void rowdata_push_field(lua_State *L, const struct row_class *class, struct rowd
     enum types_kind kind = class->rowtype->columns[i].kind;
     struct copytext_field field = rowdata_field(L, class, d, i);
 
-    if (copytext_is_null(field))
+    if (copytext_is_null(field) || copytext_is_unknown(field))
         lua_pushnil(L);
     else if (kind == TYPES_BYTEA)
         push_bytes(L, field);

@@ -32,6 +32,7 @@ struct rowdata {
     bool has_side;    /* at least one of the side tables is there */
     bool has_old;
     bool is_key_only; /* there is no row, only its key */
+    bool has_unknown; /* some of its values are not known, see rowdata_is_unknown */
     char ts[CLOCK_TEXT];
     uint32_t len;
     uint32_t ends[];  /* one for each column, then len bytes */
@@ -65,7 +66,10 @@ void rowdata_make_side(lua_State *L, int data_at, int which);  /* [-0, +1] */
 struct copytext_field rowdata_field(lua_State *L, const struct row_class *class,
                                     struct rowdata *d, size_t i);
 
-/* Pushes the value of column <i> as the server sent it, nil for NULL. */
+/* True if nobody knows the value of column <i>, because the update left it as it was. */
+bool rowdata_is_unknown(lua_State *L, const struct row_class *class, struct rowdata *d, size_t i);
+
+/* Pushes the value of column <i> as the server sent it, nil for NULL and where it is unknown. */
 void rowdata_push_field(lua_State *L, const struct row_class *class, struct rowdata *d, size_t i);
 
 /* Appends the JSON of column <i> as the server sent it. */

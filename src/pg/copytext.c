@@ -26,6 +26,11 @@ bool copytext_is_null(struct copytext_field f)
     return f.len == 2 && f.p[0] == '\\' && f.p[1] == 'N';
 }
 
+bool copytext_is_unknown(struct copytext_field f)
+{
+    return f.len == 2 && memcmp(f.p, COPYTEXT_UNKNOWN, 2) == 0;
+}
+
 char copytext_unescape_char(char c)
 {
     switch (c) {

@@ -24,6 +24,10 @@ bool copytext_split(const char *line, size_t len, uint32_t *ends, size_t n) WARN
 /* True for \N, which is NULL. */
 bool copytext_is_null(struct copytext_field f);
 
+/* What stands in the place of a value that is not known. COPY does not have it. */
+#define COPYTEXT_UNKNOWN "\\U"
+bool copytext_is_unknown(struct copytext_field f);
+
 /* Writes the text of the field, without COPY's backslashes, into <to>, which has room for f.len
  * bytes. Returns the number of bytes written. */
 size_t copytext_unescape(struct copytext_field f, char *to);

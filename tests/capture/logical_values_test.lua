@@ -206,4 +206,96 @@ function TestLogicalValues.test_the_other_connection_is_lost()
    p:stop()
 end
 
+-- The row before is complete too. (From 18 on generated columns that are part of the identity must
+-- be published: then the log has them.)
+function TestLogicalValues.test_old_rows()
+   local db = by_log.database()
+   if tonumber(db:value "SHOW server_version_num") >= 180000 then
+      db:exec "ALTER PUBLICATION pgcdc SET (publish_generated_columns = stored)"
+   end
+   db:exec [[
+      CREATE TABLE a (id int PRIMARY KEY, l int[], n int, g int[] GENERATED ALWAYS AS
+         (ARRAY[n, n * 2]) STORED);
+      ALTER TABLE a REPLICA IDENTITY FULL; ALTER PUBLICATION pgcdc ADD TABLE a]]
+   local p = by_log.start(db, { table = "a", source = { where = "n > 0" } })
+   watch.wait_ready(p)
+   db:exec [[INSERT INTO a VALUES (1, '{1,2}', 3); UPDATE a SET l = '{3}', n = 4;
+      UPDATE a SET n = 0; UPDATE a SET n = 5; DELETE FROM a]]
+   p:wait_until(function() return p:changes()[5] end, 20, "the changes")
+   local list = {}
+   for _, line in ipairs(p:lines()) do
+      list[#list + 1] = line:match '"op":"%a+"' and line:match '"row":(.*),"xid"'
+   end
+   lu.assertEquals(table.concat(list, "\n"), table.concat({
+      '{"id":1,"l":[1,2],"n":3,"g":[3,6]}',
+      '{"id":1,"l":[3],"n":4,"g":[4,8]},"old":{"id":1,"l":[1,2],"n":3,"g":[3,6]}',
+      'null,"old":{"id":1,"l":[3],"n":4,"g":[4,8]}',
+      '{"id":1,"l":[3],"n":5,"g":[5,10]}',
+      'null,"old":{"id":1,"l":[3],"n":5,"g":[5,10]}',
+   }, "\n"))
+   p:stop()
+end
+
+-- A column gets another type while the program runs: rows come as they are from then on, at once.
+function TestLogicalValues.test_a_type_that_changes_while_it_runs()
+   local db = by_log.database "ALTER TABLE t ADD COLUMN n int, ADD COLUMN m text"
+   local p = by_log.start(db, { source = { interval = 60 } })
+   watch.wait_ready(p)
+   db:exec "INSERT INTO t VALUES (4, 'x', 5, '6')"
+   p:wait_until(function() return p:changes()[4] end, 20, "a row")
+   db:exec "ALTER TABLE t ALTER COLUMN n TYPE text, ALTER COLUMN m TYPE int USING m::int"
+   db:exec "INSERT INTO t VALUES (5, 'x', 'five', 6)"
+   p:wait_until(function() return p:changes()[5] end, 20, "a row")
+   local list = {}
+   for _, line in ipairs(p:lines()) do
+      list[#list + 1] = line:match '"op":"insert".*"row":(.*),"xid"' or line:match "^schema: .*"
+   end
+   lu.assertEquals(table.concat(list, "\n"), table.concat({
+      '{"id":4,"v":"x","n":5,"m":"6"}',
+      "schema: id integer, v text, n integer, m text -> id integer, v text, n text, m integer",
+      '{"id":5,"v":"x","n":"five","m":6}',
+   }, "\n"))
+   p:stop()
+end
+
+-- What the log has before an ALTER TABLE is told, whoever looks first: deletes, and each version.
+-- The rows that it did not write do not come again.
+function TestLogicalValues.test_nothing_is_lost_by_alter()
+   local db = by_log.database()
+   local p = by_log.start(db)
+   watch.wait_ready(p)
+   p:stop()
+   db:exec "UPDATE t SET v = 'a' WHERE id = 1; UPDATE t SET v = 'b' WHERE id = 1"
+   db:exec "DELETE FROM t WHERE id = 2"
+   db:exec "ALTER TABLE t ADD COLUMN w int DEFAULT 4; ALTER TABLE t ALTER v TYPE varchar"
+   db:exec "UPDATE t SET v = 'c' WHERE id = 1"
+   p = by_log.start(db, { state = p.state })
+   by_log.wait_words(p, "u1=a u1=b d2 u1=c")
+   p:wait_stderr "rows do not come again because of that, since the log has only what is written"
+   lu.assertEquals(p:changes()[4].row.w, 4)
+   db:exec "DELETE FROM t WHERE id = 3; ALTER TABLE t ADD COLUMN x int DEFAULT 5"
+   by_log.wait_words(p, "u1=a u1=b d2 u1=c d3")
+   p:wait_stderr "column x"
+   db:exec "UPDATE t SET v = 'd'"
+   by_log.wait_words(p, "u1=a u1=b d2 u1=c d3 u1=d")
+   lu.assertNil(p:stderr():find "read again")
+   p:stop()
+end
+
+-- Updates that change nothing of what the source reads.
+function TestLogicalValues.test_skip_unchanged()
+   local db = by_log.database "ALTER TABLE t REPLICA IDENTITY FULL, ADD COLUMN w int"
+   local p = by_log.start(db, { source = { skip_unchanged = true } })
+   watch.wait_ready(p)
+   db:exec "UPDATE t SET v = v; UPDATE t SET v = 'a' WHERE id = 1; UPDATE t SET w = 1 WHERE id = 2"
+   db:exec "UPDATE t SET id = id, w = 1 WHERE id = 2; DELETE FROM t WHERE id = 3"
+   by_log.wait_words(p, "r1=v1 r2=v2 r3=v3 u1=a<v1 u2=v2<v2 d3<v3")
+   p:stop()
+   db:exec "ALTER TABLE t REPLICA IDENTITY DEFAULT"
+   local result = program.run { dsn = db, options = { "--once" },
+      script = watch.script { table = "t", capture = "logical", skip_unchanged = true } }
+   lu.assertEquals(result.status, 3)
+   lu.assertStrContains(result.stderr, "skip_unchanged = true needs old rows")
+end
+
 return TestLogicalValues

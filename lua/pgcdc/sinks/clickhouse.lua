@@ -17,6 +17,7 @@ local http_client = require "pgcdc.sinks.http_client"
 local http_flush = require "pgcdc.sinks.http_flush"
 local pattern = require "pgcdc.sinks.pattern"
 local remote = require "pgcdc.sinks.remote"
+local whole = require "pgcdc.sinks.whole"
 
 local BATCH, BATCH_BYTES = 16384, 1 << 20
 local MOST_DIGITS = 38 -- of a Decimal, in every version
@@ -138,6 +139,7 @@ local function add_guessed(plan, name, value)
 end
 
 local function encoded(change, plan)
+   whole.check("clickhouse", change)
    local is_deleted = change.op == "delete"
    local row, parts, n = is_deleted and change.key or change.row, {}, 0
    for name, value in pairs(not is_deleted and raw.copy_added(change) or {}) do

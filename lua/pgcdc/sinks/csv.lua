@@ -7,6 +7,7 @@
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
 local file_sink = require "pgcdc.sinks.file"
+local whole = require "pgcdc.sinks.whole"
 
 local csv = file_sink.kind { kind = "csv", fields = { columns = true, header = true, meta = true } }
 
@@ -42,6 +43,7 @@ end
 -- The line of a value, with the header before it if the file has none yet.
 local function line_of(self, value)
    check.type("pgcdc.sinks.csv: a value", value, "table")
+   whole.check("pgcdc.sinks.csv", value)
    self.columns = self.columns or raw.csv_names(value)
    local line, others = raw.csv_line(value, self.columns)
    if others > 0 and not self.is_chosen then

@@ -11,6 +11,7 @@ local http_client = require "pgcdc.sinks.http_client"
 local http_flush = require "pgcdc.sinks.http_flush"
 local pattern = require "pgcdc.sinks.pattern"
 local remote = require "pgcdc.sinks.remote"
+local whole = require "pgcdc.sinks.whole"
 
 local BATCH, BATCH_BYTES = 500, 1 << 20
 local LONGEST_ID = 512 -- bytes
@@ -33,6 +34,9 @@ local function encode(sink, change)
    local text
    local is_deleted = change.op == "delete"
    if not is_deleted then
+      if not sink.has_format then
+         whole.check("opensearch", change)
+      end
       text = sink.has_format and sink.format(change) or not sink.has_format
          and raw.encode(change.row)
       if not text then

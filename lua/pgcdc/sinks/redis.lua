@@ -14,6 +14,7 @@ local native = require "pgcdc.native.redis"
 local pattern = require "pgcdc.sinks.pattern"
 local read_host = require "pgcdc.sinks.address"
 local remote = require "pgcdc.sinks.remote"
+local whole = require "pgcdc.sinks.whole"
 
 local PORT = "6379"
 local HIGH, LOW = 1 << 20, 1 << 18 -- bytes that wait to be sent
@@ -453,6 +454,9 @@ function encoders.json(sink, value, key)
    if is_delete(value) then
       return 1, native.command("DEL", key)
    end
+   if not sink.has_format then
+      whole.check("redis", value)
+   end
    local text = sink.has_format and sink.format(value)
       or not sink.has_format and raw.encode(raw.is_change(value) and value.row or value)
    if not text then
@@ -468,6 +472,7 @@ function encoders.hash(sink, value, key)
    if is_delete(value) then
       return 1, delete
    end
+   whole.check("redis", value)
    local row = raw.is_change(value) and value.row or value
    if type(row) ~= "table" then
       error(('mode = "hash" takes changes and tables with named fields, not a %s'):format(

@@ -28,12 +28,13 @@ local fields = {
    dead_letter = true, soft_delete = true, deletes = true, old = true, skip_unchanged = true,
    capture = true, column = true, lookback = true, recheck = true, together = true,
    connections = true, slot = true, publication = true, max_retained = true, on_full = true,
-   slot_connect = true, failover = true,
+   slot_connect = true, failover = true, toast = true,
 }
 
 -- How changes are found.
 local captures = { xmin = true, increment = true, trigger = true, logical = true }
 
+local toasts = { fill = true, leave = true, require = true } -- of long values that are as before
 local ops = { read = true, upsert = true, insert = true, update = true, delete = true }
 -- The set of the events of the host.
 local all_events = { batch = true, ready = true, truncate = true, schema = true, error = true,
@@ -88,11 +89,11 @@ local function with_deletes(option, value, has_deletes, capture)
       return false
    end
    check.type("pgcdc.source: " .. option, value, "boolean")
-   if value and capture == "logical" and option == "old" then
+   if value and capture == "logical" then
       return true -- from a replica identity that has the row
-   elseif value and (capture == "trigger" or capture == "logical") then
-      check.fail('pgcdc.source: %s = true needs capture = "xmin": capture = "%s" tells only the key'
-         .. " of a deleted row", option, capture)
+   elseif value and capture == "trigger" then
+      check.fail('pgcdc.source: %s = true needs capture = "xmin": capture = "trigger" tells only'
+         .. " the key of a deleted row", option)
    elseif value and not has_deletes then
       check.fail("pgcdc.source: %s = true needs deletes = true, which keeps the rows", option)
    end
@@ -132,7 +133,7 @@ local on_full = { drop = true, keep = true, stop = true }
 local function logical(spec)
    if spec.capture ~= "logical" then
       for _, option in ipairs { "slot", "publication", "max_retained", "on_full", "slot_connect",
-         "failover" } do
+         "failover", "toast" } do
          if spec[option] ~= nil then
             check.fail('pgcdc.source: %s is for capture = "logical"', option)
          end
@@ -156,6 +157,7 @@ local function logical(spec)
    if spec.publication ~= nil then
       check.text("pgcdc.source: publication", spec.publication)
    end
+   check.one_of("pgcdc.source: toast", spec.toast or "fill", toasts)
    if spec.on_full ~= nil then
       check.one_of("pgcdc.source: on_full", spec.on_full, on_full)
    end
@@ -166,7 +168,7 @@ local function logical(spec)
       slot = spec.slot, publication = spec.publication or "pgcdc",
       max_retained = check.size("pgcdc.source: max_retained", spec.max_retained or DEFAULT_RETAINED,
          LEAST_RETAINED),
-      on_full = spec.on_full or "drop", failover = spec.failover or false,
+      toast = spec.toast, on_full = spec.on_full or "drop", failover = spec.failover or false,
       slot_connect = spec.slot_connect ~= nil
          and conninfo.text("pgcdc.source: slot_connect", spec.slot_connect) or nil,
    }
@@ -555,6 +557,7 @@ function Source.declare(spec)
       on_full = log.on_full,
       failover = log.failover or false,
       slot_connect = log.slot_connect,
+      toast = log.toast,
       column = column,
       lookback = lookback,
       recheck = recheck,

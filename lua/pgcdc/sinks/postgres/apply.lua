@@ -10,6 +10,7 @@
 local raw = require "pgcdc.raw"
 local constraints = require "pgcdc.sinks.postgres.constraints"
 local misfits = require "pgcdc.sinks.postgres.misfits"
+local partial = require "pgcdc.sinks.postgres.partial"
 local postgres_orphans = require "pgcdc.sinks.postgres.orphans"
 local postgres_sql = require "pgcdc.sinks.postgres.sql"
 local postgres_target = require "pgcdc.sinks.postgres.target"
@@ -95,7 +96,9 @@ local function has_deletes(layout)
 end
 
 local function apply_mirror(self, layout, statements)
-   if has_deletes(layout) then
+   if statements.partial then
+      partial.update(self.connection, statements.partial, layout)
+   elseif has_deletes(layout) then
       self.connection:run(statements.apply_after_deletes)
    elseif not self.connection:try(twice, function() self.connection:run(statements.apply) end) then
       self.connection:run(statements.apply_last)

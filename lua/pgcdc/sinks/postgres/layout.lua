@@ -5,7 +5,8 @@
 --    {columns =, key = those of them that identify a row, lines = rows as lines of a COPY,
 --     deletes = in a mirror, keys of deleted rows as lines of another COPY,
 --     by_table = what raw.copy_columns calls `table_id` -> the columns of the changes from there,
---     in the order of `columns`, with its `numbers`, `dropped` and `started`}
+--     in the order of `columns`, with its `numbers`, `dropped` and `started`,
+--     lacking = names of columns that are not in it though the changes have them, see partial}
 -- A *mapping* makes such lines of all changes that have the same metatable: those of one source,
 -- until its columns change. Mappings to the same columns share a layout:
 --    {layout =, plan = makes lines of rows, delete_plan = in a mirror, makes lines of deletes,
@@ -127,6 +128,22 @@ local function choose_columns(sink, all, added)
    return columns
 end
 
+-- Takes the columns with these names out of the list. Returns a list of them.
+local function leave_out(columns, names)
+   local left, n = {}, #columns
+   for i = 1, n do
+      local column = columns[i]
+      columns[i] = nil
+      if names[column.name] then
+         left[#left + 1] = column.name
+      else
+         column.place = i - #left
+         columns[column.place] = column
+      end
+   end
+   return left
+end
+
 -- Marks the columns to which a script gives values, in this change or an earlier one.
 local function mark_assigned(sink, change, all, columns)
    local function set(column)
@@ -194,12 +211,12 @@ end
 
 -- The layout with these columns; `layouts`: those that there are, by signature; `all`: what
 -- raw.copy_columns returned, or a list.
-local function layout_with(sink, layouts, columns, key, all)
-   local signature = signature_of(columns, key)
+local function layout_with(sink, layouts, columns, key, all, lacking)
+   local signature = signature_of(columns, key) .. (lacking and "\npartial" or "")
    local to = layouts[signature]
    if not to or all.table_id and is_renumbered(to, all.table_id, columns) then
       to = { columns = columns, key = key, lines = raw.copy_lines(), by_table = {},
-             deletes = sink.mode == "mirror" and raw.copy_lines() or nil }
+             deletes = sink.mode == "mirror" and raw.copy_lines() or nil, lacking = lacking }
       layouts[signature] = to
       for _, column in ipairs(key) do
          column.is_key = true
@@ -221,8 +238,9 @@ end
 
 --- Makes the mapping of changes like this one. `sink`: {pk =, mode =, rename =, assigned = set of
 --- names, n_assigned = how many, see above}; `layouts`: those that there are, by signature;
---- `before`: the mapping that they had until now, or nil.
-function layout.map(sink, layouts, change, before)
+--- `before`: the mapping that they had until now, or nil. `lacking`: a set of names of columns that
+--- the layout is to lack, or nil.
+function layout.map(sink, layouts, change, before, lacking)
    local all = raw.copy_columns(change)
    local known, added = {}, {}
    for _, column in ipairs(all) do
@@ -235,8 +253,9 @@ function layout.map(sink, layouts, change, before)
    find_added(change, known, added)
    local columns = choose_columns(sink, all, added)
    mark_assigned(sink, change, all, columns)
+   local left = lacking and leave_out(columns, lacking)
    local key = find_key(sink, columns)
-   local to = layout_with(sink, layouts, columns, key, all)
+   local to = layout_with(sink, layouts, columns, key, left and {} or all, left)
    local tail = sink.mode == "history" and "version" or ""
    local mapping = { layout = to, added = added, key = key, n_assigned = sink.n_assigned,
       plan = raw.copy_plan(change, to.lines, origins_of(columns), tail, known,

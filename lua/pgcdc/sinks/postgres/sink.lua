@@ -25,6 +25,7 @@ local postgres_blame = require "pgcdc.sinks.postgres.blame"
 local own_rows = require "pgcdc.sinks.postgres.own_rows"
 local postgres_layout = require "pgcdc.sinks.postgres.layout"
 local postgres_orphans = require "pgcdc.sinks.postgres.orphans"
+local postgres_partial = require "pgcdc.sinks.postgres.partial"
 local postgres_refusal = require "pgcdc.sinks.postgres.refusal"
 
 local fields = { connect = true, table = true, pk = true, mode = true, create = true,
@@ -121,10 +122,10 @@ end
 local function use(self, mapping)
    local layout = mapping.layout
    if not layout.is_used then
-      layout.is_used = true
-      self.used[#self.used + 1] = layout
+      layout.is_used, layout.order = true, #self.used + 1
+      self.used[layout.order] = layout
    end
-   self.plan = mapping.plan
+   self.plan = not self.last_of_key and mapping.plan or nil
 end
 
 -- Raises an error if a delete does not tell the whole key.
@@ -158,20 +159,44 @@ local function take_delete(self, mapping, change)
    end
 end
 
+-- The mapping for the columns that a change has.
+local function mapping_of(self, change, mapping)
+   use(self, mapping) -- the target is to have all columns
+   if change.op == "delete" or not change.unchanged then
+      return mapping
+   end
+   local part = postgres_partial.of(self, change, mapping)
+   postgres_partial.begin(self)
+   use(self, part)
+   return part
+end
+
+-- The same, so that what is written comes after what came of its key before.
+local function mapping_in_order(self, change, mapping)
+   local part = mapping_of(self, change, mapping)
+   if not postgres_partial.is_in_order(self, change, mapping, part.layout) then
+      self.mappings, self.layouts = {}, {}
+      mapping = make_mapping(self, change, mapping)
+      part = mapping_of(self, change, mapping)
+      assert(postgres_partial.is_in_order(self, change, mapping, part.layout))
+   end
+   return part
+end
+
 -- Takes a change that the plan in hand cannot take.
 local function write_slowly(self, change)
    local mapping = self.mappings[getmetatable(change)]
    if not mapping or mapping.n_assigned ~= self.n_assigned then
       mapping = make_mapping(self, change, mapping)
    end
-   use(self, mapping)
+   local part = mapping_in_order(self, change, mapping)
    if change.op == "delete" then
-      return take_delete(self, mapping, change)
+      return take_delete(self, part, change)
    end
-   if not mapping.plan:add(change) then
+   if not part.plan:add(change) then
       mapping = make_mapping(self, change, mapping)
-      use(self, mapping)
-      assert(mapping.plan:add(change), "a change cannot be written")
+      part = mapping_in_order(self, change, mapping)
+      assert(part.plan:add(change), "a change cannot be written")
    end
 end
 
@@ -230,6 +255,7 @@ end
 -- Changes that come from now on are kept apart from those that were taken so far.
 local function detach(self)
    self.mappings, self.layouts, self.used, self.plan = {}, {}, {}, nil
+   postgres_partial.finish(self)
 end
 
 -- ---- flush ----
@@ -422,6 +448,7 @@ function Sink:flush_together(savepoint, parts)
       for _, part in ipairs(transfer) do
          if part.is_all and ok then
             part.sink.used, part.sink.plan = {}, nil
+            postgres_partial.finish(part.sink)
          elseif part.is_all then
             detach(part.sink)
          end

@@ -7,6 +7,7 @@
 
 local misfits = require "pgcdc.sinks.postgres.misfits"
 local own_rows = require "pgcdc.sinks.postgres.own_rows"
+local partial = require "pgcdc.sinks.postgres.partial"
 local quote = require("pgcdc.names").quote
 
 local sql = {}
@@ -182,6 +183,14 @@ local function mirror(d, temp, deletes, facts)
       return ("g.%s = s.%s"):format(c(column.place), c(column.place))
    end), " AND ")
    return {
+      -- of rows that lack columns
+      partial = d.layout.lacking and partial.statement(d.to, each(d.keep, function(column)
+         if not column.is_key and not facts.by_name[column.target].is_always_identity then
+            return ("%s = s.%s"):format(quote(column.target), c(column.place))
+         end
+      end), last(d.rows(temp, "ctid")), same_key(d.layout, function(column)
+         return "s." .. c(column.place)
+      end)) or nil,
       -- where no key comes twice
       apply = ("%s%s s %s"):format(insert, d.rows(temp, "ctid"), conflict),
       apply_last = ("%s%s s %s"):format(insert, last(d.rows(temp, "ctid")), conflict),
@@ -250,7 +259,7 @@ function sql.build(layout, facts, mode, temp)
          insert = ("INSERT INTO %s SELECT %s FROM pg_temp.%s"):format(name,
             expression(c(column.place), column, to), temp) }
    end)
-   if not d.needs_conversion and (mode == "append" or facts.is_unique) then
+   if not d.needs_conversion and not layout.lacking and (mode == "append" or facts.is_unique) then
       local added = mode == "history" and ", op, valid_from" or ""
       statements.direct = copy_from(d.to, d.into .. added)
    end

@@ -19,6 +19,7 @@ local raw = require "pgcdc.raw"
 local answer = require "pgcdc.postgres.answer"
 local constraints = require "pgcdc.sinks.postgres.constraints"
 local misfits = require "pgcdc.sinks.postgres.misfits"
+local partial = require "pgcdc.sinks.postgres.partial"
 local postgres_sql = require "pgcdc.sinks.postgres.sql"
 local quote = require("pgcdc.names").quote
 
@@ -115,7 +116,11 @@ local function write_rows(connection, stage)
       stage.before))
    for _, job in ipairs(stage.jobs) do
       connection:run(job.staged.delete)
-      connection:run(job.staged.apply_after_deletes)
+      if job.staged.partial then
+         partial.update(connection, job.staged.partial, job.layout)
+      else
+         connection:run(job.staged.apply_after_deletes)
+      end
    end
 end
 

@@ -1,0 +1,472 @@
+/* complete_fill.c -- values that an update left as they were, and that the log does not have.
+ * SPDX-License-Identifier: MIT */
+#include "capture/complete_fill.h"
+
+#include "base/array.h"
+#include "base/hash.h"
+#include "capture/complete_ask.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define NONE SIZE_MAX
+#define TRIES 20
+#define PAUSE_NS 2000000 /* a commit is in the log a moment before others see it */
+
+/* A row. */
+struct item {
+    const struct chunk *chunk;
+    size_t row;
+    size_t key, key_len; /* in <keys> */
+    size_t before;       /* the item before of the same row, or with the same key; NONE */
+    bool has_after;
+    size_t cells;        /* the first of its <cells>, one for each column; NONE: it lacks nothing */
+};
+
+/* A column of a row that lacks something. */
+struct cell {
+    bool is_unknown, is_found;
+    size_t start, len;   /* in <texts>, as a field of COPY; if <is_found> */
+};
+
+struct complete_fill {
+    const struct complete_table *ct;
+    uint64_t open_xid;
+    struct item *items;
+    size_t n, cap, n_put;
+    struct cell *cells;
+    size_t n_cells, cap_cells;
+    size_t *last;       /* the last item of each key, by its hash; NONE */
+    size_t n_last;
+    struct buf keys, texts;
+};
+
+struct complete_fill *complete_fill_new(const struct complete_table *ct, uint64_t open_xid)
+{
+    struct complete_fill *f = calloc(1, sizeof *f);
+
+    if (f == NULL)
+        return NULL;
+    f->ct = ct;
+    f->open_xid = open_xid;
+    buf_init(&f->keys, SIZE_MAX / 2);
+    buf_init(&f->texts, SIZE_MAX / 2);
+    return f;
+}
+
+void complete_fill_free(struct complete_fill *f)
+{
+    if (f == NULL)
+        return;
+    free(f->items);
+    free(f->cells);
+    free(f->last);
+    buf_fini(&f->keys);
+    buf_fini(&f->texts);
+    free(f);
+}
+
+/* ---- rows and their keys ---- */
+
+static bool add_cells(struct complete_fill *f, const struct chunk *chunk, struct item *it)
+{
+    const struct chunk_row *row = &chunk->rows[it->row];
+    const char *p = chunk->bytes + row->start, *end = p + row->len;
+
+    it->cells = f->n_cells;
+    for (size_t i = 0; i < chunk->rowtype->n_columns; i++) {
+        const char *tab = memchr(p, '\t', (size_t)(end - p));
+        struct copytext_field field = { p, (size_t)((tab != NULL ? tab : end) - p) };
+        struct cell cell = { .is_unknown = copytext_is_unknown(field) };
+
+        if (!ARRAY_PUSH(f->cells, f->n_cells, f->cap_cells, cell))
+            return false;
+        p = tab != NULL ? tab + 1 : end;
+    }
+    return true;
+}
+
+bool complete_fill_add(struct complete_fill *f, const struct chunk *chunk, struct err *e)
+{
+    for (size_t i = 0; i < chunk->n_rows; i++) {
+        struct item it = { .chunk = chunk, .row = i, .before = NONE, .cells = NONE,
+                           .key = f->keys.len };
+
+        if (!chunk_row_key(chunk, &chunk->rows[i], &f->keys))
+            return err_memory(e);
+        it.key_len = f->keys.len - it.key;
+        if ((chunk->rows[i].has_unknown && !add_cells(f, chunk, &it)) ||
+            !ARRAY_PUSH(f->items, f->n, f->cap, it))
+            return err_memory(e);
+    }
+    return true;
+}
+
+static bool has_same_key(const struct complete_fill *f, const struct item *a,
+                         const struct item *b)
+{
+    return a->key_len == b->key_len &&
+           memcmp(f->keys.data + a->key, f->keys.data + b->key, a->key_len) == 0;
+}
+
+/* Where the last item with the key of <it> is noted, or can be. */
+static size_t *find_last(struct complete_fill *f, const struct item *it)
+{
+    size_t i = hash_bytes(HASH_START, f->keys.data + it->key, it->key_len) % f->n_last;
+
+    while (f->last[i] != NONE && !has_same_key(f, &f->items[f->last[i]], it))
+        i = (i + 1) % f->n_last;
+    return &f->last[i];
+}
+
+static bool is_delete(const struct item *it)
+{
+    return it->chunk->rows[it->row].op == OP_DELETE && it->chunk->rows[it->row].is_key_only;
+}
+
+static struct cell *cell_of(struct complete_fill *f, const struct item *it, size_t column)
+{
+    return it->cells != NONE ? &f->cells[it->cells + column] : NULL;
+}
+
+static bool lacks(struct complete_fill *f, const struct item *it, size_t column)
+{
+    const struct cell *cell = cell_of(f, it, column);
+
+    return cell != NULL && cell->is_unknown && !cell->is_found;
+}
+
+/* The field of a line. */
+static struct copytext_field field_of(const struct item *it, size_t column)
+{
+    const struct chunk_row *row = &it->chunk->rows[it->row];
+    const char *p = it->chunk->bytes + row->start, *end = p + row->len, *tab;
+
+    while ((tab = memchr(p, '\t', (size_t)(end - p))) != NULL && column-- > 0)
+        p = tab + 1;
+    return (struct copytext_field){ p, (size_t)((tab != NULL ? tab : end) - p) };
+}
+
+/* The value is that which the row had before, if that is known. */
+static void take_from_before(struct complete_fill *f, const struct item *it, size_t column)
+{
+    const struct item *before = &f->items[it->before];
+    const struct cell *from = cell_of(f, before, column);
+    struct cell *to = cell_of(f, it, column);
+    struct copytext_field field;
+
+    if (is_delete(before) || lacks(f, before, column))
+        return;
+    to->is_found = true;
+    if (from != NULL && from->is_found) {
+        to->start = from->start;
+        to->len = from->len;
+        return;
+    }
+    field = field_of(before, column);
+    to->start = f->texts.len;
+    to->len = field.len;
+    buf_add(&f->texts, field.p, field.len);
+}
+
+/* True if the item is what became of a row with another key, whose end is the item before it. */
+static bool has_moved(const struct complete_fill *f, size_t i)
+{
+    const struct chunk_row *row = &f->items[i].chunk->rows[f->items[i].row], *end;
+
+    if (i == 0 || row->op != OP_INSERT || !row->has_unknown)
+        return false;
+    end = &f->items[i - 1].chunk->rows[f->items[i - 1].row];
+    return is_delete(&f->items[i - 1]) && end->xid == row->xid && end->log.lsn == row->log.lsn;
+}
+
+/* Connects the items of each key, and takes values from one to the next. */
+static bool connect_items(struct complete_fill *f)
+{
+    f->n_last = 2 * f->n + 1;
+    f->last = malloc(f->n_last * sizeof *f->last);
+    if (f->last == NULL)
+        return false;
+    for (size_t i = 0; i < f->n_last; i++)
+        f->last[i] = NONE;
+    for (size_t i = 0; i < f->n; i++) {
+        struct item *it = &f->items[i];
+        size_t *last_of = find_last(f, it);
+
+        it->before = *last_of;
+        *last_of = i;
+        if (it->before != NONE)
+            f->items[it->before].has_after = true;
+        if (has_moved(f, i))
+            it->before = f->items[i - 1].before;
+        if (it->before == NONE)
+            continue;
+        for (size_t k = 0; k < f->ct->rowtype->n_columns; k++)
+            if (lacks(f, it, k))
+                take_from_before(f, it, k);
+    }
+    return buf_ok(&f->texts);
+}
+
+/* ---- the question ---- */
+
+/* True if the row is to be asked for: the last one of its key, which lacks something. */
+static bool is_asked(struct complete_fill *f, const struct item *it)
+{
+    if (it->cells == NONE || it->has_after || is_delete(it) ||
+        it->chunk->rows[it->row].xid == f->open_xid)
+        return false;
+    for (size_t k = 0; k < f->ct->rowtype->n_columns; k++)
+        if (lacks(f, it, k))
+            return true;
+    return false;
+}
+
+/* An item of an array, in double quotes, in E''. */
+static void put_text(struct buf *sql, struct copytext_field f)
+{
+    char c;
+
+    buf_putc(sql, '"');
+    for (size_t i = 0; i < f.len; i++) {
+        c = f.p[i];
+        if (c == '\\' && i + 1 < f.len)
+            c = copytext_unescape_char(f.p[++i]);
+        if (c == '\\')
+            buf_puts(sql, "\\\\\\\\");
+        else if (c == '"')
+            buf_puts(sql, "\\\\\"");
+        else if (c == '\'')
+            buf_puts(sql, "''");
+        else
+            buf_putc(sql, c);
+    }
+    buf_putc(sql, '"');
+}
+
+/* Appends an array: of the xids, or of this column of the key. */
+static void put_array(struct complete_fill *f, size_t column, struct buf *sql)
+{
+    const char *comma = "";
+
+    buf_puts(sql, "E'{");
+    for (size_t i = 0; i < f->n; i++) {
+        const struct item *it = &f->items[i];
+
+        if (!is_asked(f, it))
+            continue;
+        buf_puts(sql, comma);
+        comma = ",";
+        if (column == NONE)
+            buf_put_u64(sql, it->chunk->rows[it->row].xid);
+        else
+            put_text(sql, field_of(it, column));
+    }
+    buf_puts(sql, "}'::text[]");
+}
+
+static void put_question(struct complete_fill *f, struct conn *conn, struct buf *sql)
+{
+    const struct complete_plan *p = &f->ct->plan;
+    const struct source *s = f->ct->source;
+    const struct rowtype *t = f->ct->rowtype;
+
+    complete_plan_put_settings(sql, conn_version(conn));
+    buf_puts(sql, "SELECT \"pgcdc:n\", pg_visible_in_snapshot(\"pgcdc:x\"::xid8,"
+                  " pg_current_snapshot()), ");
+    complete_plan_put_name(sql, s, "xmin");
+    for (size_t k = 0; k < t->n_columns; k++) {
+        buf_puts(sql, ", ");
+        complete_plan_put_name(sql, s, t->columns[k].name);
+    }
+    buf_puts(sql, " FROM unnest(");
+    put_array(f, NONE, sql);
+    for (size_t k = 0; k < t->n_key; k++) {
+        buf_puts(sql, ", ");
+        put_array(f, t->key[k], sql);
+    }
+    buf_puts(sql, ") WITH ORDINALITY AS \"pgcdc:u\"(\"pgcdc:x\"");
+    for (size_t k = 0; k < t->n_key; k++)
+        buf_printf(sql, ", \"pgcdc:k%zu\"", k);
+    buf_puts(sql, s->facts.table.is_tree ? ", \"pgcdc:n\") LEFT JOIN "
+                                         : ", \"pgcdc:n\") LEFT JOIN ONLY ");
+    complete_plan_put_table(sql, s);
+    for (size_t k = 0; k < t->n_key; k++) {
+        buf_puts(sql, k > 0 ? " AND " : " ON ");
+        complete_plan_put_name(sql, s, t->columns[t->key[k]].name);
+        buf_printf(sql, " = \"pgcdc:k%zu\"::%s", k, p->columns[p->place[t->key[k]]].type);
+    }
+    buf_puts(sql, " ORDER BY 1");
+}
+
+/* ---- the answer ---- */
+
+static void set_cell(struct complete_fill *f, struct item *it, size_t column, size_t start,
+                     size_t len)
+{
+    struct cell *cell = cell_of(f, it, column);
+
+    cell->is_found = true;
+    cell->start = start;
+    cell->len = len;
+}
+
+/* The row that was found is what <it> has become: so it is what earlier changes left as it was. */
+static void take_row(struct complete_fill *f, size_t item, const struct result *r, size_t line)
+{
+    for (size_t k = 0; k < f->ct->rowtype->n_columns; k++) {
+        size_t start = f->texts.len, len;
+        const char *text = result_value(r, line, k + 3, &len);
+
+        if (!lacks(f, &f->items[item], k) || text == NULL)
+            continue;
+        copytext_escape(&f->texts, text, len);
+        for (size_t i = item; i != NONE && lacks(f, &f->items[i], k); i = f->items[i].before)
+            set_cell(f, &f->items[i], k, start, f->texts.len - start);
+    }
+}
+
+/* True if the line is of the version that the item's transaction has written, and the only one. */
+static bool is_version(const struct item *it, const struct result *r, size_t line)
+{
+    size_t len;
+    const char *n = result_value(r, line, 0, &len), *xmin = result_value(r, line, 2, &len);
+    const char *before = line > 0 ? result_value(r, line - 1, 0, &len) : "";
+    const char *after = line + 1 < result_count(r) ? result_value(r, line + 1, 0, &len) : "";
+
+    return xmin != NULL && strcmp(n, before) != 0 && strcmp(n, after) != 0 &&
+           (uint32_t)strtoul(xmin, NULL, 10) == (uint32_t)it->chunk->rows[it->row].xid;
+}
+
+/* *is_early: a transaction is not visible yet. */
+static bool take_answer(struct complete_fill *f, const struct result *r, bool *is_early)
+{
+    size_t line = 0, asked = 0, len;
+
+    for (size_t i = 0; i < f->n; i++) {
+        struct item *it = &f->items[i];
+
+        if (!is_asked(f, it))
+            continue;
+        asked++;
+        for (; line < result_count(r); line++) {
+            if (strtoul(result_value(r, line, 0, &len), NULL, 10) != asked)
+                break;
+            *is_early = *is_early || *result_value(r, line, 1, &len) != 't';
+            if (is_version(it, r, line))
+                take_row(f, i, r, line);
+        }
+    }
+    return buf_ok(&f->texts);
+}
+
+static bool has_question(struct complete_fill *f)
+{
+    for (size_t i = 0; i < f->n; i++)
+        if (is_asked(f, &f->items[i]))
+            return true;
+    return false;
+}
+
+/* True if the key can be asked for. */
+static bool has_columns(const struct complete_fill *f)
+{
+    for (size_t k = 0; k < f->ct->rowtype->n_columns; k++)
+        if (f->ct->plan.place[k] == SIZE_MAX)
+            return false;
+    return true;
+}
+
+/* Asks once. */
+static bool ask(struct complete_fill *f, struct conn *conn, bool *is_early, struct err *e)
+{
+    struct result *r = NULL;
+    uint64_t affected;
+    struct buf sql;
+    bool ok;
+
+    buf_init(&sql, SIZE_MAX / 2);
+    put_question(f, conn, &sql);
+    ok = buf_ok(&sql) ? conn_send(conn, sql.data, NULL, 0, e) &&
+                            conn_answer(conn, SIZE_MAX / 4, &r, &affected, e)
+                      : err_memory(e);
+    buf_fini(&sql);
+    if (!ok)
+        return complete_ask_is_refusal(e); /* the values stay unknown */
+    ok = result_columns(r) == f->ct->rowtype->n_columns + 3
+             ? take_answer(f, r, is_early) || err_memory(e)
+             : err_set(e, ERR_ANSWER, "the server's values for rows of the log are others than "
+                       "were asked for");
+    result_free(r);
+    return ok;
+}
+
+bool complete_fill_find(struct complete_fill *f, struct conn *conn, struct err *e)
+{
+    const struct timespec pause = { .tv_nsec = PAUSE_NS };
+    bool is_early = true;
+
+    if (!connect_items(f))
+        return err_memory(e);
+    for (int i = 0; i < TRIES && is_early && has_columns(f) && has_question(f); i++) {
+        if (i > 0)
+            nanosleep(&pause, NULL);
+        is_early = false;
+        if (!ask(f, conn, &is_early, e))
+            return false;
+    }
+    return true;
+}
+
+/* ---- chunks ---- */
+
+static bool put_line(struct complete_fill *f, const struct item *it, struct buf *bytes)
+{
+    bool has_unknown = false;
+
+    for (size_t k = 0; k < f->ct->rowtype->n_columns; k++) {
+        const struct cell *cell = cell_of(f, it, k);
+        struct copytext_field field = field_of(it, k);
+
+        if (k > 0)
+            buf_putc(bytes, '\t');
+        if (cell != NULL && cell->is_found)
+            buf_add(bytes, f->texts.data + cell->start, cell->len);
+        else
+            buf_add(bytes, field.p, field.len);
+        has_unknown = has_unknown || lacks(f, it, k);
+    }
+    return has_unknown;
+}
+
+bool complete_fill_put(struct complete_fill *f, struct chunk *chunk, struct err *e)
+{
+    bool has_cells = false;
+    struct buf line;
+    size_t start;
+
+    for (size_t i = 0; i < chunk->n_rows; i++)
+        has_cells = has_cells || f->items[f->n_put + i].cells != NONE;
+    buf_init(&line, SIZE_MAX / 2);
+    for (size_t i = 0; has_cells && i < chunk->n_rows; i++) {
+        const struct item *it = &f->items[f->n_put + i];
+        bool has_unknown;
+
+        if (it->cells == NONE)
+            continue;
+        buf_clear(&line);
+        has_unknown = put_line(f, it, &line);
+        if (!buf_ok(&line) || line.len > UINT32_MAX ||
+            !chunk_add_bytes(chunk, line.data, line.len, &start)) {
+            buf_fini(&line);
+            return err_memory(e);
+        }
+        chunk->rows[i].start = start;
+        chunk->rows[i].len = (uint32_t)line.len;
+        chunk->rows[i].has_unknown = has_unknown;
+    }
+    buf_fini(&line);
+    f->n_put += chunk->n_rows;
+    return true;
+}
