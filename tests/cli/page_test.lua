@@ -35,7 +35,7 @@ function TestPage.test_a_target_is_broken()
    target:stop "immediate"
    db:exec "INSERT INTO t VALUES (4, 'x')"
    page:wait_text("#headline", "not all is well")
-   page:wait_text("#problems", "reports: a sink fails[^\n]*\n[^\n]*connection to server")
+   page:wait_text("#problems", "reports: a sink fails[^\n]*\n[^\n]*connection")
    page:wait_text("#holding", "the sink reports")
    lu.assertEquals(page:eval "document.querySelectorAll('#picture .bad').length", 1)
    target:start()
