@@ -22,11 +22,13 @@ local participants = require "pgcdc.delivery.participants"
 local recovery = require "pgcdc.delivery.recovery"
 local refused = require "pgcdc.delivery.refused"
 local state = require "pgcdc.delivery.state"
+local troubles = require "pgcdc.delivery.troubles"
 local figures = require "pgcdc.stream.figures"
 local graph = require "pgcdc.stream.graph"
 local connect = require "pgcdc.postgres.client"
 local stream = require "pgcdc.stream.stream"
 local source = require "pgcdc.stream.source"
+local messages = require "pgcdc.stream.messages"
 
 for _, name in ipairs { "basic", "choose", "combine", "ends", "envelope", "fold", "only",
                         "pace", "project", "reduce", "route", "window" } do
@@ -37,6 +39,7 @@ local pgcdc = {
    version = raw.version,
    null = raw.null,
    source = seal.result(source.declare),
+   messages = seal.result(messages.declare),
    stream = seal.result(stream.new),
    register = stream.register,
    change = change.make,
@@ -84,6 +87,8 @@ raw.hook("timers", function()
 end)
 raw.hook("wire", function()
    check.set_loaded()
+   messages.start()
+   source.set_loaded()
    source.rewire_all() -- now it is known whether there are sinks
    source.tell_of_unheard()
 end)
@@ -117,6 +122,11 @@ raw.hook("graph", function()
 end)
 raw.hook("check", participants.check)
 raw.hook("figures", figures.all)
+function troubles.show()
+   if raw.is_watched() then
+      raw.show_figures(figures.all())
+   end
+end
 
 strict.table("field of pgcdc", pgcdc)
 strict.table("field of pgcdc.json", pgcdc.json)

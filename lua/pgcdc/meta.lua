@@ -343,6 +343,23 @@ function Stream:cloudevents() end
 ---@field source string
 ---@field count integer
 
+---A transaction is over that changed the source, by the log.
+---@class pgcdc.commit
+---@field source string
+---@field xid integer
+---@field lsn string of the commit record
+---@field commit_ts string
+---@field count integer of its changes of the source
+
+---What pg_logical_emit_message was called with, in a transaction.
+---@class pgcdc.message
+---@field op "message"
+---@field prefix string
+---@field content string
+---@field xid integer
+---@field lsn string
+---@field commit_ts string
+
 ---The database failed in a way that is tried again.
 ---@class pgcdc.problem
 ---@field source string
@@ -361,9 +378,20 @@ local Source = {}
 ---@overload fun(self: self, event: "batch", handler: fun(batch: pgcdc.batch)): self
 ---@overload fun(self: self, event: "ready", handler: fun(ready: {source: string})): self
 ---@overload fun(self: self, event: "truncate", handler: fun(truncated: {source: string})): self
+---@overload fun(self: self, event: "commit", handler: fun(commit: pgcdc.commit)): self
 ---@overload fun(self: self, event: "schema", handler: fun(old: table[], new: table[])): self
 ---@overload fun(self: self, event: "error", handler: fun(problem: pgcdc.problem)): self
 function Source:on(event, handler) end
+
+---A stream of messages.
+---@class pgcdc.messages: pgcdc.stream
+local Messages = {}
+
+---Calls `handler` with every message. Returns the stream.
+---@param event "message"
+---@param handler fun(message: pgcdc.message)
+---@return pgcdc.messages
+function Messages:on(event, handler) end
 
 -- ---- sinks ----
 
@@ -479,6 +507,12 @@ function pgcdc.copy(t) end
 ---@param spec? {name?: string}
 ---@return pgcdc.stream
 function pgcdc.stream(spec) end
+
+---The messages of transactions that have this prefix, or all. They come by the log, with a source
+---of the same connect and slot.
+---@param spec? {prefix?: string, connect?: string|table, slot?: string}
+---@return pgcdc.messages
+function pgcdc.messages(spec) end
 
 ---Adds an operator to all streams.
 ---@param name string

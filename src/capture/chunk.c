@@ -53,6 +53,7 @@ void chunk_init_like(struct chunk *c, const struct chunk *like)
         .is_snapshot = like->is_snapshot,
         .is_ordered = like->is_ordered,
         .is_recheck = like->is_recheck,
+        .is_log = like->is_log,
         .reads = like->reads,
         .read_us = like->read_us,
         .leaf = like->leaf,
@@ -74,11 +75,25 @@ bool chunk_add_bytes(struct chunk *c, const char *bytes, size_t len, size_t *sta
     return true;
 }
 
+/* Makes room for the sides of <n> rows. */
+static bool cover_rows(struct chunk *c, size_t n)
+{
+    size_t before = c->cap_sides;
+
+    if (n <= before)
+        return true;
+    if (!ARRAY_RESERVE(c->sides, before, c->cap_sides, n - before))
+        return false;
+    memset(c->sides + before, 0, (c->cap_sides - before) * sizeof *c->sides);
+    return true;
+}
+
 bool chunk_add(struct chunk *c, const struct chunk_row *row, const char *bytes)
 {
     struct chunk_row *to;
 
-    if (!ARRAY_RESERVE(c->rows, c->n_rows, c->cap_rows, 1))
+    if (!ARRAY_RESERVE(c->rows, c->n_rows, c->cap_rows, 1) ||
+        (c->cap_sides > 0 && !cover_rows(c, c->n_rows + 1)))
         return false;
     to = &c->rows[c->n_rows];
     *to = *row;
@@ -103,6 +118,17 @@ uint64_t chunk_hash(const struct chunk *c, const struct chunk_row *row)
     return hash;
 }
 
+bool chunk_add_old(struct chunk *c, const char *old, size_t len)
+{
+    struct chunk_side *side;
+
+    if (len > UINT32_MAX || !cover_rows(c, c->n_rows))
+        return false;
+    side = &c->sides[c->n_rows - 1];
+    side->old_len = (uint32_t)len;
+    return chunk_add_bytes(c, old, len, &side->old_start);
+}
+
 bool chunk_set_position(struct chunk *c, const struct position *p)
 {
     c->position = calloc(1, sizeof *c->position);
@@ -120,7 +146,8 @@ bool chunk_is_full(const struct chunk *c)
 
 size_t chunk_size(const struct chunk *c)
 {
-    return sizeof *c + c->cap_bytes + c->cap_rows * sizeof *c->rows;
+    return sizeof *c + c->cap_bytes + c->cap_rows * sizeof *c->rows +
+           c->cap_sides * sizeof *c->sides;
 }
 
 bool chunk_put_place(const struct chunk_place *place, struct buf *mark)

@@ -38,9 +38,9 @@ struct chunk_row {
     struct chunk_log log;
 };
 
-/* What the host adds to a row. */
+/* What goes with a row: the host adds it, or the stream the old row that the log has. */
 struct chunk_side {
-    uint64_t change;   /* its number, see state/diff.h */
+    uint64_t change;   /* its number, see state/diff.h; 0: it has none */
     size_t old_start;  /* in the chunk's bytes: the row as it was delivered the time before */
     uint32_t old_len;  /* 0: it was not kept */
 };
@@ -56,6 +56,7 @@ struct chunk {
     bool is_snapshot;        /* rows of a snapshot range, else of a poll */
     bool is_ordered;         /* rows come by xid, see row_order.h: a poll may stop at any of them */
     bool is_recheck;         /* see increment.h */
+    bool is_log;             /* of the log: its batch is of all sources of a stream, see there */
     bool has_hashes;         /* before each row stands the hash of its key */
     uint64_t reads;          /* as in struct position */
     uint32_t leaf, end;      /* of a snapshot range: its relation's oid, the block after it */
@@ -69,6 +70,7 @@ struct chunk {
     struct position *position; /* owned; of the last one: holds once that is delivered */
 
     struct chunk_side *sides; /* owned: one for each row, or NULL */
+    size_t cap_sides;        /* how many there is room for, where the stream made them */
     uint64_t seq;             /* of its first row, as in state/seq.h; those after it follow. 0: not
                                * yet */
 };
@@ -95,6 +97,10 @@ uint64_t chunk_hash(const struct chunk *c, const struct chunk_row *row);
 
 /* Appends a copy of bytes that belong to no row; *start: where they are. False: out of memory. */
 bool chunk_add_bytes(struct chunk *c, const char *bytes, size_t len, size_t *start) WARN_UNUSED;
+
+/* The row that was added last was <old> before, <len> bytes, of which it keeps a copy. The host
+ * will not look for another one. False: out of memory. */
+bool chunk_add_old(struct chunk *c, const char *old, size_t len) WARN_UNUSED;
 
 /* Gives <c>, which has no position yet, a copy of <p>. False: out of memory. */
 bool chunk_set_position(struct chunk *c, const struct position *p) WARN_UNUSED;

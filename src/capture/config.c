@@ -3,6 +3,7 @@
 #include "capture/config.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #define BUSY_STEPS 6 /* an adaptive interval begins at least at max / 2^this */
 
@@ -31,6 +32,12 @@ void config_free(struct config *c)
 bool config_tells_deletes(const struct config *c)
 {
     return c->capture == CONFIG_BY_TRIGGER || c->capture == CONFIG_BY_LOGICAL;
+}
+
+bool config_share_log(const struct config *a, const struct config *b)
+{
+    return a->capture == CONFIG_BY_LOGICAL && b->capture == CONFIG_BY_LOGICAL &&
+           strcmp(a->slot, b->slot) == 0 && strcmp(a->conninfo, b->conninfo) == 0;
 }
 
 int64_t config_next_interval(const struct config *c, int64_t interval_ms, bool had_rows)

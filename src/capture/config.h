@@ -40,6 +40,7 @@ struct config {
     bool has_failover;     /* the slot is to be on standbys too */
     uint64_t max_retained; /* bytes of the server's log that the slot may hold */
     enum config_on_full on_full;
+    bool wants_commits, wants_messages; /* of the log, see message.h; set while the script loads */
     enum config_capture capture;
     enum config_start start;
     uint64_t start_xid;
@@ -62,6 +63,9 @@ int64_t config_next_interval(const struct config *c, int64_t interval_ms, bool h
 
 /* True if deletes are told by the capture itself, and need not be looked for. */
 bool config_tells_deletes(const struct config *c);
+
+/* True if one stream of the server's log is read for both of them. */
+bool config_share_log(const struct config *a, const struct config *b);
 
 /* NULL is legal. */
 void config_free(struct config *c);

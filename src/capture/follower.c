@@ -21,6 +21,7 @@
 #define STATUS_MS 10000    /* between two statuses, if there is nothing to confirm */
 #define CONFIRM_MS 500     /* the same, if there is */
 #define TELL_MS 10000      /* between two positions of a source for which nothing came */
+#define MOST_AT_ONCE 64    /* messages of the log, before a stop or a status is looked for */
 
 struct member {
     struct sender *sender;
@@ -72,7 +73,7 @@ struct follower *follower_new(const struct follower_job *job, const struct confi
 
 bool follower_is_of(const struct follower *f, const struct config *config)
 {
-    return strcmp(f->config->slot, config->slot) == 0;
+    return config_share_log(f->config, config);
 }
 
 /* (One that is named twice does no harm.) */
@@ -351,6 +352,17 @@ static bool end_or_rest(struct follower *f, enum stream_found *found, int64_t *r
     return stream_end(f->stream, f->conn, &f->out, e);
 }
 
+/* Reads messages of the log until something is to be done about what was found. */
+static bool read_log(struct follower *f, int64_t until_ms, int64_t rest_ms,
+                     enum stream_found *found, struct err *e)
+{
+    *found = STREAM_SOME;
+    for (int n = 0; n < MOST_AT_ONCE && *found == STREAM_SOME && queue_list_is_empty(&f->out); n++)
+        if (!stream_read(f->stream, f->conn, until_ms, rest_ms, &f->out, found, e))
+            return false;
+    return true;
+}
+
 /* Reads a batch, or until nothing more comes for now. */
 static bool follow(struct follower *f, struct err *e)
 {
@@ -361,8 +373,7 @@ static bool follow(struct follower *f, struct err *e)
     if (e->code != ERR_NONE || !connect(f, e))
         return false;
     do {
-        if (!send(f, e) ||
-            !stream_read(f->stream, f->conn, until_ms, rest_ms, &f->out, &found, e))
+        if (!send(f, e) || !read_log(f, until_ms, rest_ms, &found, e))
             return false;
         if (found != STREAM_NOTHING)
             rest_ms = 0;
@@ -383,13 +394,6 @@ static bool follow(struct follower *f, struct err *e)
     for (size_t i = 0; i < f->n; i++)
         meter_reach(&f->members[i].sender->meter);
     return true;
-}
-
-/* True if the slot cannot bring what follows: the sources are to look what is left of it. */
-static bool is_lost(const struct err *e)
-{
-    return e->code == ERR_SQL &&
-           (strcmp(e->sqlstate, "42704") == 0 || strcmp(e->sqlstate, "55000") == 0);
 }
 
 /* The sources' steps find out what is wrong. Under the mutex. */
@@ -427,13 +431,6 @@ static void hang_up(struct follower *f)
     f->status_ms = 0;
 }
 
-/* Waits before the next try. False: the program stops. */
-static bool rest(struct follower *f)
-{
-    wait_for_room(f);
-    return !is_stopping(f);
-}
-
 /* What was read before the slot was lost counts as delivered, so it must reach the host. */
 static bool end_batch(struct follower *f)
 {
@@ -447,7 +444,9 @@ static bool end_batch(struct follower *f)
         ok = (f->conn != NULL || !stream_is_amid(f->stream)) &&
              stream_abandon(f->stream, f->conn, &f->out, &e) && send(f, &e);
         hang_up(f);
-    } while (!ok && sqlstate_action(&e, true) == SQLSTATE_RETRY && rest(f));
+        if (!ok)
+            wait_for_room(f);
+    } while (!ok && sqlstate_action(&e, true) == SQLSTATE_RETRY && !is_stopping(f));
     if (ok)
         return true;
     if (e.code != ERR_STOPPED)
@@ -468,12 +467,12 @@ static void handle_failure(struct follower *f, struct err *e)
 
     slot_errors_explain(f->config, f->conn, e);
     hang_up(f);
-    if (e->code == ERR_STOPPED || (is_lost(e) && !end_batch(f)))
+    if (e->code == ERR_STOPPED || (slot_errors_is_lost(e) && !end_batch(f)))
         return;
     goes_on = failures_add(&f->failures, e, f->job.is_once, &wait_ms);
     if (slot_errors_is_in_use(e))
         goes_on = is_waited_for(f, e);
-    if (!goes_on && !is_lost(e)) {
+    if (!goes_on && !slot_errors_is_lost(e)) {
         if (slot_errors_is_in_use(e))
             e->code = ERR_REFUSED;
         give_up(f, e);
@@ -484,7 +483,7 @@ static void handle_failure(struct follower *f, struct err *e)
         meter_fail(&f->members[i].sender->meter, e, f->failures.since_ms);
     pthread_mutex_lock(f->job.mutex);
     f->retry_ms = clock_mono_ms() + wait_ms;
-    if (is_lost(e))
+    if (slot_errors_is_lost(e))
         let_go(f);
     pthread_mutex_unlock(f->job.mutex);
 }

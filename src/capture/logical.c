@@ -40,6 +40,7 @@ bool logical_begin(struct logical *l, uint64_t lsn, const char *shown, uint64_t 
     free(l->shown);
     l->shown = copy;
     l->lsn = lsn;
+    l->inside = (struct logical_inside){ 0 };
     l->until = until;
     l->published = published;
     return true;
@@ -50,6 +51,7 @@ void logical_end(struct logical *l)
     free(l->shown);
     l->shown = NULL;
     l->lsn = l->until = l->published = 0;
+    l->inside = (struct logical_inside){ 0 };
 }
 
 /* ---- snapshots ---- */
@@ -120,10 +122,17 @@ bool logical_is_done(const struct logical *l, uint64_t commit_lsn, uint64_t xid)
            logical_shows(&shown, xid);
 }
 
+bool logical_is_inside(const struct logical_inside *in, uint64_t lsn, uint64_t nth)
+{
+    return lsn < in->lsn || (lsn == in->lsn && nth <= in->n);
+}
+
 void logical_advance(struct logical *l, uint64_t lsn)
 {
     if (lsn > l->lsn)
         l->lsn = lsn;
+    if (l->lsn > l->inside.commit)
+        l->inside = (struct logical_inside){ 0 };
     if (l->lsn < l->until)
         return;
     free(l->shown);

@@ -31,10 +31,19 @@
 
 #include "capture/horizon.h"
 
+/* A place in a transaction: the changes whose records begin before <lsn> are done, and <n> of the
+ * source's that have this LSN. (It never goes back within a transaction, and is the same whenever
+ * that is decoded. Rows that were written at once, as by COPY, share one.) Zeroed: none. */
+struct logical_inside {
+    uint64_t commit; /* of the transaction: where its commit record begins; 0: there is no place */
+    uint64_t lsn, n;
+};
+
 /* Zeroed: the position is one of another method. */
 struct logical {
     char *slot;       /* a slot of ours, or one that is to be made; owned; NULL: none */
     uint64_t lsn;     /* 0: the position was not handed over yet */
+    struct logical_inside inside; /* the transaction that comes next is done up to here */
     uint64_t until;   /* 0: <shown> need not be asked */
     char *shown;      /* text of P; owned; NULL if <until> is 0 */
     uint64_t published; /* a hash of how the publication had the table before the slot was made */
@@ -55,6 +64,9 @@ void logical_end(struct logical *l);
 
 /* True if the transaction was delivered before. */
 bool logical_is_done(const struct logical *l, uint64_t commit_lsn, uint64_t xid);
+
+/* True if the source's <nth> change with this LSN, of the transaction of <in>, is done. */
+bool logical_is_inside(const struct logical_inside *in, uint64_t lsn, uint64_t nth);
 
 /* All before <lsn> is done. */
 void logical_advance(struct logical *l, uint64_t lsn);

@@ -38,8 +38,13 @@ static void fini(struct message *m)
         free(m->schema.old_signature);
         free(m->schema.new_signature);
         return;
+    case MESSAGE_EMITTED:
+        free(m->log.prefix);
+        free(m->log.content);
+        return;
     case MESSAGE_NOTICE:
     case MESSAGE_TRUNCATE:
+    case MESSAGE_COMMIT:
     case MESSAGE_READING:
     case MESSAGE_READY:
     case MESSAGE_FAULT:
@@ -70,4 +75,6 @@ void message_seal(struct message *m, struct queue_lane *lane)
 {
     m->item.lane = lane;
     m->item.bytes = message_has_rows(m) ? sizeof *m + chunk_size(&m->chunk) - sizeof m->chunk : 0;
+    if (m->kind == MESSAGE_EMITTED)
+        m->item.bytes = sizeof *m + m->log.len;
 }

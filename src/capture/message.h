@@ -22,6 +22,8 @@ enum message_kind {
     MESSAGE_NOTICE,   /* notice: something to log */
     MESSAGE_SCHEMA,   /* schema: the columns changed */
     MESSAGE_TRUNCATE, /* the table was truncated, by the log: no deletes follow */
+    MESSAGE_COMMIT,   /* log: all changes of a transaction that has some came, by the log */
+    MESSAGE_EMITTED,  /* log: pg_logical_emit_message was called in a transaction */
     MESSAGE_READING,  /* the table is read from its start, and all its rows are to come */
     MESSAGE_READY,    /* no snapshot is due any more */
     MESSAGE_DONE,     /* text: what --check found, or NULL; nothing more will come */
@@ -43,6 +45,14 @@ struct message_schema {
     char *old_signature, *new_signature; /* owned */
 };
 
+struct message_log {
+    uint64_t xid, lsn;     /* of the transaction; of its commit record, or of what was emitted */
+    int64_t us;            /* when it committed, in microseconds since 1970 */
+    uint64_t count;        /* COMMIT: of the source's changes */
+    char *prefix, *content; /* EMITTED: owned; the content has <len> bytes */
+    size_t len;
+};
+
 struct message {
     struct queue_item item;
     enum message_kind kind;
@@ -55,6 +65,7 @@ struct message {
         struct message_tally tally;
         struct message_notice notice;
         struct message_schema schema;
+        struct message_log log;
         struct err fault;
         char *text;  /* owned */
     };

@@ -29,7 +29,8 @@ struct own {
     /* of the publication: */
     bool is_published, has_publication, has_all_ops, has_root, is_filtered;
     uint64_t published; /* another number once any of that may have been otherwise for a while */
-    char identity; /* of the table: relreplident */
+    char identity;   /* of the table: relreplident */
+    bool is_mixed;   /* it is FULL, and that of a partition is not */
     /* of the slot: */
     bool has_slot, is_ours, is_lost;
     bool is_synced; /* a standby has it from the primary, where it is to be read */
@@ -63,10 +64,10 @@ static bool holds(const struct position *p)
 /* ---- facts ---- */
 
 enum { F_LEVEL, F_PUBLICATION, F_OPS, F_ROOT, F_PUBLISHED, F_FILTERED, F_IDENTITY, F_PLUGIN,
-       F_HERE, F_STATUS, F_CONFIRMED, F_HASH, F_VERSION, F_SYNCED, F_MOVED };
+       F_HERE, F_STATUS, F_CONFIRMED, F_MIXED, F_HASH, F_VERSION, F_SYNCED, F_MOVED };
 
 static const struct result_shape facts_shape = {
-    "what the log brings", "tBBBbbcTBTUuubb", 1, 1
+    "what the log brings", "tBBBbbcTBTUbuubb", 1, 1
 };
 
 /* Rows of the catalogs that are made anew when a table, or the schema that it is in, leaves the
@@ -101,7 +102,9 @@ static void put_facts(const struct source *s, struct buf *sql)
                   " to_jsonb(r)->>'prattrs' IS NOT NULL)), c.relreplident, coalesce(s.plugin::text,"
                   " CASE WHEN s.slot_name IS NOT NULL THEN '' END),"
                   " s.database = current_database(), s.wal_status,"
-                  " s.confirmed_flush_lsn - '0/0'");
+                  " s.confirmed_flush_lsn - '0/0', c.relreplident = 'f' AND EXISTS (SELECT FROM"
+                  " pg_partition_tree(c.oid) t JOIN pg_class l ON l.oid = t.relid WHERE t.isleaf"
+                  " AND l.relreplident <> 'f')");
     put_published(sql);
     /* a slot that a standby has from the primary; and whether a snapshot that is older than the
      * lock has another file than is there now: it shows nothing of that */
@@ -134,6 +137,7 @@ static bool read_facts(struct source *s, const struct result *r, struct err *e)
     log->is_published = result_bool(r, 0, F_PUBLISHED);
     log->is_filtered = result_bool(r, 0, F_FILTERED);
     log->identity = *result_text(r, 0, F_IDENTITY);
+    log->is_mixed = result_bool(r, 0, F_MIXED);
     log->has_slot = plugin != NULL;
     log->is_ours = plugin != NULL && strcmp(plugin, "pgoutput") == 0 && result_bool(r, 0, F_HERE);
     log->is_lost = status != NULL && strcmp(status, "lost") == 0;
@@ -182,10 +186,30 @@ static bool check_publication(const struct source *s, struct err *e)
                               "(publish_via_partition_root = true)", e);
 }
 
-static bool check(const struct source *s, struct err *e)
+/* (Of a partition whose identity is not FULL, the log has old rows with nothing but the key where
+ * that of the whole table says that they are complete.) */
+static bool check_identity(const struct source *s, struct err *e)
 {
     const struct own *log = log_of(s);
     const struct relation *t = &s->facts.table;
+
+    if (log->identity == 'n' || s->facts.rowtype->n_key == 0)
+        return err_set(e, ERR_REFUSED, "%s.%s: updates and deletes of it do not say of which row, "
+                       "see ALTER TABLE ... REPLICA IDENTITY", t->schema, t->name);
+    if (log->is_mixed)
+        return err_set(e, ERR_REFUSED, "%s.%s has REPLICA IDENTITY FULL, and a partition of it has "
+                       "not: ALTER TABLE ... REPLICA IDENTITY FULL of each partition",
+                       t->schema, t->name);
+    if (s->config->keeps_old && log->identity != 'f')
+        return err_set(e, ERR_REFUSED, "%s.%s: old = true needs old rows, which the log has only "
+                       "with ALTER TABLE %s.%s REPLICA IDENTITY FULL", t->schema, t->name,
+                       t->schema, t->name);
+    return true;
+}
+
+static bool check(const struct source *s, struct err *e)
+{
+    const struct own *log = log_of(s);
 
     if (s->facts.identity.in_recovery && log->version < 160000)
         return err_set(e, ERR_REFUSED, "capture = \"logical\" reads standbys from Postgres 16 on, "
@@ -200,9 +224,8 @@ static bool check(const struct source *s, struct err *e)
     /* where a position is by the log, what the publication lacks now is a hole: see why_lost */
     if (!holds(&s->position) && !check_publication(s, e))
         return false;
-    if (log->identity == 'n' || s->facts.rowtype->n_key == 0)
-        return err_set(e, ERR_REFUSED, "%s.%s: updates and deletes of it do not say of which row, "
-                       "see ALTER TABLE ... REPLICA IDENTITY", t->schema, t->name);
+    if (!check_identity(s, e))
+        return false;
     return !log->has_slot || log->is_ours ||
            err_set(e, ERR_REFUSED, "slot %s is of another database or plug-in: name another one",
                    s->config->slot);

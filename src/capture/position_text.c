@@ -110,6 +110,9 @@ static void put_logical(struct buf *b, const struct logical *l)
     buf_printf(b, "log_lsn %" PRIu64 "\nuntil %" PRIu64 "\npublished %" PRIu64 "\n", l->lsn,
                l->until, l->published);
     put_text(b, "shown", l->shown);
+    if (l->inside.commit != 0)
+        buf_printf(b, "inside %" PRIu64 " %" PRIu64 " %" PRIu64 "\n", l->inside.commit,
+                   l->inside.lsn, l->inside.n);
 }
 
 void position_text_write(const struct position *p, const char *source, struct buf *b)
@@ -274,6 +277,9 @@ static bool read_logical(const char *word, const char *text, struct logical *l)
         return text_is_u64(text, &l->published);
     if (strcmp(word, "shown") == 0)
         return replace_text(text, &l->shown);
+    if (strcmp(word, "inside") == 0)
+        return sscanf(text, "%" SCNu64 " %" SCNu64 " %" SCNu64, &l->inside.commit, &l->inside.lsn,
+                      &l->inside.n) == 3;
     return false;
 }
 
@@ -427,7 +433,8 @@ static bool read_lines(char *text, struct position *p)
         text = end + 1;
     }
     p->stamps.is_used = p->stamps.since > 0;
-    return p->phase != POSITION_NONE && (p->logical.until == 0 || p->logical.shown != NULL);
+    return p->phase != POSITION_NONE && (p->logical.until == 0 || p->logical.shown != NULL) &&
+           (p->logical.inside.commit == 0 || p->logical.inside.commit >= p->logical.lsn);
 }
 
 uint64_t position_text_log_lsn(const char *text)

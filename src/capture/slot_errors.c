@@ -86,3 +86,9 @@ void slot_errors_explain(const struct config *c, struct conn *conn, struct err *
         memcpy(e->sqlstate, cause.sqlstate, sizeof e->sqlstate);
     }
 }
+
+bool slot_errors_is_lost(const struct err *e)
+{
+    return e->code == ERR_SQL &&
+           (strcmp(e->sqlstate, "42704") == 0 || strcmp(e->sqlstate, "55000") == 0);
+}

@@ -17,4 +17,7 @@ bool slot_errors_is_in_use(const struct err *e);
  * be asked, not in a transaction that has failed. */
 void slot_errors_explain(const struct config *c, struct conn *conn, struct err *e);
 
+/* True if the slot cannot bring what follows: the sources are to look what is left of it. */
+bool slot_errors_is_lost(const struct err *e);
+
 #endif

@@ -2,11 +2,11 @@
  * SPDX-License-Identifier: MIT */
 #include "capture/stream.h"
 
-#include "base/array.h"
 #include "base/clock.h"
 #include "capture/complete.h"
 #include "capture/fault.h"
 #include "capture/stream_connect.h"
+#include "capture/stream_batch.h"
 #include "capture/stream_table.h"
 #include "pg/lsn.h"
 #include "pg/replication.h"
@@ -15,43 +15,26 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define BATCH_ROWS 10000
-#define BATCH_BYTES ((size_t)4 << 20)
 #define EPOCH_US (INT64_C(946684800) * 1000000) /* 2000-01-01, when times of the log begin */
 #define MOST_SEEN 1000000 /* xids that a position has; the oldest go first */
-
-/* What the stream keeps of a source. */
-struct member {
-    struct source *source;   /* borrowed; NULL: it is not attached */
-    struct message *message; /* a chunk that is being filled; owned; NULL: none */
-    bool has_out;            /* chunks of the batch were handed out */
-    uint64_t n_rows;         /* of the transaction in hand, that were made */
-    uint64_t n_passed;       /* of them, how many were made before the connection was lost */
-    uint64_t lsn;            /* of the last row, */
-    uint32_t nth;            /* and its number among those with this LSN */
-    bool is_done;            /* the transaction in hand was delivered before */
-    uint64_t told;           /* the LSN of the position that was handed out last */
-};
 
 struct stream {
     const struct config *config;
     const char *publications;
     struct replication *replication; /* NULL: it is closed */
     struct connect_orphan left;
-    struct member *members;
-    size_t n_members;
+    struct stream_batch batch;
     struct stream_table_list tables;
     uint64_t passed;
+    bool has_messages;   /* somebody wants those of pg_logical_emit_message */
     /* the transaction in hand: */
     bool is_in_transaction;
     struct pgoutput_begin begin;
     uint64_t xid;
     uint64_t lsn;        /* of the record in hand */
-    /* one that the connection was lost in: */
+    /* one that the connection was lost in, and that the batch in hand has a part of: */
     uint64_t cut;        /* its commit LSN; 0: there is none */
-    /* the batch in hand: */
-    size_t n_rows, n_bytes;
-    struct buf row;      /* scratch */
+    struct buf row, old; /* scratch; <old>: the row before, empty where that is not known */
     struct complete *complete;
 };
 
@@ -61,16 +44,15 @@ struct stream *stream_new(const struct config *config, const char *publications,
 
     if (st == NULL)
         return NULL;
-    st->members = calloc(n_sources + 1, sizeof *st->members);
     st->complete = complete_new(n_sources);
-    if (st->members == NULL || st->complete == NULL) {
+    if (!stream_batch_init(&st->batch, n_sources) || st->complete == NULL) {
         stream_free(st);
         return NULL;
     }
     st->config = config;
     st->publications = publications;
-    st->n_members = n_sources;
     buf_init(&st->row, SIZE_MAX / 2);
+    buf_init(&st->old, SIZE_MAX / 2);
     return st;
 }
 
@@ -79,12 +61,11 @@ void stream_free(struct stream *st)
     if (st == NULL)
         return;
     stream_close(st);
-    for (size_t i = 0; i < st->n_members; i++)
-        message_free(st->members[i].message);
+    stream_batch_fini(&st->batch);
     complete_free(st->complete);
     stream_table_fini_all(&st->tables);
     buf_fini(&st->row);
-    free(st->members);
+    buf_fini(&st->old);
     free(st);
 }
 
@@ -95,29 +76,32 @@ uint64_t stream_passed(const struct stream *st)
 
 bool stream_has(const struct stream *st, size_t i)
 {
-    return st->members[i].has_out || st->members[i].message != NULL;
+    return st->batch.members[i].has_out || st->batch.members[i].message != NULL;
 }
 
 bool stream_is_amid(const struct stream *st)
 {
-    for (size_t i = 0; i < st->n_members; i++)
-        if (stream_has(st, i))
-            return true;
-    return !queue_list_is_empty(complete_held(st->complete));
+    return st->is_in_transaction || stream_batch_has(&st->batch) ||
+           !queue_list_is_empty(complete_held(st->complete));
 }
 
 void stream_attach(struct stream *st, size_t i, struct source *source)
 {
-    uint64_t lsn = source->position.logical.lsn;
+    const struct logical *log = &source->position.logical;
+    uint64_t lsn = log->lsn;
 
-    st->members[i] = (struct member){ .source = source, .told = st->members[i].told };
-    if (lsn < st->passed)
-        stream_close(st); /* to begin anew, where this source is */
+    st->batch.members[i] = (struct stream_batch_member){ .source = source,
+                                                         .told = st->batch.members[i].told };
+    st->batch.members[i].place.before = log->inside;
+    if (lsn < st->passed || (source->config->wants_messages && !st->has_messages))
+        stream_close(st); /* to begin anew, as this source wants it */
+    st->has_messages = st->has_messages || source->config->wants_messages;
 }
 
 void stream_detach(struct stream *st, size_t i)
 {
-    st->members[i] = (struct member){ .source = NULL, .told = st->members[i].told };
+    st->batch.members[i] = (struct stream_batch_member){ .source = NULL,
+                                                         .told = st->batch.members[i].told };
 }
 
 /* ---- the connection ---- */
@@ -127,10 +111,10 @@ static uint64_t start_of(const struct stream *st)
 {
     uint64_t least = UINT64_MAX;
 
-    for (size_t i = 0; i < st->n_members; i++)
-        if (st->members[i].source != NULL &&
-            st->members[i].source->position.logical.lsn < least)
-            least = st->members[i].source->position.logical.lsn;
+    for (size_t i = 0; i < st->batch.n_members; i++)
+        if (st->batch.members[i].source != NULL &&
+            st->batch.members[i].source->position.logical.lsn < least)
+            least = st->batch.members[i].source->position.logical.lsn;
     return least;
 }
 
@@ -139,14 +123,14 @@ static bool open(struct stream *st, struct conn *conn, struct err *e)
     struct begin_facts now = { .rowtype = NULL };
     bool ok = begin_identify(&now, conn, e);
 
-    for (size_t i = 0; ok && i < st->n_members; i++)
-        ok = st->members[i].source == NULL ||
-             stream_connect_check(st->members[i].source, &now.identity, e);
+    for (size_t i = 0; ok && i < st->batch.n_members; i++)
+        ok = st->batch.members[i].source == NULL ||
+             stream_connect_check(st->batch.members[i].source, &now.identity, e);
     begin_facts_fini(&now);
     st->passed = start_of(st);
     if (ok)
-        st->replication = stream_connect_start(st->config, st->publications, conn, st->passed,
-                                               &st->left, e);
+        st->replication = stream_connect_start(st->config, &(struct replication_request){
+            st->config->slot, st->passed, st->publications, st->has_messages }, conn, &st->left, e);
     stream_table_fini_all(&st->tables);
     st->is_in_transaction = false;
     return ok && st->replication != NULL;
@@ -155,17 +139,11 @@ static bool open(struct stream *st, struct conn *conn, struct err *e)
 /* What was made of the transaction in hand stays, and is passed over when that comes again. */
 static void cut(struct stream *st)
 {
-    bool is_again = st->begin.commit_lsn == st->cut;
-
     if (!st->is_in_transaction)
         return;
-    st->cut = st->begin.commit_lsn;
-    for (size_t i = 0; i < st->n_members; i++) {
-        struct member *m = &st->members[i];
-
-        if (!is_again || m->n_rows > m->n_passed)
-            m->n_passed = m->n_rows;
-    }
+    for (size_t i = 0; i < st->batch.n_members; i++)
+        stream_place_cut(&st->batch.members[i].place);
+    st->cut = stream_batch_has(&st->batch) ? st->begin.commit_lsn : 0;
     st->is_in_transaction = false;
 }
 
@@ -181,85 +159,11 @@ bool stream_confirm(struct stream *st, uint64_t lsn, bool asks, struct err *e)
     return st->replication == NULL || replication_confirm(st->replication, lsn, asks, e);
 }
 
-/* ---- chunks ---- */
-
-/* Hands out the chunk in hand. */
-static void give(struct member *m, struct queue_list *out)
-{
-    if (m->message == NULL)
-        return;
-    m->has_out = true;
-    queue_list_push(out, &m->message->item);
-    m->message = NULL;
-}
-
-/* Makes sure that there is a chunk in hand, of the source's columns. Those of other sources are
- * handed out, so that all come in the order of the log. */
-static bool start_chunk(struct stream *st, struct member *m, struct queue_list *out, struct err *e)
-{
-    struct rowtype *rowtype = m->source->facts.rowtype;
-
-    for (size_t i = 0; i < st->n_members; i++)
-        if (&st->members[i] != m)
-            give(&st->members[i], out);
-    if (m->message != NULL &&
-        (m->message->chunk.rowtype != rowtype || chunk_is_full(&m->message->chunk)))
-        give(m, out);
-    if (m->message != NULL)
-        return true;
-    m->message = message_new(MESSAGE_ROWS, m->source->number);
-    if (m->message == NULL)
-        return err_memory(e);
-    m->message->chunk.rowtype = rowtype_ref(rowtype);
-    m->message->chunk.begins = !m->has_out;
-    return true;
-}
-
-static bool give_news(struct member *m, struct queue_list *out)
-{
-    struct message *news;
-
-    while ((news = source_take_message(m->source)) != NULL) {
-        give(m, out);
-        queue_list_push(out, &news->item);
-    }
-    return true;
-}
-
-/* The chunk in hand is the last one of the source's batch, and brings its position. */
-static bool end_chunk(struct stream *st, struct member *m, struct queue_list *out, struct err *e)
-{
-    struct position *p = &m->source->position;
-    bool is_lazy = m->message == NULL && !m->has_out;
-
-    if (!start_chunk(st, m, out, e))
-        return false;
-    m->message->chunk.is_lazy = is_lazy;
-    m->message->chunk.ends = m->message->chunk.ends_batch = true;
-    if (!chunk_set_position(&m->message->chunk, p))
-        return err_memory(e);
-    give(m, out);
-    m->has_out = false;
-    m->told = p->logical.lsn;
-    return true;
-}
-
-static bool end_batch(struct stream *st, struct queue_list *out, struct err *e)
-{
-    for (size_t i = 0; i < st->n_members; i++) {
-        struct member *m = &st->members[i];
-
-        if (m->source != NULL && (m->has_out || m->message != NULL) && !end_chunk(st, m, out, e))
-            return false;
-    }
-    st->n_rows = st->n_bytes = 0;
-    return true;
-}
-
 bool stream_end(struct stream *st, struct conn *conn, struct queue_list *out, struct err *e)
 {
     struct complete *c = st->complete;
-    bool ok = end_batch(st, complete_held(c), e) && complete_flush(c, true, conn, e);
+    bool ok = stream_batch_end(&st->batch, complete_held(c), e) &&
+              complete_flush(c, true, conn, e);
 
     complete_release(c, out);
     return ok;
@@ -269,21 +173,12 @@ bool stream_abandon(struct stream *st, struct conn *conn, struct queue_list *out
 {
     stream_close(st);
     st->cut = 0;
-    for (size_t i = 0; i < st->n_members; i++)
-        st->members[i].n_passed = 0;
     return stream_end(st, conn, out, e);
 }
 
 bool stream_tell(struct stream *st, struct queue_list *out, struct err *e)
 {
-    for (size_t i = 0; i < st->n_members; i++) {
-        struct member *m = &st->members[i];
-
-        if (m->source != NULL && m->told != m->source->position.logical.lsn &&
-            !end_chunk(st, m, out, e))
-            return false;
-    }
-    return true;
+    return stream_batch_tell(&st->batch, out, e);
 }
 
 /* ---- rows ---- */
@@ -295,11 +190,12 @@ static bool fail_stream(const struct stream *st, const char *what, struct err *e
     return err_set(e, ERR_ANSWER, "the log at %s: %s", lsn_write(st->lsn, text), what);
 }
 
-/* Adds a row that stands in st->row, and stood in <of>. */
-static bool add(struct stream *st, struct member *m, enum op op, const struct pgoutput_row *of,
-                struct queue_list *out, struct err *e)
+/* Adds a row that stands in st->row, and stood in <of>; of an update or a delete the one before in
+ * st->old. */
+static bool add(struct stream *st, struct stream_batch_member *m, enum op op,
+                const struct pgoutput_row *of, struct queue_list *out, struct err *e)
 {
-    size_t i = (size_t)(m - st->members);
+    size_t i = (size_t)(m - st->batch.members);
     struct chunk_row row = {
         .len = (uint32_t)st->row.len,
         .op = op,
@@ -307,36 +203,37 @@ static bool add(struct stream *st, struct member *m, enum op op, const struct pg
         .xid = st->xid,
         .log = { .lsn = st->lsn, .us = st->begin.ts + EPOCH_US },
     };
+    bool is_passed;
 
-    m->nth = m->lsn == st->lsn ? m->nth + 1 : 1;
-    m->lsn = st->lsn;
-    row.log.nth = m->nth;
-
-    if (!buf_ok(&st->row) || st->row.len > UINT32_MAX)
+    if (!buf_ok(&st->row) || !buf_ok(&st->old) || st->row.len > UINT32_MAX)
         return err_memory(e);
-    if (m->n_rows++ < m->n_passed && st->begin.commit_lsn == st->cut)
+    m->n_rows++;
+    if (!stream_place_count(&m->place, st->lsn, &is_passed, e))
+        return false;
+    if (is_passed)
         return true;
+    row.log.nth = (uint32_t)m->place.nth;
     if (op != OP_DELETE && !complete_waits(st->complete, i) &&
         rowtype_is_soft_deleted(m->source->facts.rowtype, st->row.data, st->row.len))
         row.op = OP_DELETE;
-    st->n_rows++;
-    st->n_bytes += st->row.len;
-    if (!start_chunk(st, m, out, e))
+    if (!stream_batch_add(&st->batch, m, &row, st->row.data, op != OP_INSERT ? &st->old : NULL,
+                          out, e))
         return false;
-    if (!chunk_add(&m->message->chunk, &row, st->row.data))
-        return err_memory(e);
     return !complete_waits(st->complete, i) ||
            complete_add(st->complete, i, op != OP_DELETE ? &of->new : NULL,
                         of->has_old == PGOUTPUT_OLD_ROW && op != OP_INSERT ? &of->old : NULL, e);
 }
 
-static bool add_row(struct stream *st, struct member *m, const struct stream_table *t,
+static bool add_row(struct stream *st, struct stream_batch_member *m, const struct stream_table *t,
                     const struct pgoutput_message *message, struct queue_list *out, struct err *e)
 {
     const struct pgoutput_row *row = &message->row;
     bool is_other_key = false;
 
     if (message->kind != PGOUTPUT_INSERT && !stream_table_check_key(t, e))
+        return false;
+    buf_clear(&st->old);
+    if (row->has_old == PGOUTPUT_OLD_ROW && !stream_table_put_old(t, &row->old, &st->old, e))
         return false;
     if (message->kind == PGOUTPUT_DELETE)
         return stream_table_put_key(t, &row->old, &st->row, e) &&
@@ -353,21 +250,22 @@ static bool add_row(struct stream *st, struct member *m, const struct stream_tab
 
 /* The columns of a table are others than those that the source knows: reads the facts again, in a
  * transaction of its own. */
-static bool read_facts(struct stream *st, struct member *m, struct conn *conn,
-                       struct queue_list *out, struct err *e)
+static bool read_facts(struct stream_batch_member *m, struct conn *conn, struct queue_list *out,
+                       struct err *e)
 {
     bool ok = fault_look(m->source, conn, false, e) && source_add_schema(m->source, e);
 
-    (void)st;
     conn_rollback(conn);
-    return ok && give_news(m, out);
+    if (ok)
+        stream_batch_give_news(m, out);
+    return ok;
 }
 
 /* The columns of the relation in the source's rows; *t NULL: it has none of it. */
 static bool find_table(struct stream *st, size_t i, uint32_t oid, struct conn *conn,
                        struct queue_list *out, struct stream_table **t, struct err *e)
 {
-    struct member *m = &st->members[i];
+    struct stream_batch_member *m = &st->batch.members[i];
     bool is_known;
 
     *t = NULL;
@@ -379,7 +277,7 @@ static bool find_table(struct stream *st, size_t i, uint32_t oid, struct conn *c
         return fail_stream(st, "a row of a table that was not announced", e);
     if (is_known)
         return true;
-    return read_facts(st, m, conn, out, e) &&
+    return read_facts(m, conn, out, e) &&
            stream_table_find(&st->tables, oid, i, m->source, t, &is_known, e);
 }
 
@@ -387,12 +285,11 @@ static bool find_table(struct stream *st, size_t i, uint32_t oid, struct conn *c
 static bool begin_table(struct stream *st, size_t i, const struct stream_table *t,
                         struct conn *conn, struct queue_list *out, struct err *e)
 {
-    struct source *s = st->members[i].source;
+    struct source *s = st->batch.members[i].source;
 
     if (!complete_is_other(st->complete, i, s, t))
         return true;
-    for (size_t k = 0; k < st->n_members; k++)
-        give(&st->members[k], out);
+    stream_batch_give(&st->batch, out);
     return complete_flush(st->complete, true, conn, e) &&
            complete_begin(st->complete, i, s, t, conn, e);
 }
@@ -402,8 +299,8 @@ static bool take_row(struct stream *st, const struct pgoutput_message *message, 
 {
     if (!st->is_in_transaction)
         return fail_stream(st, "a row outside of a transaction", e);
-    for (size_t i = 0; i < st->n_members; i++) {
-        struct member *m = &st->members[i];
+    for (size_t i = 0; i < st->batch.n_members; i++) {
+        struct stream_batch_member *m = &st->batch.members[i];
         struct stream_table *t;
 
         if (m->source == NULL || m->is_done)
@@ -416,7 +313,7 @@ static bool take_row(struct stream *st, const struct pgoutput_message *message, 
     return true;
 }
 
-static bool is_truncated(const struct member *m, const struct pgoutput_truncate *t)
+static bool is_truncated(const struct stream_batch_member *m, const struct pgoutput_truncate *t)
 {
     for (size_t k = 0; k < t->n; k++)
         if (m->source->facts.table.oid == pgoutput_truncated(t, k))
@@ -430,16 +327,63 @@ static bool take_truncate(struct stream *st, const struct pgoutput_truncate *t,
 {
     if (!st->is_in_transaction)
         return fail_stream(st, "a truncate outside of a transaction", e);
-    for (size_t i = 0; i < st->n_members; i++) {
-        struct member *m = &st->members[i];
+    for (size_t i = 0; i < st->batch.n_members; i++) {
+        struct stream_batch_member *m = &st->batch.members[i];
+        bool is_passed;
 
-        if (m->source == NULL || m->is_done || !is_truncated(m, t) ||
-            (m->n_rows++ < m->n_passed && st->begin.commit_lsn == st->cut))
+        if (m->source == NULL || m->is_done || !is_truncated(m, t))
             continue;
-        for (size_t k = 0; k < st->n_members; k++)
-            give(&st->members[k], out);
-        if (!source_add_truncate(m->source, e) || !give_news(m, out))
+        if (!stream_place_count(&m->place, st->lsn, &is_passed, e))
             return false;
+        if (is_passed)
+            continue;
+        stream_batch_give(&st->batch, out);
+        if (!source_add_truncate(m->source, e))
+            return false;
+        stream_batch_give_news(m, out);
+    }
+    return true;
+}
+
+/* A message that says what and when the transaction in hand is. */
+static struct message *make_message(const struct stream *st, enum message_kind kind,
+                                    const struct stream_batch_member *m, uint64_t lsn)
+{
+    struct message *message = message_new(kind, m->source->number);
+
+    if (message != NULL)
+        message->log = (struct message_log){ .xid = st->xid, .lsn = lsn,
+                                             .us = st->begin.ts + EPOCH_US, .count = m->n_rows };
+    return message;
+}
+
+/* Of pg_logical_emit_message. One that belongs to no transaction is nobody's. */
+static bool take_emitted(struct stream *st, const struct pgoutput_logical *emitted,
+                         struct queue_list *out, struct err *e)
+{
+    for (size_t i = 0; emitted->is_transactional && i < st->batch.n_members; i++) {
+        struct stream_batch_member *m = &st->batch.members[i];
+        struct message *message;
+        bool is_passed;
+
+        if (m->source == NULL || m->is_done || !m->source->config->wants_messages)
+            continue;
+        if (!st->is_in_transaction)
+            return fail_stream(st, "a message outside of its transaction", e);
+        if (!stream_place_count(&m->place, st->lsn, &is_passed, e))
+            return false;
+        if (is_passed)
+            continue;
+        message = make_message(st, MESSAGE_EMITTED, m, emitted->lsn);
+        if (message == NULL || (message->log.prefix = strdup(emitted->prefix)) == NULL ||
+            (message->log.content = malloc(emitted->len + 1)) == NULL) {
+            message_free(message);
+            return err_memory(e);
+        }
+        memcpy(message->log.content, emitted->p, emitted->len);
+        message->log.len = emitted->len;
+        stream_batch_add_size(&st->batch, emitted->len);
+        stream_batch_put(&st->batch, m, message, out);
     }
     return true;
 }
@@ -452,13 +396,15 @@ static bool begin(struct stream *st, const struct pgoutput_begin *b, struct err 
         return fail_stream(st, "a transaction in a transaction", e);
     st->is_in_transaction = true;
     st->begin = *b;
-    for (size_t i = 0; i < st->n_members; i++) {
-        struct member *m = &st->members[i];
+    st->batch.inside = (struct stream_batch_size){ 0 };
+    for (size_t i = 0; i < st->batch.n_members; i++) {
+        struct stream_batch_member *m = &st->batch.members[i];
 
-        m->n_rows = 0;
-        m->lsn = 0;
         if (m->source == NULL)
             continue;
+        m->n_rows = 0;
+        if (!stream_place_begin(&m->place, b->commit_lsn, e))
+            return false;
         st->xid = logical_widen(b->xid, m->source->facts.snapshot.xmax);
         m->is_done = logical_is_done(&m->source->position.logical, b->commit_lsn, st->xid);
     }
@@ -470,14 +416,16 @@ static bool pass(struct stream *st, uint64_t lsn, uint64_t xid, struct err *e)
 {
     if (lsn > st->passed)
         st->passed = lsn;
-    for (size_t i = 0; i < st->n_members; i++) {
-        struct member *m = &st->members[i];
+    for (size_t i = 0; i < st->batch.n_members; i++) {
+        struct stream_batch_member *m = &st->batch.members[i];
         struct xidset *seen;
 
         if (m->source == NULL)
             continue;
+        if (!stream_place_pass(&m->place, lsn, e))
+            return false;
         logical_advance(&m->source->position.logical, lsn);
-        if (xid == 0 || m->n_rows == 0)
+        if (xid == 0 || m->place.n == 0)
             continue;
         seen = &m->source->position.horizon.seen;
         if (seen->n >= MOST_SEEN)
@@ -488,18 +436,37 @@ static bool pass(struct stream *st, uint64_t lsn, uint64_t xid, struct err *e)
     return true;
 }
 
+/* If a source wants to know: the transaction in hand, which changed it, is over. */
+static bool tell_commit(struct stream *st, struct stream_batch_member *m, struct queue_list *out,
+                        struct err *e)
+{
+    struct message *message;
+
+    if (m->source == NULL || m->is_done || m->n_rows == 0 || !m->source->config->wants_commits)
+        return true;
+    message = make_message(st, MESSAGE_COMMIT, m, st->begin.commit_lsn);
+    if (message == NULL)
+        return err_memory(e);
+    stream_batch_put(&st->batch, m, message, out);
+    return true;
+}
+
 static bool commit(struct stream *st, const struct pgoutput_commit *c, struct queue_list *out,
                    struct err *e)
 {
     if (!st->is_in_transaction || c->commit_lsn != st->begin.commit_lsn)
         return fail_stream(st, "a commit of another transaction than the one that began", e);
+    for (size_t i = 0; i < st->batch.n_members; i++)
+        if (!stream_place_end(&st->batch.members[i].place, e) ||
+            !tell_commit(st, &st->batch.members[i], out, e))
+            return false;
     if (!pass(st, c->end_lsn, st->xid, e))
         return false;
     st->is_in_transaction = false;
     st->cut = 0;
-    for (size_t i = 0; i < st->n_members; i++)
-        if (st->members[i].source != NULL && !give_news(&st->members[i], out))
-            return false;
+    for (size_t i = 0; i < st->batch.n_members; i++)
+        if (st->batch.members[i].source != NULL)
+            stream_batch_give_news(&st->batch.members[i], out);
     return true;
 }
 
@@ -528,9 +495,10 @@ static bool take_message(struct stream *st, const struct replication_message *r,
         return take_row(st, &m, conn, out, e);
     case PGOUTPUT_TRUNCATE:
         return take_truncate(st, &m.truncate, out, e);
+    case PGOUTPUT_MESSAGE:
+        return take_emitted(st, &m.logical, out, e);
     case PGOUTPUT_ORIGIN:
     case PGOUTPUT_TYPE:
-    case PGOUTPUT_MESSAGE:
         break;
     }
     return true;
@@ -541,6 +509,14 @@ static bool take_message(struct stream *st, const struct replication_message *r,
 bool stream_can_end(const struct stream *st)
 {
     return !st->is_in_transaction && st->cut == 0 && stream_is_amid(st);
+}
+
+/* True if the batch, which has something, is to end: between two transactions; in one only if it is
+ * too big to wait for its end. */
+static bool is_big(const struct stream *st)
+{
+    return st->is_in_transaction ? stream_batch_is_big(&st->batch.inside)
+                                 : st->cut == 0 && stream_batch_is_big(&st->batch.size);
 }
 
 /* One message, or none: *is_empty. */
@@ -577,10 +553,10 @@ static bool read_some(struct stream *st, struct conn *conn, int64_t deadline_ms,
     if (!read_one(st, conn, deadline_ms, out, &is_empty, e))
         return false;
     *found = is_empty ? STREAM_NOTHING : STREAM_SOME;
-    if (!stream_can_end(st) || (st->n_rows < BATCH_ROWS && st->n_bytes < BATCH_BYTES))
+    if (!stream_batch_has(&st->batch) || !is_big(st))
         return true;
     *found = STREAM_BATCH;
-    return end_batch(st, out, e) && complete_flush(st->complete, true, conn, e);
+    return stream_batch_end(&st->batch, out, e) && complete_flush(st->complete, true, conn, e);
 }
 
 bool stream_read(struct stream *st, struct conn *conn, int64_t deadline_ms, int64_t rest_ms,

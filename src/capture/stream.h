@@ -7,9 +7,10 @@
  *
  * A batch is a group of whole transactions. It ends when it is big enough, or when nothing more is
  * there and whoever uses the stream ends it; then each source that it brought something for gets a
- * last chunk with its position. A source skips what its position has. If the connection is lost in
- * the middle of a transaction, of which rows were handed out, they are passed over when it comes
- * again: the log does not change.
+ * last chunk with its position, of which the last one ends the batch: until then the sources are at
+ * different moments. (A transaction that is big enough by itself is in several batches.) A source
+ * skips what its position has. If the connection is lost in the middle of a transaction, of which
+ * rows were handed out, they are passed over when it comes again: the log does not change.
  *
  * A source that is attached belongs to the stream, until it is detached between two batches.
  *

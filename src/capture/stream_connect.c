@@ -23,15 +23,16 @@ bool stream_connect_check(const struct source *s, const struct identity *now, st
     return false;
 }
 
-struct replication *stream_connect_start(const struct config *config, const char *publications,
-                                         struct conn *conn, uint64_t lsn,
-                                         struct connect_orphan *left, struct err *e)
+struct replication *stream_connect_start(const struct config *config,
+                                         const struct replication_request *request,
+                                         struct conn *conn, struct connect_orphan *left,
+                                         struct err *e)
 {
     struct replication *r = replication_open(conn, config->slot_conninfo, left, e);
 
     if (r != NULL &&
         (!config->has_failover || replication_set_failover(r, config->slot, e)) &&
-        replication_start(r, config->slot, lsn, publications, e))
+        replication_start(r, request, e))
         return r;
     replication_close(r, left);
     return NULL;

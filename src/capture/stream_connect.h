@@ -13,10 +13,11 @@
 bool stream_connect_check(const struct source *s, const struct identity *now,
                           struct err *e) WARN_UNUSED;
 
-/* Connects, and has the server send what commits at or after <lsn>. <config> says which slot, and
- * how it is reached. Returns owned, or NULL with <e>. */
-struct replication *stream_connect_start(const struct config *config, const char *publications,
-                                         struct conn *conn, uint64_t lsn,
-                                         struct connect_orphan *left, struct err *e);
+/* Connects, and has the server send what <request> says of the slot of <config>, which says how
+ * that is reached. Returns owned, or NULL with <e>. */
+struct replication *stream_connect_start(const struct config *config,
+                                         const struct replication_request *request,
+                                         struct conn *conn, struct connect_orphan *left,
+                                         struct err *e);
 
 #endif

@@ -215,6 +215,22 @@ bool stream_table_put_key(const struct stream_table *t, const struct pgoutput_tu
     return buf_ok(line) || err_memory(e);
 }
 
+bool stream_table_put_old(const struct stream_table *t, const struct pgoutput_tuple *old,
+                          struct buf *line, struct err *e)
+{
+    static const struct pgoutput_field null = { .value = PGOUTPUT_NULL };
+
+    buf_clear(line);
+    if (!read_fields(t, *old, t->old, e))
+        return false;
+    for (size_t k = 0; k < t->rowtype->n_columns; k++) {
+        if (k > 0)
+            buf_putc(line, '\t');
+        put_field(t->column[k] != SIZE_MAX ? &t->old[t->column[k]] : &null, line);
+    }
+    return buf_ok(line) || err_memory(e);
+}
+
 static bool is_equal(const struct pgoutput_field *a, const struct pgoutput_field *b)
 {
     if (a->value != PGOUTPUT_TEXT || b->value != PGOUTPUT_TEXT)

@@ -56,6 +56,10 @@ bool stream_table_put_row(const struct stream_table *t, const struct pgoutput_ro
 bool stream_table_put_key(const struct stream_table *t, const struct pgoutput_tuple *old,
                           struct buf *line, struct err *e) WARN_UNUSED;
 
+/* The whole row as it was before: <old> is a PGOUTPUT_OLD_ROW. ERR_ANSWER as above. */
+bool stream_table_put_old(const struct stream_table *t, const struct pgoutput_tuple *old,
+                          struct buf *line, struct err *e) WARN_UNUSED;
+
 /* An update whose old row came too: *is: the key is another one now. */
 bool stream_table_is_other_key(const struct stream_table *t, const struct pgoutput_row *row,
                                bool *is, struct err *e) WARN_UNUSED;

@@ -46,7 +46,8 @@ struct delivery {
     bool is_saving;
     /* of all sources that are read together: <leader> has what is true of them */
     struct delivery *leader;  /* borrowed; itself, if it is alone */
-    bool is_joint;
+    bool is_joint;            /* all their batches are common, */
+    bool is_by_log;           /* or those of the log */
     bool is_amid;             /* some of their batch was delivered, and it is not over */
     bool is_eager;            /* part of it must be saved soon: not only lazy positions came */
     /* deletes */
@@ -124,6 +125,12 @@ void delivery_join(struct delivery *d, struct delivery *leader)
     d->is_joint = true;
 }
 
+void delivery_follow(struct delivery *d, struct delivery *leader)
+{
+    d->leader = leader;
+    d->is_by_log = true;
+}
+
 bool delivery_is_with(const struct delivery *d, const struct delivery *other)
 {
     return d->leader == other->leader;
@@ -192,7 +199,7 @@ void delivery_totals(const struct delivery *d, uint64_t *rows, uint64_t *bytes)
 
 bool delivery_is_begun(const struct delivery *d)
 {
-    return d->is_joint ? d->leader->is_amid : d->count > 0;
+    return d->is_joint ? d->leader->is_amid : d->count > 0 || (d->is_by_log && d->leader->is_amid);
 }
 
 bool delivery_is_whole(const struct delivery *d)
@@ -279,10 +286,11 @@ bool delivery_write(const struct delivery *d, const char *name, struct delivery_
 
 /* Its first change is to be delivered. If another one is in hand, the reader lost its connection in
  * the middle of that and has begun again, where that one was; rows come from the lowest xid. */
-static bool begin(struct delivery *d)
+static bool begin(struct delivery *d, bool is_log)
 {
     d->batch++;
-    d->leader->is_amid = true;
+    if (d->is_joint || is_log)
+        d->leader->is_amid = true;
     if (d->count == 0)
         return true;
     if (!advance_to_stop(d, &d->position))
@@ -312,7 +320,7 @@ bool delivery_begin_rows(struct delivery *d, struct chunk *c, size_t *from, stru
     if (*from == 0)
         d->n_bytes += c->n_bytes;
     tell_lag(d, c);
-    if (c->begins && *from == 0 && !d->begins_with_deletes && !begin(d))
+    if (c->begins && *from == 0 && !d->begins_with_deletes && !begin(d, c->is_log))
         return err_memory(e);
     return (d->diff == NULL || diff_record(d->diff, c, e)) && number_rows(d, c, e);
 }
@@ -415,11 +423,13 @@ bool delivery_add_last_rows(struct delivery *d, const struct chunk *c)
 void delivery_end(struct delivery *d, struct chunk *c, bool *is_over, bool *is_lazy)
 {
     struct delivery *leader = d->leader;
+    bool is_eager = !c->is_lazy || d->count > 0, is_common = d->is_joint || c->is_log;
 
-    leader->is_eager = leader->is_eager || !c->is_lazy || d->count > 0;
-    *is_over = c->ends_batch;
-    *is_lazy = !leader->is_eager;
-    if (*is_over)
+    *is_over = c->ends_batch || !is_common;
+    if (is_common)
+        leader->is_eager = is_eager = leader->is_eager || is_eager;
+    *is_lazy = !is_eager;
+    if (*is_over && is_common)
         leader->is_amid = leader->is_eager = false;
     position_fini(&d->position);
     d->position = *c->position;
@@ -472,7 +482,7 @@ bool delivery_next_deletes(struct delivery *d, const struct chunk **c, size_t *f
     if (d->deletes == NULL || d->begins_with_deletes)
         return true;
     d->begins_with_deletes = true;
-    return begin(d) || err_memory(e);
+    return begin(d, false) || err_memory(e);
 }
 
 bool delivery_add_deletes(struct delivery *d, size_t done)

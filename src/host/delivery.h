@@ -41,6 +41,10 @@ bool delivery_has_kept(const struct delivery *d); /* the store kept a position *
 
 /* Its source is read together with that of <leader>, which may be itself. Borrowed. */
 void delivery_join(struct delivery *d, struct delivery *leader);
+/* The same where one log is read for the two: batches of it are of all such sources, others are
+ * not. */
+void delivery_follow(struct delivery *d, struct delivery *leader);
+/* True if the two have batches in common. */
 bool delivery_is_with(const struct delivery *d, const struct delivery *other);
 
 size_t delivery_source(const struct delivery *d); /* its number */

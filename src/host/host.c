@@ -79,6 +79,7 @@ static bool resolve(struct host *h, struct message *m, struct err *e)
     if (is_taken(h, m->source, source->name))
         return err_set(e, ERR_SCRIPT, "two sources are named %s: give one of them another "
                        "name = \"...\"", source->name);
+    publish_soon(&h->publish);
     if (h->o->mode != READER_CHECK && !hooks_resolved(h->script, m->source, e))
         return false;
     return delivery_restore(d, h->script->store, source->config, source->name, e) &&
@@ -133,8 +134,16 @@ static bool ready(struct host *h, size_t source, struct err *e)
     const struct position *p = delivery_position(h->deliveries[source]);
 
     log_source(h, LOG_INFO, "ready", source);
+    publish_soon(&h->publish);
     return hooks_read(h->script, source, p != NULL ? p->rows : 0, e) &&
            hooks_ready(h->script, source, e);
+}
+
+/* True if the program stops and the batch that the message is part of is not begun: it comes again
+ * with that. */
+static bool is_left(const struct host *h, const struct message *m)
+{
+    return script_should_stop(h->script) && !delivery_is_begun(h->deliveries[m->source]);
 }
 
 static bool handle(struct host *h, struct message *m, struct err *e)
@@ -153,7 +162,11 @@ static bool handle(struct host *h, struct message *m, struct err *e)
         log_source(h, LOG_INFO, "the columns changed", m->source);
         return hooks_schema(h->script, m->source, &m->schema, e);
     case MESSAGE_TRUNCATE:
-        return hooks_truncate(h->script, m->source, e);
+        return is_left(h, m) || hooks_truncate(h->script, m->source, e);
+    case MESSAGE_COMMIT:
+        return is_left(h, m) || hooks_commit(h->script, m->source, &m->log, e);
+    case MESSAGE_EMITTED:
+        return is_left(h, m) || hooks_emitted(h->script, m->source, &m->log, e);
     case MESSAGE_READING:
         delivery_begin_reading(h->deliveries[m->source]);
         return hooks_reading(h->script, m->source, e);
@@ -202,13 +215,12 @@ static bool sleep_until_news(struct host *h, int64_t wait_ms, struct err *e)
 
 /* ---- paused sources ---- */
 
-/* Sources that are read together are paused together. */
+/* Sources that are read together are paused together, so that what they have in common comes in its
+ * order. */
 static bool is_paused(const struct host *h, size_t source)
 {
     const struct delivery *d = h->deliveries[source];
 
-    if (!delivery_is_whole(d))
-        return h->script->sources[source].pauses > 0;
     for (size_t i = 0; i < h->n_sources; i++)
         if (delivery_is_with(h->deliveries[i], d) && h->script->sources[i].pauses > 0)
             return true;
@@ -375,6 +387,14 @@ static void tell_tick(void *arg)
     publish_tick(&h->publish);
 }
 
+/* The Lua half shows what it does. */
+static void tell_figures(void *arg, struct script_figures *f)
+{
+    struct host *h = arg;
+
+    publish_figures(&h->publish, f);
+}
+
 /* --listen: opens the socket, and serves. */
 static bool start_server(struct host *h, struct err *e)
 {
@@ -394,11 +414,28 @@ static bool start_watchers(struct host *h, struct err *e)
         return true;
     if (!publish_init(&h->publish, h->script, h->o->script.state, e))
         return false;
+    h->script->tell_figures = tell_figures;
+    h->script->tell_tick = tell_tick;
+    h->script->tell_arg = h;
     if (listens && !start_server(h, e))
         return false;
     return !notifies ||
            (h->notify = notify_new(&h->wish, h->publish.board, &h->o->listen.health,
                                    e)) != NULL;
+}
+
+/* Source <i> is one that brings batches together with others before it. */
+static void join_others(struct host *h, size_t i)
+{
+    const struct config *config = h->script->sources[i].config;
+
+    if (config->is_joint)
+        delivery_join(h->deliveries[i], h->deliveries[config->unit]);
+    for (size_t first = 0; config->capture == CONFIG_BY_LOGICAL && first <= i; first++)
+        if (config_share_log(h->script->sources[first].config, config)) {
+            delivery_follow(h->deliveries[i], h->deliveries[first]);
+            return;
+        }
 }
 
 static bool start_reader(struct host *h, struct err *e)
@@ -422,8 +459,7 @@ static bool start_reader(struct host *h, struct err *e)
         d->name = strdup(d->is_named ? d->config->name : d->config->table);
         if (h->deliveries[i] == NULL || d->name == NULL)
             return err_memory(e);
-        if (d->config->is_joint)
-            delivery_join(h->deliveries[i], h->deliveries[d->config->unit]);
+        join_others(h, i);
         if (!reader_add(h->reader, d->config, e))
             return false;
     }

@@ -115,7 +115,7 @@ bool rows_handle(struct checkpoint *c, struct message *m, struct err *e)
     if (done == chunk->n_rows && chunk->ends)
         return end_batch(c, m->source, chunk, e);
     is_again = done < chunk->n_rows &&
-               (delivery_is_whole(d) || !script_should_stop(c->script));
+               (delivery_is_whole(d) || chunk->is_log || !script_should_stop(c->script));
     if (is_again)
         delivery_set_again(d);
     return delivery_add_rows(d, chunk, done, is_again) || err_memory(e);

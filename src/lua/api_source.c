@@ -19,8 +19,8 @@
 
 /* In the order of enum api_source_event. */
 static const char *const event_names[] = { "read", "upsert", "insert", "update", "delete", "batch",
-                                           "ready", "schema", "error", "truncate", "columns",
-                                           NULL };
+                                           "ready", "schema", "error", "truncate", "commit",
+                                           "message", "columns", NULL };
 
 void api_source_free(struct script *s)
 {
@@ -365,6 +365,18 @@ static int set_exact(lua_State *L)
     return 0;
 }
 
+static int want(lua_State *L)
+{
+    static const char *const events[] = { "commit", "message", NULL };
+    struct config *c = check_source(L)->config;
+
+    if (luaL_checkoption(L, 2, NULL, events) == 0)
+        c->wants_commits = true;
+    else
+        c->wants_messages = true;
+    return 0;
+}
+
 static int pause_source(lua_State *L)
 {
     check_source(L)->pauses += (int)luaL_checkinteger(L, 2);
@@ -381,7 +393,7 @@ void api_source_export(lua_State *L)
 {
     static const luaL_Reg functions[] = {
         { "declare", declare }, { "handle", handle }, { "source_count", source_count },
-        { "source_name", source_name }, { "set_exact", set_exact },
+        { "source_name", source_name }, { "set_exact", set_exact }, { "want", want },
         { "pause", pause_source }, { "group", group },
         { NULL, NULL },
     };

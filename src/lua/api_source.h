@@ -8,6 +8,8 @@
  *   pause(number, by): its changes wait while the sum of <by> is above 0;
  *   again: a handler that returns it gets the same change again, when the source is not paused;
  *   group(number, group): positions of a group are saved together;
+ *   want(number, "commit" or "message"): these events are to come, by the log; before the host
+ *     reads any source;
  *   set_exact(number): after a crash those who listen have what the saved position says, no more.
  * Users see all this through lua/pgcdc/stream/source.lua, which checks what they wrote.
  *
@@ -24,6 +26,7 @@ enum api_source_event {
     /* one change, in the order of enum op */
     API_SOURCE_READ, API_SOURCE_UPSERT, API_SOURCE_INSERT, API_SOURCE_UPDATE, API_SOURCE_DELETE,
     API_SOURCE_BATCH, API_SOURCE_READY, API_SOURCE_SCHEMA, API_SOURCE_ERROR, API_SOURCE_TRUNCATE,
+    API_SOURCE_COMMIT, API_SOURCE_MESSAGE,
     API_SOURCE_COLUMNS, /* changes with these columns are to come: gets an example, all NULL */
     API_SOURCE_EVENTS
 };

@@ -18,6 +18,7 @@
 
 #include "base/clock.h"
 #include "lua/change.h"
+#include "pg/lsn.h"
 
 #include <lauxlib.h>
 #include <math.h>
@@ -78,17 +79,23 @@ bool hooks_announce(struct script *s, size_t number, struct rowtype *rowtype, st
     return true;
 }
 
+#define FAST 2e-5 /* seconds that a change takes, below which not each looks at the clock, */
+#define EACH 8    /* but one of so many */
+
 /* How long changes take. The clock is asked when it has ticked: so what is slow is timed one by
  * one, and of what is fast the mean of some milliseconds. */
 struct pace {
     int64_t since_ns, tick_ns;
     uint64_t n; /* changes since then */
+    bool is_fast;
 };
 
-static struct pace begin_pace(const struct script *s)
+static struct pace begin_pace(const struct script *s, const struct api_source *source)
 {
-    return s->beat == NULL ? (struct pace){ 0 }
-                           : (struct pace){ clock_mono_ns(), clock_tick_ns(), 0 };
+    if (s->beat == NULL)
+        return (struct pace){ 0 };
+    return (struct pace){ clock_mono_ns(), clock_tick_ns(), 0,
+                          source->took.count > 0 && source->took.last < FAST };
 }
 
 static void add_times(struct api_source *source, struct pace *p)
@@ -99,6 +106,7 @@ static void add_times(struct api_source *source, struct pace *p)
         histogram_add(&source->took, (double)(now - p->since_ns) / 1e9 / (double)p->n, p->n);
     p->since_ns = now;
     p->n = 0;
+    p->is_fast = source->took.last < FAST;
 }
 
 /* One change more was delivered. */
@@ -107,10 +115,9 @@ static void count_change(struct script *s, struct api_source *source, enum op op
     int64_t tick;
 
     source->delivered[op]++;
-    if (s->beat == NULL)
+    if (s->beat == NULL || (++p->n % EACH != 0 && p->is_fast))
         return;
     beat_turn(s->beat);
-    p->n++;
     tick = clock_tick_ns();
     if (tick == p->tick_ns)
         return;
@@ -147,7 +154,7 @@ static int deliver(lua_State *L)
     change_push_metatable(L, chunk->rowtype, source->name, &source->metatable); /* job mt */
     for (int op = 0; op < OP_COUNT; op++) /* job mt read upsert ... */
         lua_rawgeti(L, LUA_REGISTRYINDEX, source->handlers[event_of(op)]);
-    pace = begin_pace(s);
+    pace = begin_pace(s, source);
     while (d->done < chunk->n_rows) {
         const struct chunk_row *row = &chunk->rows[d->done];
         int handler = 3 + (int)row->op;
@@ -213,6 +220,7 @@ struct event_job {
     uint64_t count;                       /* of API_SOURCE_BATCH */
     const struct message_schema *schema;  /* of API_SOURCE_SCHEMA */
     const struct message_notice *notice;  /* of API_SOURCE_ERROR */
+    const struct message_log *log;        /* of API_SOURCE_COMMIT and API_SOURCE_MESSAGE */
 };
 
 static void set_text(lua_State *L, const char *name, const char *text)
@@ -246,6 +254,30 @@ static void push_columns(lua_State *L, const char *p)
     }
 }
 
+static void set_number(lua_State *L, const char *name, uint64_t n)
+{
+    lua_pushinteger(L, (lua_Integer)n);
+    lua_setfield(L, -2, name);
+}
+
+/* Sets the fields of what came by the log. */
+static void set_log(lua_State *L, const struct message_log *log)
+{
+    char lsn[LSN_TEXT], ts[CLOCK_TEXT];
+
+    set_number(L, "xid", log->xid);
+    set_text(L, "lsn", lsn_write(log->lsn, lsn));
+    clock_write(log->us, ts);
+    set_text(L, "commit_ts", ts);
+    if (log->prefix == NULL) {
+        set_number(L, "count", log->count);
+        return;
+    }
+    set_text(L, "prefix", log->prefix);
+    lua_pushlstring(L, log->content, log->len);
+    lua_setfield(L, -2, "content");
+}
+
 static int emit(lua_State *L)
 {
     const struct event_job *job = lua_touserdata(L, 1);
@@ -260,11 +292,12 @@ static int emit(lua_State *L)
         lua_call(L, 2, 0);
         return 0;
     }
-    lua_createtable(L, 0, 4);
+    lua_createtable(L, 0, 6);
     set_text(L, "source", source->name);
     if (job->event == API_SOURCE_BATCH) {
-        lua_pushinteger(L, (lua_Integer)job->count);
-        lua_setfield(L, -2, "count");
+        set_number(L, "count", job->count);
+    } else if (job->log != NULL) {
+        set_log(L, job->log);
     } else if (job->event == API_SOURCE_ERROR) {
         const struct err *what = &job->notice->err;
 
@@ -293,6 +326,16 @@ bool hooks_batch(struct script *s, size_t source, uint64_t count, struct err *e)
 bool hooks_truncate(struct script *s, size_t source, struct err *e)
 {
     return emit_event(s, &(struct event_job){ .source = source, .event = API_SOURCE_TRUNCATE }, e);
+}
+
+bool hooks_commit(struct script *s, size_t source, const struct message_log *log, struct err *e)
+{
+    return emit_event(s, &(struct event_job){ source, API_SOURCE_COMMIT, .log = log }, e);
+}
+
+bool hooks_emitted(struct script *s, size_t source, const struct message_log *log, struct err *e)
+{
+    return emit_event(s, &(struct event_job){ source, API_SOURCE_MESSAGE, .log = log }, e);
 }
 
 bool hooks_ready(struct script *s, size_t source, struct err *e)

@@ -82,6 +82,10 @@ bool hooks_read(struct script *s, size_t source, uint64_t rows, struct err *e) W
 /* Events of a source. Each does nothing where there is no handler. */
 bool hooks_batch(struct script *s, size_t source, uint64_t count, struct err *e) WARN_UNUSED;
 bool hooks_truncate(struct script *s, size_t source, struct err *e) WARN_UNUSED;
+bool hooks_commit(struct script *s, size_t source, const struct message_log *log,
+                  struct err *e) WARN_UNUSED;
+bool hooks_emitted(struct script *s, size_t source, const struct message_log *log,
+                   struct err *e) WARN_UNUSED;
 bool hooks_ready(struct script *s, size_t source, struct err *e) WARN_UNUSED;
 bool hooks_schema(struct script *s, size_t source, const struct message_schema *schema,
                   struct err *e) WARN_UNUSED;

@@ -209,8 +209,8 @@ bool replication_ask_switch(struct replication *r, uint32_t now, uint32_t then, 
 
 /* ---- the stream ---- */
 
-bool replication_start(struct replication *r, const char *slot, uint64_t lsn,
-                       const char *publications, struct err *e)
+bool replication_start(struct replication *r, const struct replication_request *request,
+                       struct err *e)
 {
     char text[LSN_TEXT];
     struct buf sql;
@@ -218,10 +218,10 @@ bool replication_start(struct replication *r, const char *slot, uint64_t lsn,
 
     buf_init(&sql, BUF_SQL_MAX);
     buf_printf(&sql, "START_REPLICATION SLOT \"%s\" LOGICAL %s (proto_version '1', "
-               "publication_names '", slot, lsn_write(lsn, text));
-    for (const char *p = publications; *p != '\0'; p++)
+               "publication_names '", request->slot, lsn_write(request->lsn, text));
+    for (const char *p = request->publications; *p != '\0'; p++)
         buf_puts(&sql, *p == '\'' ? "''" : (char[]){ *p, '\0' });
-    buf_puts(&sql, "')");
+    buf_puts(&sql, request->with_messages ? "', messages 'true')" : "')");
     ok = buf_ok(&sql) ? conn_copy_both(r->conn, sql.data, e) : err_memory(e);
     buf_fini(&sql);
     r->heard_ms = clock_mono_ms();

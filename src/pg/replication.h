@@ -57,10 +57,18 @@ bool replication_drop_slot(struct replication *r, const char *name, struct err *
 bool replication_ask_switch(struct replication *r, uint32_t now, uint32_t then, uint64_t *lsn,
                             struct err *e) WARN_UNUSED;
 
-/* From now on the server sends what commits at or after <lsn>, or after what was confirmed if that
- * is later. <publications>: their names, quoted, with commas between. */
-bool replication_start(struct replication *r, const char *slot, uint64_t lsn,
-                       const char *publications, struct err *e) WARN_UNUSED;
+/* All borrowed. */
+struct replication_request {
+    const char *slot;
+    uint64_t lsn;
+    const char *publications; /* their names, quoted, with commas between */
+    bool with_messages;       /* also those of pg_logical_emit_message */
+};
+
+/* From now on the server sends what commits at or after the LSN, or after what was confirmed if
+ * that is later. */
+bool replication_start(struct replication *r, const struct replication_request *request,
+                       struct err *e) WARN_UNUSED;
 
 enum replication_kind {
     REPLICATION_DATA,      /* a message of pgoutput */

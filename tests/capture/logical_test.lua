@@ -166,6 +166,32 @@ function TestLogical.test_small_transactions_share_a_batch()
    lu.assertTrue(#batches <= 6, table.concat(batches, ", "))
 end
 
+-- A source whose handler fails is paused, and what comes for it waits. Others of the slot go on.
+function TestLogical.test_a_paused_source_holds_no_other_up()
+   local db = database [[CREATE TABLE u (id int PRIMARY KEY);
+      ALTER PUBLICATION pgcdc ADD TABLE u]]
+   local p = start(db, { source = { capture = "logical", interval = 60 },
+      more = [[
+      local failing = pgcdc.source {table = "u", capture = "logical", interval = 60,
+                                    on_error = {retry = 1000, wait = 60}}
+      failing:on("change", function() error "not now" end)
+      failing:on("ready", function() print "u is ready" end)]] })
+   local function wait_soon(expected) -- before a step, which comes after 10 s
+      lu.assertTrue(pcall(p.wait_until, p, function() return words(p) == expected end, 5), words(p))
+   end
+   watch.wait_ready(p)
+   watch.wait_line(p, "^u is ready$")
+   db:exec "INSERT INTO u VALUES (1)"
+   p:wait_stderr "not now"
+   db:exec "INSERT INTO u VALUES (2)"
+   db:exec "INSERT INTO t VALUES (4, 'x')"
+   wait_soon "r1=v1 r2=v2 r3=v3 i4=x"
+   db:exec "INSERT INTO u VALUES (3); INSERT INTO t VALUES (5, 'y')"
+   db:exec "UPDATE t SET v = 'z' WHERE id = 5"
+   wait_soon "r1=v1 r2=v2 r3=v3 i4=x i5=y u5=z"
+   p:stop()
+end
+
 function TestLogical.test_columns_that_change()
    local db = database()
    local p = start(db)

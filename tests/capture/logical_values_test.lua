@@ -93,7 +93,7 @@ end
 
 function TestLogicalValues.test_where_with_the_row_before()
    assert_where(by_log.database "ALTER TABLE t REPLICA IDENTITY FULL",
-      "i5=x i4=y u4=z d4 d5 i6=x d6 i8=w d8")
+      "i5=x i4=y u4=z<y d4<z d5<x i6=x d6<x i8=w d8<w")
 end
 
 -- The condition sees what `columns` leaves out, generated columns, and the row as a whole; rows of

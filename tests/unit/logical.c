@@ -75,7 +75,13 @@ static void test_transactions(void)
     EQUAL(copy.published, 7);
     CHECK(copy.lsn == 150 && strcmp(copy.shown, l.shown) == 0 && copy.shown != l.shown);
     logical_fini(&copy);
+    l.inside = (struct logical_inside){ 150, 140, 2 };
+    CHECK(logical_is_inside(&l.inside, 139, 9) && logical_is_inside(&l.inside, 140, 2));
+    CHECK(!logical_is_inside(&l.inside, 140, 3) && !logical_is_inside(&l.inside, 141, 1));
+    logical_advance(&l, 150);
+    EQUAL(l.inside.commit, 150);
     logical_advance(&l, 200);
+    EQUAL(l.inside.commit, 0);
     CHECK(l.lsn == 200 && l.until == 0 && l.shown == NULL);
     logical_end(&l);
     CHECK(l.lsn == 0 && l.published == 0);

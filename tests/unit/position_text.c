@@ -64,6 +64,7 @@ static struct position make(const char *text, uint64_t big)
     CHECK(pages_rows_add(&p.pages.given, 5, INT64_MAX));
     p.logical.slot = copy(text);
     CHECK(logical_begin(&p.logical, big - 14, "748:757:748,752", big - 13, big - 15));
+    p.logical.inside = (struct logical_inside){ big - 14, big - 16, big - 17 };
     p.signature = copy(text);
     p.columns = copy(text);
     p.declared = copy(text);
@@ -131,6 +132,9 @@ static void check_same(const struct position *a, const struct position *b)
         check_same_increment(&a->increment, &b->increment);
     CHECK(a->logical.lsn == b->logical.lsn && a->logical.until == b->logical.until);
     EQUAL(a->logical.published, b->logical.published);
+    CHECK(a->logical.inside.commit == b->logical.inside.commit &&
+          a->logical.inside.lsn == b->logical.inside.lsn &&
+          a->logical.inside.n == b->logical.inside.n);
     if (a->logical.lsn != 0)
         CHECK(strcmp(a->logical.slot, b->logical.slot) == 0 &&
               strcmp(a->logical.shown, b->logical.shown) == 0);

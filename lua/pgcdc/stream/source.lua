@@ -7,6 +7,7 @@ local compared = require "pgcdc.compared"
 local conninfo = require "pgcdc.postgres.conninfo"
 local feeds = require "pgcdc.delivery.feeds"
 local groups = require "pgcdc.delivery.groups"
+local lineage = require "pgcdc.delivery.lineage"
 local on_error = require "pgcdc.delivery.on_error"
 local recovery = require "pgcdc.delivery.recovery"
 local seal = require "pgcdc.seal"
@@ -35,7 +36,8 @@ local captures = { xmin = true, increment = true, trigger = true, logical = true
 
 local ops = { read = true, upsert = true, insert = true, update = true, delete = true }
 -- The set of the events of the host.
-local all_events = { batch = true, ready = true, truncate = true, schema = true, error = true }
+local all_events = { batch = true, ready = true, truncate = true, schema = true, error = true,
+                     commit = true, message = true }
 -- Event of a script -> the set of the events of the host that it stands for.
 local events = { change = ops }
 for event in pairs(all_events) do
@@ -86,7 +88,9 @@ local function with_deletes(option, value, has_deletes, capture)
       return false
    end
    check.type("pgcdc.source: " .. option, value, "boolean")
-   if value and (capture == "trigger" or capture == "logical") then
+   if value and capture == "logical" and option == "old" then
+      return true -- from a replica identity that has the row
+   elseif value and (capture == "trigger" or capture == "logical") then
       check.fail('pgcdc.source: %s = true needs capture = "xmin": capture = "%s" tells only the key'
          .. " of a deleted row", option, capture)
    elseif value and not has_deletes then
@@ -135,11 +139,12 @@ local function logical(spec)
       end
       return {}
    end
-   for _, option in ipairs { "rls", "together" } do
-      if spec[option] then
-         check.fail('pgcdc.source: %s is not for capture = "logical", which reads whole tables from'
-            .. ' the log; capture = "xmin" has it', option)
-      end
+   if spec.rls then
+      check.fail('pgcdc.source: rls is not for capture = "logical", which reads whole tables from'
+         .. ' the log; capture = "xmin" has it')
+   end
+   if spec.together ~= nil then
+      check.fail 'pgcdc.source: together is not for capture = "logical": transactions come whole'
    end
    if spec.slot ~= nil then
       check.text("pgcdc.source: slot", spec.slot)
@@ -235,6 +240,19 @@ local function unit_of(spec, table_name)
    return unit
 end
 
+local by_slot = {} -- connection -> slot, "" for one of our own -> the sources that read it
+
+-- Transactions of the log are of all sources of its slot, so these are saved at once.
+local function share_log(connect, slot, source)
+   local slots = by_slot[connect] or {}
+   by_slot[connect], slot = slots, slot or ""
+   slots[slot] = slots[slot] or { members = {} }
+   source.members = slots[slot].members
+   source.members[#source.members + 1] = source.number
+   slots[slot].first = slots[slot].first or source
+   groups.unite(source.members[1], source.number)
+end
+
 -- Adds a source to a unit. What its members bring is saved at once.
 local function join(unit, source)
    unit.members[#unit.members + 1] = source.number
@@ -243,7 +261,8 @@ local function join(unit, source)
 end
 
 -- A source is a stream. Its consumers and its handlers are one list, in the order in which they
--- were attached: {node =, f =} or {event =, f =}. The host gets one function for each event.
+-- were attached: {node =, f =} or {event =, f =, about = the function of the script}. The host gets
+-- one function for each event.
 local Source = strict.class("operator", {}, stream.class)
 Source.__index = Source
 Source.__name = "pgcdc.source"
@@ -251,6 +270,19 @@ stream.classes[Source] = true
 seal.kind(Source, Source.__name, { on = true }, stream.public, "operator")
 
 local sources = {} -- by number
+local is_loaded = false
+
+--- To be called when the script is loaded.
+function Source.set_loaded()
+   is_loaded = true
+end
+
+--- The source that messages come with of this connection and slot, nil for our own; nil if no
+--- source reads it.
+function Source.of_log(connect, slot)
+   local of = by_slot[connect] and by_slot[connect][slot or ""]
+   return of and of.first
+end
 
 --- The source of this number, or nil.
 function Source.by_number(number)
@@ -315,7 +347,8 @@ function Source.tell_of_unheard()
 end
 
 -- Events whose handlers get a table -> the fields that it may lack.
-local strict_events = { batch = {}, ready = {}, truncate = {}, error = { sqlstate = true } }
+local strict_events = { batch = {}, ready = {}, truncate = {}, commit = {}, message = {},
+                        error = { sqlstate = true } }
 
 -- The columns of a schema.
 local function strict_columns(list)
@@ -326,11 +359,39 @@ local function strict_columns(list)
    return strict.table("field of the list of columns of the event 'schema'", list)
 end
 
+--- Makes the log bring an event: "commit" or "message".
+function Source:want(event)
+   if self.capture ~= "logical" then
+      check.fail('source:on("%s") is for capture = "logical"', event)
+   elseif is_loaded then
+      check.fail('source:on("%s") is called while the script loads', event)
+   end
+   raw.want(self.number, event)
+end
+
+--- Calls `f` with each message of the log that comes to this source, where it stands among the
+--- changes. What it passes on stems from the batch that it is part of.
+function Source:on_message(f)
+   self:want "message"
+   self.consumers[#self.consumers + 1] = { event = "message", f = function(message)
+      local newest, is_open = lineage.newest_batch(self.number)
+      lineage.enter(self.number, is_open and newest or newest + 1)
+      f(message)
+      lineage.leave()
+   end }
+   self:rewire()
+end
+
 --- Calls `handler` at every `event`. Returns the source.
 function Source:on(event, handler)
    check.one_of("source:on", event, events)
    check.type(("source:on(%q): the handler"):format(event), handler, "function")
    local f = handler
+   if event == "commit" then
+      self:want(event)
+   elseif event == "message" then
+      check.fail 'source:on: messages are a stream of their own, see pgcdc.messages'
+   end
    if strict_events[event] then
       handler = function(facts)
          f(strict.table(("field of the event '%s'"):format(event), facts, strict_events[event]))
@@ -340,7 +401,7 @@ function Source:on(event, handler)
          f(strict_columns(old), strict_columns(new))
       end
    end
-   self.consumers[#self.consumers + 1] = { event = event, f = handler }
+   self.consumers[#self.consumers + 1] = { event = event, f = handler, about = f }
    self:rewire()
    return self
 end
@@ -508,6 +569,9 @@ function Source.declare(spec)
    if unit then
       join(unit, source)
    end
+   if capture == "logical" then
+      share_log(conninfo.text("pgcdc.source: connect", spec.connect), log.slot, source)
+   end
    sources[source.number] = source
    feeds.declare(source.number, {
       deletes = has_deletes or capture == "trigger" or capture == "logical",
@@ -518,6 +582,7 @@ function Source.declare(spec)
       end,
    })
    source.name = spec.name or full_name
+   source.capture = capture
    stream.add(source)
    if groups.is_single_group() then
       groups.unite_all()
