@@ -92,8 +92,8 @@ void stream_attach(struct stream *st, size_t i, struct source *source)
     const struct logical *log = &source->position.logical;
     uint64_t lsn = log->lsn;
 
-    st->batch.members[i] =
-        (struct stream_batch_member){ .source = source, .told = st->batch.members[i].told };
+    st->batch.members[i] = (struct stream_batch_member){ .source = source,
+                                                         .told = st->batch.members[i].told };
     st->batch.members[i].place.before = log->inside;
     if (lsn < st->passed || (source->config->wants_messages && !st->has_messages))
         stream_close(st); /* to begin anew, as this source wants it */
@@ -102,8 +102,8 @@ void stream_attach(struct stream *st, size_t i, struct source *source)
 
 void stream_detach(struct stream *st, size_t i)
 {
-    st->batch.members[i] =
-        (struct stream_batch_member){ .source = NULL, .told = st->batch.members[i].told };
+    st->batch.members[i] = (struct stream_batch_member){ .source = NULL,
+                                                         .told = st->batch.members[i].told };
 }
 
 /* ---- the connection ---- */
