@@ -68,7 +68,7 @@ $(BUILD):
 $(HOME_LINKS): | $(BUILD)
 	@[ -e $@ ] || ln -s "$(CURDIR)/$(@F)" $@
 
-$(BUILD)/obj/serve/page.o: src/serve/page.html
+$(BUILD)/obj/serve/page.o: $(filter-out %.c %.h,$(wildcard src/serve/page*))
 
 -include $(OBJECTS:.o=.d)
 

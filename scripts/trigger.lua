@@ -2,6 +2,7 @@
 -- SPDX-License-Identifier: MIT
 
 local bundled = require "pgcdc.bundled"
+local plan = require "pgcdc.postgres.plan"
 local trigger = require "pgcdc.postgres.trigger"
 
 local options = bundled.own_options {
@@ -21,7 +22,7 @@ local function say(statement)
    pgcdc.log.info(statement:match "^[^\n]*") -- print() would show it later
 end
 
-local function plan(t)
+local function install(t)
    return trigger.install(db, t, {
       key = bundled.names(options.pk), notify = options.notify,
       readers = bundled.list(options.readers),
@@ -29,12 +30,12 @@ local function plan(t)
 end
 
 function actions.install(t)
-   trigger.run(db, plan(t), options.tries, say)
+   plan.run(db, install(t), options.tries, say)
    actions.status(trigger.look(db, t.name))
 end
 
 function actions.remove(t)
-   trigger.run(db, trigger.remove(db, t), options.tries, say)
+   plan.run(db, trigger.remove(db, t), options.tries, say)
    actions.status(trigger.look(db, t.name))
 end
 
@@ -43,7 +44,7 @@ function actions.status(t)
 end
 
 function actions.print(t)
-   print(trigger.text(plan(t)))
+   print(plan.text(install(t)))
 end
 
 function actions.prune(t)
@@ -53,8 +54,8 @@ end
 
 local action = actions[options.action]
    or bundled.usage "action must be install, remove, status, prune or print"
-trigger.explain(function()
+plan.explain(function()
    for _, t in ipairs(trigger.look_all(db, bundled.list(options.table))) do
       action(t)
    end
-end)
+end, trigger.allowed)

@@ -59,8 +59,8 @@ static const char help[] =
     "refused, 4 the state file, 70 an internal error.\n";
 
 enum { O_ONCE = 256, O_CHECK, O_GRAPH, O_RESET, O_MAX_MEMORY, O_MAX_TIME, O_SANDBOX,
-       O_ALLOW_NETWORK, O_LISTEN, O_LISTEN_TOKEN_FILE, O_LISTEN_ROWS, O_MAX_LAG,
-       O_LOG_LEVEL, O_LOG_FORMAT, O_TEST, O_LINT, O_NEW, O_LIST };
+       O_ALLOW_NETWORK, O_LISTEN, O_LISTEN_TOKEN_FILE, O_LISTEN_ROWS, O_MAX_LAG, O_LOG_LEVEL,
+       O_LOG_FORMAT, O_TEST, O_LINT, O_NEW, O_LIST };
 
 static const struct option options[] = {
     { "dsn", required_argument, NULL, 'd' },

@@ -22,6 +22,7 @@ local participants = require "pgcdc.delivery.participants"
 local recovery = require "pgcdc.delivery.recovery"
 local refused = require "pgcdc.delivery.refused"
 local state = require "pgcdc.delivery.state"
+local troubles = require "pgcdc.delivery.troubles"
 local figures = require "pgcdc.stream.figures"
 local graph = require "pgcdc.stream.graph"
 local connect = require "pgcdc.postgres.client"
@@ -121,6 +122,11 @@ raw.hook("graph", function()
 end)
 raw.hook("check", participants.check)
 raw.hook("figures", figures.all)
+function troubles.show()
+   if raw.is_watched() then
+      raw.show_figures(figures.all())
+   end
+end
 
 strict.table("field of pgcdc", pgcdc)
 strict.table("field of pgcdc.json", pgcdc.json)

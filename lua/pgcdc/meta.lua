@@ -319,6 +319,9 @@ function Stream:cloudevents() end
 ---@field slot? string with "logical": the replication slot; one for each state file
 ---@field publication? string with "logical": what has the table; "pgcdc"
 ---@field max_retained? string|number with "logical": of the log, held by the slot; "16G"
+---@field on_full? "drop"|"keep"|"stop" with "logical": of a slot that holds more; "drop"
+---@field slot_connect? string|table with "logical": how the slot is reached; connect
+---@field failover? boolean with "logical": the slot is to be on standbys too, from 17 on
 ---@field together? string sources with the same one are read in one snapshot, and saved as one
 ---@field column? string with "increment": the column whose values grow
 ---@field lookback? number with "increment": how far below the top polls begin; 1000, or 60 s

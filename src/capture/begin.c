@@ -261,6 +261,8 @@ static void put_begin(struct buf *sql, const struct begin_facts *f, int version,
         return;
     }
     sql_begin(sql, &f->table, r->config->rls, version);
+    if (r->snapshot != NULL)
+        buf_printf(sql, "SET TRANSACTION SNAPSHOT '%s';", r->snapshot);
     if (r->n_locked < 2)
         return;
     buf_puts(sql, "SET LOCAL lock_timeout = " PATIENCE ";");
@@ -320,6 +322,7 @@ bool begin_transaction(struct begin_facts *f, struct conn *conn, const struct be
 {
     const struct config *c = r->config;
     struct result *rows[N] = { NULL };
+    uint64_t xmax = f->identity.xmax; /* as it was */
     bool asks, ok;
 
     do
@@ -331,6 +334,8 @@ bool begin_transaction(struct begin_facts *f, struct conn *conn, const struct be
                              allowed(c, r->by_value), e) &&
          read_rowtype(f, conn, rows[COLUMNS], c, e) &&
          read_growth(f, rows[COLUMNS], c, r->column, e);
+    if (ok && r->snapshot != NULL && f->identity.xmax < xmax) /* it tells of commits only */
+        f->identity.xmax = xmax;
     if (r->more != NULL)
         *r->answer = rows[MORE];
     for (size_t i = 0; i < MORE; i++)

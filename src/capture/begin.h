@@ -52,6 +52,8 @@ struct begin_request {
     size_t n_locked;
     const struct begin_facts *leader; /* of the source that has opened the transaction already, with
                                        * all locks; NULL: there is none */
+    const char *snapshot; /* one that was exported, which the transaction has then, though it is
+                           * older than the lock; NULL: a new one */
     const char *more;     /* one more statement, with a semicolon, that gives a result; or NULL */
     const struct result_shape *shape; /* of that result */
     struct result **answer; /* where the result of <more> goes; the caller frees it, also after a

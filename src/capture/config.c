@@ -21,6 +21,7 @@ void config_free(struct config *c)
     free(c->column);
     free(c->slot);
     free(c->publication);
+    free(c->slot_conninfo);
     free(c->conninfo);
     free(c->table);
     free(c->name);

@@ -15,6 +15,9 @@
  * server's log. */
 enum config_capture { CONFIG_BY_XMIN, CONFIG_BY_INCREMENT, CONFIG_BY_TRIGGER, CONFIG_BY_LOGICAL };
 
+/* What becomes of a slot that holds more than it may. */
+enum config_on_full { CONFIG_FULL_DROP, CONFIG_FULL_KEEP, CONFIG_FULL_STOP };
+
 enum config_start { CONFIG_START_SNAPSHOT, CONFIG_START_NOW, CONFIG_START_XID };
 
 struct config {
@@ -32,7 +35,11 @@ struct config {
                         * default */
     int64_t recheck_ms; /* how often all rows are read again, see increment.h; 0: never */
     char *slot, *publication; /* CONFIG_BY_LOGICAL */
+    char *slot_conninfo;   /* of the connections that use the slot; NULL: <conninfo> */
+    bool has_own_slot;     /* its name was made by us, not given by the script */
+    bool has_failover;     /* the slot is to be on standbys too */
     uint64_t max_retained; /* bytes of the server's log that the slot may hold */
+    enum config_on_full on_full;
     bool wants_commits, wants_messages; /* of the log, see message.h; set while the script loads */
     enum config_capture capture;
     enum config_start start;

@@ -539,7 +539,7 @@ bool crew_restore(struct crew_source *s, const struct position *kept)
 
     pthread_mutex_lock(&s->crew->mutex);
     ok = step_restore(s->step, kept);
-    followers_claim(&s->followed, kept != NULL ? kept->logical.lsn : 0);
+    followers_restore(&s->followed, kept != NULL ? &kept->logical : NULL);
     s->is_waiting = false;
     pthread_cond_broadcast(&s->crew->changed);
     pthread_mutex_unlock(&s->crew->mutex);

@@ -44,6 +44,7 @@ static bool begin(struct source *s, struct conn *conn, bool with_sizes, struct e
     struct begin_request request = {
         .config = s->config,
         .with_sizes = with_sizes,
+        .snapshot = s->snapshot,
         .by_value = m->without_xmin != NULL,
         .by_index = m->by_index,
         .column = s->position.increment.column,
@@ -265,13 +266,32 @@ static bool check_columns(struct source *s, struct conn *conn, enum fault_news *
     return source_add_notice(s, LOG_WARN, text, e);
 }
 
+/* Another server answers, or an older state of it. *is_over: the table is to be read again. */
+static bool check_failover(struct source *s, struct conn *conn, char *why, size_t size,
+                           bool *is_over, struct err *e)
+{
+    const struct method *m = method_that_holds(&s->position);
+    bool outlives = false;
+
+    if (m->outlives != NULL && s->position.phase == POSITION_POLL &&
+        !m->outlives(s, conn, &outlives, why, size, e))
+        return false;
+    *is_over = !outlives;
+    if (!outlives)
+        return true;
+    source_forget_polled(s);
+    return source_add_notice(s, LOG_WARN, "the timeline changed: a failover; the slot is there, and"
+                             " the log goes on", e);
+}
+
 /* The fault table: brings the position in line with the server that answers now. */
 static bool check_server(struct source *s, struct conn *conn, enum fault_news *news, struct err *e)
 {
     struct position *p = &s->position;
     const struct identity *now = &s->facts.identity;
     const char *lost;
-    char why[128];
+    char why[200];
+    bool is_over;
 
     if (p->phase == POSITION_NONE)
         return begin_first(s, conn, news, e);
@@ -283,6 +303,10 @@ static bool check_server(struct source *s, struct conn *conn, enum fault_news *n
             return begin_anew(s, conn, "the standby does not come to where we were", news, e);
         return err_set(e, ERR_BEHIND, "%s", why);
     case IDENTITY_FAILED_OVER:
+        if (!check_failover(s, conn, why, sizeof why, &is_over, e))
+            return false;
+        if (!is_over)
+            break;
         if (p->stamps.is_used) /* any tombstone may be of a row that was deleted in between */
             p->stamps.tombstone_floor = 1;
         return begin_anew(s, conn, why, news, e);

@@ -5,6 +5,9 @@
 #include "base/array.h"
 #include "base/clock.h"
 #include "capture/failures.h"
+#include "capture/slot_claims.h"
+#include "capture/slot_errors.h"
+#include "capture/slot_guard.h"
 #include "capture/sql.h"
 #include "capture/stream.h"
 #include "pg/sqlstate.h"
@@ -18,24 +21,22 @@
 #define STATUS_MS 10000    /* between two statuses, if there is nothing to confirm */
 #define CONFIRM_MS 500     /* the same, if there is */
 #define TELL_MS 10000      /* between two positions of a source for which nothing came */
-#define IN_USE_MS 90000    /* for a slot that somebody else reads */
-#define WARN_MS 60000      /* between two warnings of what the slot holds */
-#define UNKNOWN UINT64_MAX
+#define MOST_AT_ONCE 64    /* messages of the log, before a stop or a status is looked for */
 
 struct member {
     struct sender *sender;
     void *arg;             /* of job.finish */
-    bool is_known;         /* <claim> is */
-    uint64_t claim;        /* 0: it has none */
     struct source *source; /* it is attached; NULL: it is not */
     uint64_t target;       /* with --once: it is finished once it is there */
 };
 
 struct follower {
     struct follower_job job;
-    const struct config *config; /* of one of the sources: connection, slot, publication */
+    const struct config *config; /* of one of the sources: connections, slot */
+    struct buf publications;     /* of all of them, quoted, with commas between */
     struct member *members;
     size_t n, cap;
+    struct slot_claims claims;   /* one for each */
     struct stream *stream;
     pthread_t thread;
     bool has_thread;
@@ -43,13 +44,16 @@ struct follower {
     bool is_busy, is_stopped;
     unsigned n_pauses;     /* that are asked for; one at a time has its turn: */
     bool is_paused;
+    int64_t paused_ms;     /* since when, or when the slot was looked at since then */
     int64_t retry_ms;      /* it tries again then */
     /* of the thread: */
     struct conn *conn;
     struct connect_orphan left;
     struct failures failures;
     uint64_t confirmed;
-    int64_t status_ms, told_ms, retained_ms, warned_ms; /* when that was done last */
+    int64_t status_ms, told_ms; /* when that was done last */
+    struct slot_guard guard;
+    struct err fault;      /* what ends the source when the log is to be read again */
     struct queue_list out; /* messages on their way to the queue */
 };
 
@@ -61,6 +65,9 @@ struct follower *follower_new(const struct follower_job *job, const struct confi
         return NULL;
     f->job = *job;
     f->config = config;
+    f->guard = (struct slot_guard){ .slot = config->slot, .on_full = config->on_full,
+                                    .max_retained = config->max_retained };
+    buf_init(&f->publications, BUF_SQL_MAX);
     return f;
 }
 
@@ -69,10 +76,20 @@ bool follower_is_of(const struct follower *f, const struct config *config)
     return config_share_log(f->config, config);
 }
 
-bool follower_add(struct follower *f, struct sender *sender, void *arg, size_t *i)
+/* (One that is named twice does no harm.) */
+bool follower_add(struct follower *f, const struct config *config, struct sender *sender, void *arg,
+                  size_t *i)
 {
     *i = f->n;
-    return ARRAY_PUSH(f->members, f->n, f->cap,
+    if (f->n == 0 || strcmp(config->publication, f->config->publication) != 0) {
+        if (f->n > 0)
+            buf_puts(&f->publications, ",");
+        sql_put_ident(&f->publications, config->publication);
+    }
+    if (config->max_retained < f->guard.max_retained)
+        f->guard.max_retained = config->max_retained;
+    return buf_ok(&f->publications) && slot_claims_add(&f->claims) &&
+           ARRAY_PUSH(f->members, f->n, f->cap,
                       ((struct member){ .sender = sender, .arg = arg }));
 }
 
@@ -80,32 +97,21 @@ bool follower_add(struct follower *f, struct sender *sender, void *arg, size_t *
 
 void follower_claim(struct follower *f, size_t i, uint64_t lsn)
 {
-    f->members[i].is_known = true;
-    f->members[i].claim = lsn;
+    slot_claims_set(&f->claims, i, lsn);
 }
 
-/* Up to where all is saved; 0: that is not known. */
-static uint64_t least_claim(const struct follower *f)
+/* The position of the source says that the slot, where it is there, was made by us. */
+static void take_name(struct follower *f, size_t i, const struct logical *l)
 {
-    uint64_t least = UNKNOWN;
-
-    for (size_t i = 0; i < f->n; i++) {
-        const struct member *m = &f->members[i];
-
-        if (!m->is_known)
-            return 0;
-        if (m->claim != 0 && m->claim < least)
-            least = m->claim;
-    }
-    return least == UNKNOWN ? 0 : least;
+    if (l->slot != NULL && strcmp(l->slot, f->config->slot) == 0)
+        f->claims.v[i].names_slot = true;
 }
 
-static bool has_claims(const struct follower *f, size_t except)
+void follower_restore(struct follower *f, size_t i, const struct logical *l)
 {
-    for (size_t i = 0; i < f->n; i++)
-        if (i != except && (!f->members[i].is_known || f->members[i].claim != 0))
-            return true;
-    return false;
+    if (l != NULL)
+        take_name(f, i, l);
+    follower_claim(f, i, l != NULL ? l->lsn : 0);
 }
 
 /* ---- pauses ---- */
@@ -116,10 +122,13 @@ void follower_pause(struct follower *f, size_t i, struct source *source)
     while (!f->is_stopped && (f->is_busy || f->is_paused || stream_is_amid(f->stream)))
         clock_wait_cond(f->job.changed, f->job.mutex, -1);
     f->is_paused = true;
+    f->paused_ms = clock_mono_ms();
     f->members[i].source = NULL;
     stream_detach(f->stream, i);
     source->log_passed = stream_passed(f->stream);
-    source->shares_log = has_claims(f, i);
+    take_name(f, i, &source->position.logical);
+    source->shares_log = slot_claims_has(&f->claims, i);
+    source->has_slot = f->config->has_own_slot || slot_claims_is_named(&f->claims);
     if (!source->shares_log && source->position.logical.lsn == 0)
         stream_close(f->stream); /* the source is to make the slot anew */
 }
@@ -133,9 +142,7 @@ void follower_resume(struct follower *f, size_t i, struct source *source)
     if (source != NULL && !f->is_stopped) {
         m->source = source;
         m->target = source->facts.identity.lsn;
-        m->is_known = true;
-        if (m->claim == 0 || source->position.logical.lsn < m->claim) /* it will be saved */
-            m->claim = source->position.logical.lsn;
+        slot_claims_expect(&f->claims, i, source->position.logical.lsn);
         stream_attach(f->stream, i, source);
     }
     pthread_cond_broadcast(f->job.changed);
@@ -169,71 +176,33 @@ static struct sender *first_sender(const struct follower *f)
     return f->members[0].sender;
 }
 
-static const struct result_shape retained_shape = { "what the slot holds", "U", 0, 1 };
-
-static bool drop_slot(struct follower *f, uint64_t retained, struct err *e)
+/* The source of whose changes the least is saved: it is what the slot waits for. */
+static struct slot_guard_holder holder_of(struct follower *f)
 {
-    struct buf sql;
-    bool ok;
+    struct slot_guard_holder h;
+    size_t i;
 
-    stream_close(f->stream);
-    buf_init(&sql, BUF_SQL_MAX);
-    buf_puts(&sql, "SELECT pg_catalog.pg_terminate_backend(active_pid, 5000)"
-                   " FROM pg_catalog.pg_replication_slots WHERE active_pid IS NOT NULL"
-                   " AND slot_name = ");
-    sql_put_literal(&sql, f->config->slot);
-    buf_puts(&sql, ";SELECT pg_catalog.pg_drop_replication_slot(");
-    sql_put_literal(&sql, f->config->slot);
-    buf_puts(&sql, ")");
-    ok = buf_ok(&sql) ? conn_run(f->conn, sql.data, NULL, NULL, 0, e) : err_memory(e);
-    buf_fini(&sql);
-    if (!ok)
-        return false;
-    err_set(e, ERR_SQL, "slot %s held %.1f GB of the log, more than max_retained, and was dropped",
-            f->config->slot, (double)retained / (1 << 30));
-    memcpy(e->sqlstate, "42704", sizeof "42704");
-    return false;
-}
-
-static void warn_of_retained(struct follower *f, uint64_t retained)
-{
-    int64_t now = clock_mono_ms();
-    struct err what;
-
-    if (f->warned_ms != 0 && now < f->warned_ms + WARN_MS)
-        return;
-    f->warned_ms = now;
-    err_set(&what, ERR_NONE, "slot %s holds %.1f GB of the log, of %.1f GB that it may: what is "
-            "delivered is not saved", f->config->slot, (double)retained / (1 << 30),
-            (double)f->config->max_retained / (1 << 30));
-    sender_notice(first_sender(f), LOG_WARN, &what, -1);
+    pthread_mutex_lock(f->job.mutex);
+    i = slot_claims_holder(&f->claims);
+    h = (struct slot_guard_holder){ .sender = f->members[i].sender,
+                                    .since_ms = f->claims.v[i].since_ms,
+                                    .is_full = !queue_list_is_empty(&f->out) };
+    pthread_mutex_unlock(f->job.mutex);
+    return h;
 }
 
 /* The slot must not fill the server's disk because of us. */
-static bool check_retained(struct follower *f, struct err *e)
+static bool guard(struct follower *f, struct err *e)
 {
-    struct result *rows = NULL;
-    uint64_t retained = 0;
-    struct buf sql;
-    bool ok;
+    const struct slot_guard_holder h = holder_of(f);
+    uint64_t retained;
+    bool is_full;
 
-    buf_init(&sql, BUF_SQL_MAX);
-    buf_puts(&sql, "SELECT pg_catalog.pg_current_wal_insert_lsn() - restart_lsn"
-                   " FROM pg_catalog.pg_replication_slots WHERE slot_name = ");
-    sql_put_literal(&sql, f->config->slot);
-    ok = buf_ok(&sql) ? conn_run(f->conn, sql.data, &retained_shape, &rows, 1, e) : err_memory(e);
-    buf_fini(&sql);
-    if (ok && result_count(rows) > 0)
-        retained = result_u64(rows, 0, 0);
-    result_free(rows);
-    for (size_t i = 0; ok && i < f->n; i++)
+    if (!slot_guard_look(&f->guard, f->conn, &h, &retained, &is_full, e))
+        return false;
+    for (size_t i = 0; i < f->n; i++)
         meter_set_slot(&f->members[i].sender->meter, retained);
-    if (!ok || retained <= f->config->max_retained / 2)
-        return ok;
-    if (retained > f->config->max_retained)
-        return drop_slot(f, retained, e);
-    warn_of_retained(f, retained);
-    return true;
+    return !is_full || slot_guard_drop(&f->guard, f->conn, e);
 }
 
 /* Tells the server that we are there, and what is saved. */
@@ -243,17 +212,14 @@ static bool tell_server(struct follower *f, struct err *e)
     uint64_t lsn;
 
     pthread_mutex_lock(f->job.mutex);
-    lsn = least_claim(f);
+    lsn = slot_claims_least(&f->claims);
     pthread_mutex_unlock(f->job.mutex);
     if (lsn > stream_passed(f->stream)) /* it is of a server that was before this one */
         lsn = stream_passed(f->stream);
     if (lsn < f->confirmed)
         lsn = f->confirmed;
-    if (now >= f->retained_ms + STATUS_MS) {
-        f->retained_ms = now;
-        if (!check_retained(f, e))
-            return false;
-    }
+    if (!guard(f, e))
+        return false;
     if (now < f->status_ms + (lsn > f->confirmed || f->job.is_once ? CONFIRM_MS : STATUS_MS))
         return true;
     f->status_ms = now;
@@ -329,6 +295,29 @@ static bool tell_positions(struct follower *f, bool is_due, struct err *e)
     return stream_tell(f->stream, &f->out, e) && send(f, e);
 }
 
+static bool connect(struct follower *f, struct err *e)
+{
+    if (f->conn == NULL)
+        f->conn = conn_open(f->config->conninfo, f->job.stop_fd, CONN_STOP_AT_ONCE, &f->left, e);
+    return f->conn != NULL;
+}
+
+/* A step takes long: it may wait for room in the queue, and has perhaps made the slot. What becomes
+ * of that is told when the log is read again. */
+static void guard_meanwhile(struct follower *f)
+{
+    struct err e;
+
+    if (f->fault.code != ERR_NONE || (connect(f, &e) && guard(f, &e)))
+        return;
+    if (e.code == ERR_REFUSED || e.code == ERR_SQL)
+        sender_notice(holder_of(f).sender, LOG_WARN, &e, -1);
+    if (e.code == ERR_REFUSED)
+        f->fault = e;
+    conn_close(f->conn, &f->left);
+    f->conn = NULL;
+}
+
 /* True if somebody waits for the batch in hand: for a pause, or the host, when it has handled all
  * that it got of a source of which the batch has more. */
 static bool is_awaited(struct follower *f)
@@ -363,19 +352,28 @@ static bool end_or_rest(struct follower *f, enum stream_found *found, int64_t *r
     return stream_end(f->stream, f->conn, &f->out, e);
 }
 
+/* Reads messages of the log until something is to be done about what was found. */
+static bool read_log(struct follower *f, int64_t until_ms, int64_t rest_ms,
+                     enum stream_found *found, struct err *e)
+{
+    *found = STREAM_SOME;
+    for (int n = 0; n < MOST_AT_ONCE && *found == STREAM_SOME && queue_list_is_empty(&f->out); n++)
+        if (!stream_read(f->stream, f->conn, until_ms, rest_ms, &f->out, found, e))
+            return false;
+    return true;
+}
+
 /* Reads a batch, or until nothing more comes for now. */
 static bool follow(struct follower *f, struct err *e)
 {
     int64_t until_ms = clock_mono_ms() + WAIT_MS, rest_ms = 0;
     enum stream_found found;
 
-    if (f->conn == NULL &&
-        (f->conn = conn_open(f->config->conninfo, f->job.stop_fd, CONN_STOP_AT_ONCE, &f->left,
-                             e)) == NULL)
+    *e = f->fault;
+    if (e->code != ERR_NONE || !connect(f, e))
         return false;
     do {
-        if (!send(f, e) ||
-            !stream_read(f->stream, f->conn, until_ms, rest_ms, &f->out, &found, e))
+        if (!send(f, e) || !read_log(f, until_ms, rest_ms, &found, e))
             return false;
         if (found != STREAM_NOTHING)
             rest_ms = 0;
@@ -396,13 +394,6 @@ static bool follow(struct follower *f, struct err *e)
     for (size_t i = 0; i < f->n; i++)
         meter_reach(&f->members[i].sender->meter);
     return true;
-}
-
-/* True if the slot cannot bring what follows: the sources are to look what is left of it. */
-static bool is_lost(const struct err *e)
-{
-    return e->code == ERR_SQL &&
-           (strcmp(e->sqlstate, "42704") == 0 || strcmp(e->sqlstate, "55000") == 0);
 }
 
 /* The sources' steps find out what is wrong. Under the mutex. */
@@ -440,13 +431,6 @@ static void hang_up(struct follower *f)
     f->status_ms = 0;
 }
 
-/* Waits before the next try. False: the program stops. */
-static bool rest(struct follower *f)
-{
-    wait_for_room(f);
-    return !is_stopping(f);
-}
-
 /* What was read before the slot was lost counts as delivered, so it must reach the host. */
 static bool end_batch(struct follower *f)
 {
@@ -460,7 +444,9 @@ static bool end_batch(struct follower *f)
         ok = (f->conn != NULL || !stream_is_amid(f->stream)) &&
              stream_abandon(f->stream, f->conn, &f->out, &e) && send(f, &e);
         hang_up(f);
-    } while (!ok && sqlstate_action(&e, true) == SQLSTATE_RETRY && rest(f));
+        if (!ok)
+            wait_for_room(f);
+    } while (!ok && sqlstate_action(&e, true) == SQLSTATE_RETRY && !is_stopping(f));
     if (ok)
         return true;
     if (e.code != ERR_STOPPED)
@@ -468,23 +454,27 @@ static bool end_batch(struct follower *f)
     return false;
 }
 
-/* Somebody else reads the slot: one of us that was killed, which the server has not noticed yet. */
 static bool is_waited_for(const struct follower *f, const struct err *e)
 {
-    return strcmp(e->sqlstate, "55006") == 0 &&
-           clock_mono_ms() < f->failures.since_ms + IN_USE_MS;
+    return slot_errors_is_in_use(e) &&
+           clock_mono_ms() < f->failures.since_ms + SLOT_ERRORS_IN_USE_MS;
 }
 
-static void handle_failure(struct follower *f, const struct err *e)
+static void handle_failure(struct follower *f, struct err *e)
 {
     int64_t wait_ms;
     bool goes_on;
 
+    slot_errors_explain(f->config, f->conn, e);
     hang_up(f);
-    if (e->code == ERR_STOPPED || (is_lost(e) && !end_batch(f)))
+    if (e->code == ERR_STOPPED || (slot_errors_is_lost(e) && !end_batch(f)))
         return;
     goes_on = failures_add(&f->failures, e, f->job.is_once, &wait_ms);
-    if (!goes_on && !is_lost(e) && !is_waited_for(f, e)) {
+    if (slot_errors_is_in_use(e))
+        goes_on = is_waited_for(f, e);
+    if (!goes_on && !slot_errors_is_lost(e)) {
+        if (slot_errors_is_in_use(e))
+            e->code = ERR_REFUSED;
         give_up(f, e);
         return;
     }
@@ -493,7 +483,7 @@ static void handle_failure(struct follower *f, const struct err *e)
         meter_fail(&f->members[i].sender->meter, e, f->failures.since_ms);
     pthread_mutex_lock(f->job.mutex);
     f->retry_ms = clock_mono_ms() + wait_ms;
-    if (is_lost(e))
+    if (slot_errors_is_lost(e))
         let_go(f);
     pthread_mutex_unlock(f->job.mutex);
 }
@@ -508,7 +498,7 @@ static bool is_complete(const struct follower *f)
         const struct member *m = &f->members[i];
 
         has_source = has_source || m->source != NULL;
-        if (!m->is_known || (m->claim != 0 && m->source == NULL))
+        if (!f->claims.v[i].is_known || (f->claims.v[i].lsn != 0 && m->source == NULL))
             return false;
     }
     return has_source;
@@ -524,23 +514,45 @@ static bool may_follow(const struct follower *f, int64_t *wait_ms)
     return *wait_ms <= 0;
 }
 
+/* True if a step is under way for so long that the slot is to be looked at; else *wait_ms is at
+ * most the time until then. Under the mutex. */
+static bool is_guard_due(struct follower *f, int64_t *wait_ms)
+{
+    int64_t left;
+
+    if (!f->is_paused)
+        return false;
+    left = f->paused_ms + STATUS_MS - clock_mono_ms();
+    if (left <= 0) {
+        f->paused_ms = clock_mono_ms();
+        return true;
+    }
+    if (*wait_ms < 0 || left < *wait_ms)
+        *wait_ms = left;
+    return false;
+}
+
 static void *run_thread(void *arg)
 {
     struct follower *f = arg;
     int64_t wait_ms;
+    bool is_waiting;
 
     pthread_setname_np(pthread_self(), "follower");
     pthread_mutex_lock(f->job.mutex);
     while (!f->is_stopped) {
         struct err e = { .code = ERR_NONE };
 
-        if (!may_follow(f, &wait_ms)) {
+        is_waiting = !may_follow(f, &wait_ms);
+        if (is_waiting && !is_guard_due(f, &wait_ms)) {
             clock_wait_cond(f->job.changed, f->job.mutex, wait_ms);
             continue;
         }
-        f->is_busy = true;
+        f->is_busy = !is_waiting;
         pthread_mutex_unlock(f->job.mutex);
-        if (!follow(f, &e))
+        if (is_waiting)
+            guard_meanwhile(f);
+        else if (!follow(f, &e))
             handle_failure(f, &e);
         pthread_mutex_lock(f->job.mutex);
         f->is_busy = false;
@@ -555,7 +567,7 @@ bool follower_start(struct follower *f, struct err *e)
 {
     int rc;
 
-    f->stream = stream_new(f->config->slot, f->config->publication, f->n);
+    f->stream = stream_new(f->config, f->publications.data, f->n);
     if (f->stream == NULL)
         return err_memory(e);
     rc = pthread_create(&f->thread, NULL, run_thread, f);
@@ -579,6 +591,8 @@ void follower_free(struct follower *f)
     while (!queue_list_is_empty(&f->out))
         message_free(message_of(queue_list_take(&f->out)));
     stream_free(f->stream);
+    buf_fini(&f->publications);
+    slot_claims_fini(&f->claims);
     free(f->members);
     free(f);
 }

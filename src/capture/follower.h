@@ -37,7 +37,8 @@ struct follower *follower_new(const struct follower_job *job, const struct confi
 
 /* Adds a source, before follower_start; *i: its number here. <arg>: of job.finish. False: out of
  * memory. */
-bool follower_add(struct follower *f, struct sender *sender, void *arg, size_t *i) WARN_UNUSED;
+bool follower_add(struct follower *f, const struct config *config, struct sender *sender, void *arg,
+                  size_t *i) WARN_UNUSED;
 
 /* True if a source with this config has the same slot. */
 bool follower_is_of(const struct follower *f, const struct config *config);
@@ -50,8 +51,11 @@ void follower_stop(struct follower *f);
 /* Waits for the thread. NULL is legal. */
 void follower_free(struct follower *f);
 
-/* Under the mutex, as all that follow: the position of source <i> as it was saved; 0: it does not
- * come by the log. */
+/* Under the mutex, as all that follow: the position of source <i> with which it begins; NULL: it
+ * has none. */
+void follower_restore(struct follower *f, size_t i, const struct logical *l);
+
+/* The LSN of its position as it was saved; 0: it does not come by the log. */
 void follower_claim(struct follower *f, size_t i, uint64_t lsn);
 
 /* Waits until the follower is paused: it is, until follower_resume; for one source at a time, so

@@ -30,7 +30,7 @@ bool followers_add(struct followers *fs, const struct follower_job *job,
         return true;
     followed->follower = find(fs, job, config);
     return followed->follower != NULL &&
-           follower_add(followed->follower, sender, arg, &followed->i);
+           follower_add(followed->follower, config, sender, arg, &followed->i);
 }
 
 bool followers_start(struct followers *fs, struct err *e)
@@ -69,6 +69,12 @@ void followers_resume(struct followers_source *f, struct step *step)
     f->is_paused = false;
     f->is_streaming = step_is_streaming(step);
     follower_resume(f->follower, f->i, f->is_streaming ? step_source(step) : NULL);
+}
+
+void followers_restore(struct followers_source *f, const struct logical *l)
+{
+    if (f->follower != NULL)
+        follower_restore(f->follower, f->i, l);
 }
 
 void followers_claim(struct followers_source *f, uint64_t lsn)

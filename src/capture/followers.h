@@ -40,6 +40,7 @@ void followers_pause(struct followers_source *f, struct step *step);
 void followers_resume(struct followers_source *f, struct step *step);
 
 /* Under the mutex: the position that is saved, see follower_claim. */
+void followers_restore(struct followers_source *f, const struct logical *l);
 void followers_claim(struct followers_source *f, uint64_t lsn);
 
 #endif

@@ -11,9 +11,13 @@ bool horizon_parse_snapshot(struct horizon_snapshot *s, const char *text)
     const char *p = text;
 
     s->text = text;
-    return text_read_u64(&p, NULL, &s->xmin) && *p++ == ':' &&
-           text_read_u64(&p, NULL, &s->xmax) && *p == ':' && s->xmin >= HORIZON_FIRST_XID &&
-           s->xmin <= s->xmax;
+    if (!text_read_u64(&p, NULL, &s->xmin) || *p++ != ':' ||
+        !text_read_u64(&p, NULL, &s->xmax) || *p++ != ':' || s->xmin < HORIZON_FIRST_XID)
+        return false;
+    if (s->xmin <= s->xmax)
+        return true;
+    s->xmax = s->xmin;
+    return *p == '\0';
 }
 
 bool horizon_copy(struct horizon *to, const struct horizon *from)

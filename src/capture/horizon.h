@@ -48,7 +48,9 @@ struct horizon_snapshot {
     const char *text;
 };
 
-/* False: <text> is no snapshot. <s> borrows it. */
+/* False: <text> is no snapshot. <s> borrows it. (One made from the log may have an xmin above its
+ * xmax, if the newest transactions have rolled back: it lists nobody, and all below xmin are
+ * over.) */
 bool horizon_parse_snapshot(struct horizon_snapshot *s, const char *text) WARN_UNUSED;
 
 /* F, and the xids >= F that were seen. */

@@ -17,6 +17,11 @@
  * P may not contain S0 at first: a commit is in the log before other sessions see it, and where it
  * waits for a standby the time between is long. Then the poll is made again.
  *
+ * On a standby an ordinary snapshot lists nobody. So there the poll is made in S0 itself, which is
+ * imported, and nothing is skipped. S0 is older than the poll's lock: where the table was written
+ * anew in between, S0 shows nothing of it, and another slot is made. S0 contains all that the
+ * standby showed before the slot was made, since what is visible there is what was replayed.
+ *
  * Back: the floor and the seen xids of the position's horizon follow the log, see
  * method_logical.c.
  *

@@ -151,6 +151,12 @@ struct method {
      * it one of xmins at once. False: changes are lost, *why: how, borrowed. */
     bool (*check_position)(struct source *s, const char **why);
 
+    /* Another server answers, of another timeline. *outlives: the position holds there as well,
+     * since all that it speaks of is there. NULL: it never does. <why>: is filled, where more is
+     * known, if it does not. */
+    bool (*outlives)(struct source *s, struct conn *conn, bool *outlives, char *why,
+                     size_t why_size, struct err *e);
+
     /* Of a position of its own. False: it must be handed over, by a poll. NULL: it stays. */
     bool (*stays)(const struct source *s);
 

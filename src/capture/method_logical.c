@@ -10,12 +10,16 @@
 #include "capture/method.h"
 
 #include "capture/complete_plan.h"
+#include "capture/slot_errors.h"
+#include "capture/slot_mark.h"
 #include "pg/lsn.h"
 #include "pg/replication.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#define PAGE_HEAD 64 /* at the beginning of a page the server skips so much at most */
 
 /* What is kept of a source. */
 struct own {
@@ -29,10 +33,12 @@ struct own {
     bool is_mixed;   /* it is FULL, and that of a partition is not */
     /* of the slot: */
     bool has_slot, is_ours, is_lost;
+    bool is_synced; /* a standby has it from the primary, where it is to be read */
+    bool is_moved;  /* the table was written anew since the imported snapshot */
+    uint64_t version; /* of the server */
     uint64_t confirmed;
     /* of the slot that was made last, until the position was handed over: */
-    uint64_t lsn;  /* 0: there is none */
-    char *shown;   /* S0: text of the snapshot of what committed before; owned */
+    struct slot_mark mark;
     uint64_t published_before; /* <published>, as it was read before */
     /* a snapshot, for the floor: its xmin, and an LSN that was read after it; 0: none */
     uint64_t xmin, xmin_lsn;
@@ -42,7 +48,7 @@ static void fini_source(void *own)
 {
     struct own *log = own;
 
-    free(log->shown);
+    slot_mark_fini(&log->mark);
 }
 
 static struct own *log_of(const struct source *s)
@@ -58,10 +64,10 @@ static bool holds(const struct position *p)
 /* ---- facts ---- */
 
 enum { F_LEVEL, F_PUBLICATION, F_OPS, F_ROOT, F_PUBLISHED, F_FILTERED, F_IDENTITY, F_PLUGIN,
-       F_HERE, F_STATUS, F_CONFIRMED, F_MIXED, F_HASH };
+       F_HERE, F_STATUS, F_CONFIRMED, F_MIXED, F_HASH, F_VERSION, F_SYNCED, F_MOVED };
 
 static const struct result_shape facts_shape = {
-    "what the log brings", "tBBBbbcTBTUbu", 1, 1
+    "what the log brings", "tBBBbbcTBTUbuubb", 1, 1
 };
 
 /* Rows of the catalogs that are made anew when a table, or the schema that it is in, leaves the
@@ -100,6 +106,14 @@ static void put_facts(const struct source *s, struct buf *sql)
                   " pg_partition_tree(c.oid) t JOIN pg_class l ON l.oid = t.relid WHERE t.isleaf"
                   " AND l.relreplident <> 'f')");
     put_published(sql);
+    /* a slot that a standby has from the primary; and whether a snapshot that is older than the
+     * lock has another file than is there now: it shows nothing of that */
+    buf_puts(sql, ", current_setting('server_version_num')::int8, pg_is_in_recovery() AND"
+                  " coalesce((to_jsonb(s)->>'synced')::bool, false), EXISTS (WITH RECURSIVE"
+                  " tree(oid) AS (SELECT c.oid UNION ALL SELECT i.inhrelid FROM pg_inherits i JOIN"
+                  " tree ON i.inhparent = tree.oid) SELECT FROM tree JOIN pg_class l USING (oid)"
+                  " WHERE l.relfilenode <> 0 AND l.relfilenode"
+                  " IS DISTINCT FROM pg_relation_filenode(l.oid))");
     buf_puts(sql, " FROM pg_class c LEFT JOIN pg_publication p ON p.pubname = ");
     sql_put_literal(sql, s->config->publication);
     buf_puts(sql, " LEFT JOIN pg_replication_slots s ON s.slot_name = ");
@@ -129,24 +143,17 @@ static bool read_facts(struct source *s, const struct result *r, struct err *e)
     log->is_lost = status != NULL && strcmp(status, "lost") == 0;
     log->confirmed = result_u64(r, 0, F_CONFIRMED);
     log->published = result_u64(r, 0, F_HASH);
+    log->version = result_u64(r, 0, F_VERSION);
+    log->is_synced = result_bool(r, 0, F_SYNCED);
+    log->is_moved = result_bool(r, 0, F_MOVED);
     return true;
 }
 
-/* Errors of the slot and the role, as sentences. */
 static void explain(const struct source *s, struct err *e)
 {
-    const struct config *c = s->config;
-    const struct err cause = *e;
-
-    if (e->code != ERR_SQL)
-        return;
-    if (strcmp(e->sqlstate, "42501") == 0 && strstr(e->msg, "replication") != NULL)
-        (void)!err_set(e, ERR_REFUSED, "the role may not read the log: ALTER ROLE ... REPLICATION "
-                       "(on RDS: GRANT rds_replication TO ...): %.500s", cause.msg);
-    else if (strcmp(e->sqlstate, "55006") == 0)
-        err_set(e, ERR_CONNECTION, "is the script running twice? %.500s", cause.msg);
-    else if (strcmp(e->sqlstate, "53400") == 0)
-        err_set(e, ERR_CONNECTION, "slot %s cannot be made: %.500s", c->slot, cause.msg);
+    slot_errors_explain(s->config, NULL, e);
+    if (s->snapshot != NULL && e->code == ERR_SQL) /* who has exported it is perhaps not there */
+        log_of(s)->mark.lsn = 0;
 }
 
 static bool refuse_publication(const struct source *s, const char *what, struct err *e)
@@ -204,9 +211,12 @@ static bool check(const struct source *s, struct err *e)
 {
     const struct own *log = log_of(s);
 
-    if (s->facts.identity.in_recovery)
-        return err_set(e, ERR_REFUSED, "capture = \"logical\" reads a primary, and this is a "
-                       "standby");
+    if (s->facts.identity.in_recovery && log->version < 160000)
+        return err_set(e, ERR_REFUSED, "capture = \"logical\" reads standbys from Postgres 16 on, "
+                       "and this is an older one: connect to the primary");
+    if (log->is_synced)
+        return err_set(e, ERR_REFUSED, "slot %s is one of the primary: connect there, or name "
+                       "another slot for this standby", s->config->slot);
     if (strcmp(log->wal_level, "logical") != 0)
         return err_set(e, ERR_REFUSED, "capture = \"logical\" needs wal_level = logical, and it is "
                        "%s: ALTER SYSTEM SET wal_level = 'logical', and restart the server",
@@ -278,15 +288,59 @@ static const char *why_lost(const struct source *s)
     return NULL;
 }
 
+/* Nobody but the user knows whether others use it. */
+static bool tell_of_slot(struct source *s, struct err *e)
+{
+    char text[200];
+
+    snprintf(text, sizeof text, "this source does not use slot %s any more: unless another one does"
+             ", drop it, or it holds the server's log: SELECT pg_drop_replication_slot('%s')",
+             s->position.logical.slot, s->position.logical.slot);
+    return source_add_notice(s, LOG_WARN, text, e);
+}
+
+/* A slot that standbys have too: all that the position speaks of is before the point at which the
+ * new primary left the old one's timeline, and xids below the floor are not given out again. */
+static bool outlives(struct source *s, struct conn *conn, bool *is_so, char *why, size_t size,
+                     struct err *e)
+{
+    const struct identity *now = &s->facts.identity, *then = &s->position.identity;
+    const struct logical *l = &s->position.logical;
+    const struct own *log = log_of(s);
+    struct replication *r;
+    uint64_t end;
+    bool ok;
+
+    *is_so = false;
+    if (!stays(s) || now->timeline == then->timeline || now->in_recovery || !log->has_slot ||
+        log->is_lost || strcmp(l->slot, s->config->slot) != 0 || log->confirmed > l->lsn ||
+        s->facts.snapshot.xmax < s->position.horizon.floor)
+        return true;
+    r = replication_open(conn, s->config->slot_conninfo, NULL, e);
+    ok = r != NULL && replication_ask_switch(r, now->timeline, then->timeline, &end, e);
+    replication_close(r, NULL);
+    if (!ok)
+        return false;
+    *is_so = l->lsn <= end;
+    if (!*is_so)
+        snprintf(why, size, "the new primary lacks what we saw: set synchronized_standby_slots "
+                 "there");
+    return true;
+}
+
 /* Rows since the floor come again, what is not there any more is not known: nothing else is lost,
  * so the position goes on as one of xmins. */
 static bool check_position(struct source *s, const char **why)
 {
+    const struct identity *now = &s->facts.identity;
     const char *lost = stays(s) ? why_lost(s) : NULL;
     struct err ignored;
     char text[200];
 
-    (void)why;
+    if (s->position.logical.lsn > now->flush_lsn + PAGE_HEAD) {
+        *why = "the server's log ends before what was read of it: a restore";
+        return false;
+    }
     if (lost == NULL)
         return true;
     snprintf(text, sizeof text, "%s: what changed since transaction %llu is read by xmin; deletes "
@@ -294,6 +348,8 @@ static bool check_position(struct source *s, const char **why)
     if (!source_add_notice(s, LOG_WARN, text, &ignored))
         return true; /* no memory for it: the next step says so */
     source_forget_polled(s);
+    if (strcmp(s->position.logical.slot, s->config->slot) != 0 && !tell_of_slot(s, &ignored))
+        return true;
     if (why_unpublished(s) != NULL) /* of a transaction that was seen, a part may be unseen */
         xidset_fini(&s->position.horizon.seen);
     logical_end(&s->position.logical);
@@ -301,57 +357,6 @@ static bool check_position(struct source *s, const char **why)
 }
 
 /* ---- the slot ---- */
-
-static const struct result_shape text_shape = { "the slot's snapshot", "t", 1, 1 };
-
-/* Reads which xids the snapshot shows that was exported with the slot. */
-static bool read_snapshot(struct own *log, struct conn *conn, const char *name, struct err *e)
-{
-    struct result *rows = NULL;
-    struct buf sql;
-    bool ok;
-
-    buf_init(&sql, BUF_SQL_MAX);
-    buf_printf(&sql, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;SET TRANSACTION SNAPSHOT '%s'"
-               ";SELECT pg_catalog.pg_current_snapshot();COMMIT", name);
-    ok = buf_ok(&sql) ? conn_run(conn, sql.data, &text_shape, &rows, 1, e) : err_memory(e);
-    buf_fini(&sql);
-    if (ok) {
-        free(log->shown);
-        log->shown = strdup(result_text(rows, 0, 0));
-        ok = log->shown != NULL || err_memory(e);
-    }
-    result_free(rows);
-    return ok;
-}
-
-/* The slot of the position is ours, and nobody relies on it: what it has is of no use. */
-static bool drop_slot(const struct source *s, struct replication *r, struct err *e)
-{
-    struct err why;
-
-    if (replication_drop_slot(r, s->config->slot, &why) || strcmp(why.sqlstate, "42704") == 0)
-        return true;
-    *e = why;
-    return false;
-}
-
-static bool make_slot(struct source *s, struct replication *r, struct conn *conn, struct err *e)
-{
-    struct own *log = log_of(s);
-    struct replication_slot slot;
-    char name[80];
-
-    if (!s->shares_log && !drop_slot(s, r, e))
-        return false;
-    snprintf(name, sizeof name, s->shares_log ? "%.50s_%zu" : "%.63s", s->config->slot, s->number);
-    if (!replication_create_slot(r, name, s->shares_log, &slot, e) ||
-        !read_snapshot(log, conn, slot.snapshot, e))
-        return false;
-    log->lsn = slot.lsn;
-    log->published_before = log->published;
-    return true;
-}
 
 /* True if the position is to be handed over, and may be: it says which slot is ours. */
 static bool is_handing_over(const struct source *s)
@@ -363,23 +368,35 @@ static bool is_handing_over(const struct source *s)
            method_that_holds(p) == &method_xmin;
 }
 
-/* What the log brings begins with a slot, which must be there before the poll's snapshot is
- * taken. */
+/* Nobody can make use of the slot that was made last any more. */
+static void forget_slot(struct source *s)
+{
+    slot_mark_forget(&log_of(s)->mark);
+    s->snapshot = NULL;
+}
+
+/* What the log brings begins with a slot, which must be there before the poll's snapshot is taken.
+ * A standby's snapshot does not list who is under way, so there the poll has the slot's. */
 static bool prepare(struct source *s, struct conn *conn, struct err *e)
 {
     struct own *log = log_of(s);
-    struct replication *r;
-    bool ok;
+    const struct slot_mark_request request = {
+        .config = s->config, .is_beside = s->shares_log, .number = s->number,
+        .keeps = s->facts.identity.in_recovery,
+    };
 
-    if (!is_handing_over(s) || (log->lsn != 0 && s->log_passed <= log->lsn))
+    if (!is_handing_over(s)) {
+        forget_slot(s);
         return true;
-    log->lsn = 0;
-    r = replication_open(conn, NULL, e);
-    ok = r != NULL && make_slot(s, r, conn, e);
-    replication_close(r, NULL);
-    if (!ok)
-        explain(s, e);
-    return ok;
+    }
+    if (log->mark.lsn != 0 && s->log_passed <= log->mark.lsn)
+        return true;
+    forget_slot(s);
+    if (!slot_mark_make(&log->mark, conn, &request, e))
+        return false;
+    log->published_before = log->published;
+    s->snapshot = request.keeps ? log->mark.name : NULL;
+    return true;
 }
 
 /* ---- steps ---- */
@@ -387,8 +404,13 @@ static bool prepare(struct source *s, struct conn *conn, struct err *e)
 /* The position is to name the slot before that is made, so that nobody else's is dropped. */
 static bool name_slot(struct source *s, struct err *e)
 {
-    char *copy = strdup(s->config->slot);
+    char *copy;
 
+    if (log_of(s)->has_slot && !s->has_slot)
+        return err_set(e, ERR_REFUSED, "slot %s is there already, and was not made by this script: "
+                       "name another one, or, if nobody needs it, drop it: SELECT "
+                       "pg_drop_replication_slot('%s')", s->config->slot, s->config->slot);
+    copy = strdup(s->config->slot);
     if (copy == NULL)
         return err_memory(e);
     free(s->position.logical.slot);
@@ -408,10 +430,10 @@ static bool begin_taking(struct source *s, struct method_step *step, struct conn
     }
     /* another source may have made the slot anew since, or the position has become one of xmins in
      * this step */
-    if (log->lsn == 0 || !log->has_slot || log->confirmed > log->lsn ||
-        log->published != log->published_before ||
-        !horizon_parse_snapshot(&s0, log->shown)) {
-        log->lsn = 0;
+    if (log->mark.lsn == 0 || !log->has_slot || log->confirmed > log->mark.lsn ||
+        log->published != log->published_before || (s->snapshot != NULL && log->is_moved) ||
+        !horizon_parse_snapshot(&s0, log->mark.shown)) {
+        forget_slot(s);
         step->is_idle = true;
         return true;
     }
@@ -423,17 +445,6 @@ static bool begin_taking(struct source *s, struct method_step *step, struct conn
     }
     step->is_held = true;
     return method_xmin.begin(s, step, conn, e);
-}
-
-/* Nobody but the user knows whether others use it. */
-static bool tell_of_slot(struct source *s, struct err *e)
-{
-    char text[200];
-
-    snprintf(text, sizeof text, "this source does not use slot %s any more: unless another one does"
-             ", drop it, or it holds the server's log: SELECT pg_drop_replication_slot('%s')",
-             s->position.logical.slot, s->position.logical.slot);
-    return source_add_notice(s, LOG_WARN, text, e);
 }
 
 static bool begin(struct source *s, struct method_step *step, struct conn *conn, struct err *e)
@@ -465,10 +476,12 @@ static bool take_over(struct source *s, struct method_step *step, struct err *e)
     if (step->goes_on)
         return true;
     s->position.is_learned = false; /* the log tells what is deleted from now on */
-    if (!logical_begin(&s->position.logical, log->lsn, s->facts.snapshot.text,
-                       s->facts.identity.lsn, log->published_before))
+    /* what the log brings after its own snapshot, that does not show */
+    if (!logical_begin(&s->position.logical, log->mark.lsn, s->facts.snapshot.text,
+                       s->snapshot != NULL ? log->mark.lsn : s->facts.identity.lsn,
+                       log->published_before))
         return err_memory(e);
-    log->lsn = 0;
+    forget_slot(s);
     return true;
 }
 
@@ -547,6 +560,7 @@ const struct method method_logical = {
     .put_try = put_try,
     .holds = holds,
     .check_position = check_position,
+    .outlives = outlives,
     .stays = stays,
     .is_ready = is_ready,
     .oldest_xid = oldest_xid,

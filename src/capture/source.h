@@ -36,6 +36,9 @@ struct source {
     uint64_t glance_lsn;  /* the LSN that fault_glance read before the step's snapshot; 0: none */
     uint64_t log_passed;  /* the log was read up to here for other sources, see follower.h */
     bool shares_log;      /* other sources rely on the slot */
+    bool has_slot;        /* the slot, where it is there, was made by us */
+    const char *snapshot; /* the name of one that was exported, for the next transaction; borrowed
+                           * from <own>; NULL: none */
     bool is_ready;        /* MESSAGE_READY was given */
     bool knows_no_keys;   /* the key is another one now, so what is kept of keys is of no use */
     bool is_compared;     /* the position knows what was declared, see declared.h */

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "capture/complete.h"
 #include "capture/fault.h"
+#include "capture/stream_connect.h"
 #include "capture/stream_batch.h"
 #include "capture/stream_table.h"
 #include "pg/lsn.h"
@@ -18,7 +19,8 @@
 #define MOST_SEEN 1000000 /* xids that a position has; the oldest go first */
 
 struct stream {
-    const char *slot, *publication;
+    const struct config *config;
+    const char *publications;
     struct replication *replication; /* NULL: it is closed */
     struct connect_orphan left;
     struct stream_batch batch;
@@ -36,7 +38,7 @@ struct stream {
     struct complete *complete;
 };
 
-struct stream *stream_new(const char *slot, const char *publication, size_t n_sources)
+struct stream *stream_new(const struct config *config, const char *publications, size_t n_sources)
 {
     struct stream *st = calloc(1, sizeof *st);
 
@@ -47,8 +49,8 @@ struct stream *stream_new(const char *slot, const char *publication, size_t n_so
         stream_free(st);
         return NULL;
     }
-    st->slot = slot;
-    st->publication = publication;
+    st->config = config;
+    st->publications = publications;
     buf_init(&st->row, SIZE_MAX / 2);
     buf_init(&st->old, SIZE_MAX / 2);
     return st;
@@ -114,30 +116,22 @@ static uint64_t start_of(const struct stream *st)
     return least;
 }
 
-/* The name in double quotes, as the server splits the list. */
-static bool start(struct stream *st, struct err *e)
-{
-    struct buf names;
-    bool ok;
-
-    buf_init(&names, BUF_SQL_MAX);
-    sql_put_ident(&names, st->publication);
-    st->passed = start_of(st);
-    ok = buf_ok(&names) ? replication_start(st->replication, &(struct replication_request){
-                              st->slot, st->passed, names.data, st->has_messages }, e)
-                        : err_memory(e);
-    buf_fini(&names);
-    return ok;
-}
-
 static bool open(struct stream *st, struct conn *conn, struct err *e)
 {
-    st->replication = replication_open(conn, &st->left, e);
-    if (st->replication == NULL)
-        return false;
+    struct begin_facts now = { .rowtype = NULL };
+    bool ok = begin_identify(&now, conn, e);
+
+    for (size_t i = 0; ok && i < st->batch.n_members; i++)
+        ok = st->batch.members[i].source == NULL ||
+             stream_connect_check(st->batch.members[i].source, &now.identity, e);
+    begin_facts_fini(&now);
+    st->passed = start_of(st);
+    if (ok)
+        st->replication = stream_connect_start(st->config, &(struct replication_request){
+            st->config->slot, st->passed, st->publications, st->has_messages }, conn, &st->left, e);
     stream_table_fini_all(&st->tables);
     st->is_in_transaction = false;
-    return start(st, e);
+    return ok && st->replication != NULL;
 }
 
 /* What was made of the transaction in hand stays, and is passed over when that comes again. */
@@ -234,6 +228,8 @@ static bool add_row(struct stream *st, struct stream_batch_member *m, const stru
     const struct pgoutput_row *row = &message->row;
     bool is_other_key = false;
 
+    if (message->kind != PGOUTPUT_INSERT && !stream_table_check_key(t, e))
+        return false;
     buf_clear(&st->old);
     if (row->has_old == PGOUTPUT_OLD_ROW && !stream_table_put_old(t, &row->old, &st->old, e))
         return false;

@@ -22,8 +22,9 @@
 
 struct stream;
 
-/* <slot>, <publication>: borrowed. Returns owned, or NULL: out of memory. */
-struct stream *stream_new(const char *slot, const char *publication, size_t n_sources);
+/* <config>, of one of the sources: says which slot, and how it is reached. <publications>: their
+ * names, quoted, with commas between. Both are borrowed. Returns owned, or NULL: out of memory. */
+struct stream *stream_new(const struct config *config, const char *publications, size_t n_sources);
 void stream_free(struct stream *st);
 
 /* Source <i> of the stream, whose changes come by the log, from its position on. */

@@ -84,16 +84,20 @@ static bool has_column(const struct rowtype *s, const char *name)
     return false;
 }
 
-/* The key must be part of the replica identity, or nobody knows which row was deleted. */
-static bool check_key(const struct stream_table *t, const struct rowtype *s, struct err *e)
+/* (What was inserted needs no identity.) */
+bool stream_table_check_key(const struct stream_table *t, struct err *e)
 {
+    const struct rowtype *s = t->rowtype;
+
     for (size_t k = 0; k < s->n_key; k++) {
         size_t at = t->column[s->key[k]];
 
         if (at == SIZE_MAX || !t->is_key[at])
             return err_set(e, ERR_REFUSED, "%s.%s: column \"%s\" of the key is not part of the "
                            "replica identity: ALTER TABLE %s.%s REPLICA IDENTITY FULL, or USING "
-                           "INDEX a unique index that has it", s->schema, s->table,
+                           "INDEX a unique index that has it; what the log has already stays as "
+                           "it is: where it does not go on, drop the slot, and what has changed "
+                           "since is read by xmin", s->schema, s->table,
                            s->columns[s->key[k]].name, s->schema, s->table);
     }
     return true;
@@ -112,7 +116,7 @@ static bool map(struct stream_table *t, size_t i, struct rowtype *s, struct err 
     t->source = i;
     for (size_t k = 0; k < s->n_columns; k++)
         column[k] = place_of(t, s->columns[k].name);
-    return check_key(t, s, e);
+    return true;
 }
 
 bool stream_table_find(struct stream_table_list *ts, uint32_t oid, size_t i,

@@ -39,11 +39,14 @@ bool stream_table_announce(struct stream_table_list *ts, const struct pgoutput_r
                             struct err *e) WARN_UNUSED;
 
 /* The table with this oid for source <i>, borrowed until the next call; *t NULL: it was not
- * announced. *is_known: the source knows its columns, all of them and no others. ERR_REFUSED if its
- * rows do not say which key they are of. */
+ * announced. *is_known: the source knows its columns, all of them and no others. */
 bool stream_table_find(struct stream_table_list *ts, uint32_t oid, size_t i,
                         const struct source *source, struct stream_table **t, bool *is_known,
                         struct err *e) WARN_UNUSED;
+
+/* False, with ERR_REFUSED, if the key is no part of the replica identity: nobody knows which row
+ * was updated or deleted. */
+bool stream_table_check_key(const struct stream_table *t, struct err *e) WARN_UNUSED;
 
 /* Write the fields of the row type into <line>, which is cleared: of the row; or of a key, the
  * others being NULL. ERR_ANSWER if the tuple has not the columns that were announced, ERR_REFUSED

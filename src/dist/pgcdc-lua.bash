@@ -11,7 +11,8 @@ _pgcdc_lua() {
    fi
    for ((i = 1; i < COMP_CWORD; i++)); do
       case ${COMP_WORDS[i]} in
-      -d | -s | --dsn | --state | --max-memory | --max-time | --log-level | --log-format)
+      -d | -s | --dsn | --state | --max-memory | --max-time | --log-level | --log-format | \
+         --listen | --listen-token-file | --max-lag)
          ((i++))
          [[ ${COMP_WORDS[i]} == = ]] && ((i++))
          ;;
@@ -32,8 +33,8 @@ _pgcdc_lua() {
    case $prev in
    --log-level) COMPREPLY=($(compgen -W "error warn info debug" -- "$cur")) ;;
    --log-format) COMPREPLY=($(compgen -W "text json" -- "$cur")) ;;
-   -d | --dsn | --max-memory | --max-time) ;;
-   -s | --state) compopt -o default ;;
+   -d | --dsn | --max-memory | --max-time | --listen | --max-lag) ;;
+   -s | --state | --listen-token-file) compopt -o default ;;
    *)
       if [[ $cur == -* ]]; then
          COMPREPLY=($(compgen -W "$("$program" --help 2>/dev/null |

@@ -15,6 +15,7 @@
 #include "host/publish.h"
 #include "host/reset.h"
 #include "host/rows.h"
+#include "serve/notify.h"
 #include "lua/load.h"
 
 #include <errno.h>
@@ -36,6 +37,8 @@ struct host {
     struct checkpoint checkpoint;
     struct publish publish;
     struct server *server;  /* owned; NULL: nobody listens */
+    struct notify_wish wish; /* socket: owned */
+    struct notify *notify;  /* owned; NULL: systemd did not start us */
     struct pollfd *fds;     /* owned scratch */
     size_t cap_fds;
     size_t n_sources, n_done;
@@ -76,6 +79,7 @@ static bool resolve(struct host *h, struct message *m, struct err *e)
     if (is_taken(h, m->source, source->name))
         return err_set(e, ERR_SCRIPT, "two sources are named %s: give one of them another "
                        "name = \"...\"", source->name);
+    publish_soon(&h->publish);
     if (h->o->mode != READER_CHECK && !hooks_resolved(h->script, m->source, e))
         return false;
     return delivery_restore(d, h->script->store, source->config, source->name, e) &&
@@ -130,6 +134,7 @@ static bool ready(struct host *h, size_t source, struct err *e)
     const struct position *p = delivery_position(h->deliveries[source]);
 
     log_source(h, LOG_INFO, "ready", source);
+    publish_soon(&h->publish);
     return hooks_read(h->script, source, p != NULL ? p->rows : 0, e) &&
            hooks_ready(h->script, source, e);
 }
@@ -222,6 +227,12 @@ static bool is_paused(const struct host *h, size_t source)
     return false;
 }
 
+/* What is only for the log tells perhaps why a source is paused, or what comes of it. */
+static bool may_pass(const struct message *m)
+{
+    return m->kind == MESSAGE_NOTICE && m->notice.err.code == ERR_NONE;
+}
+
 /* What comes of a paused source waits. It is taken from the queue and stays counted there, so that
  * the source soon finds no room; others always do. */
 static struct message *next_message(struct host *h)
@@ -238,7 +249,7 @@ static struct message *next_message(struct host *h)
         struct message *m = message_of(item);
         struct delivery *d = h->deliveries[m->source];
 
-        if (!delivery_is_parked(d) && !is_paused(h, m->source))
+        if ((!delivery_is_parked(d) && !is_paused(h, m->source)) || may_pass(m))
             return m;
         delivery_park(d, m);
     }
@@ -376,17 +387,41 @@ static void tell_tick(void *arg)
     publish_tick(&h->publish);
 }
 
+/* The Lua half shows what it does. */
+static void tell_figures(void *arg, struct script_figures *f)
+{
+    struct host *h = arg;
+
+    publish_figures(&h->publish, f);
+}
+
 /* --listen: opens the socket, and serves. */
 static bool start_server(struct host *h, struct err *e)
 {
-    if (h->o->listen.listen == NULL || h->o->mode == READER_CHECK || h->o->is_graph)
-        return true;
-    if (!publish_init(&h->publish, h->script, h->o->script.state, e) ||
-        (h->server = server_new(&h->o->listen, h->publish.board, e)) == NULL ||
+    if ((h->server = server_new(&h->o->listen, h->publish.board, e)) == NULL ||
         !server_start(h->server, e))
         return false;
     log_text(h->log, LOG_INFO, "listening", "address", server_address(h->server));
     return true;
+}
+
+/* Figures are published for whoever watches the program. */
+static bool start_watchers(struct host *h, struct err *e)
+{
+    bool listens = h->o->listen.listen != NULL, notifies = h->wish.socket != NULL;
+
+    if ((!listens && !notifies) || h->o->mode == READER_CHECK || h->o->is_graph)
+        return true;
+    if (!publish_init(&h->publish, h->script, h->o->script.state, e))
+        return false;
+    h->script->tell_figures = tell_figures;
+    h->script->tell_tick = tell_tick;
+    h->script->tell_arg = h;
+    if (listens && !start_server(h, e))
+        return false;
+    return !notifies ||
+           (h->notify = notify_new(&h->wish, h->publish.board, &h->o->listen.health,
+                                   e)) != NULL;
 }
 
 /* Source <i> is one that brings batches together with others before it. */
@@ -438,6 +473,8 @@ static bool start_reader(struct host *h, struct err *e)
 static void fini(struct host *h)
 {
     server_free(h->server);
+    notify_free(h->notify);
+    free(h->wish.socket);
     publish_end(&h->publish);
     if (h->queue != NULL)
         queue_close(h->queue);
@@ -476,10 +513,11 @@ static void log_failure(struct host *h, const struct err *e)
 
 static bool run(struct host *h, struct err *e)
 {
-    if ((h->script = script_new(&h->o->script, e)) == NULL || !load_script(h->script, e))
+    if (!notify_take(&h->wish, e) || (h->script = script_new(&h->o->script, e)) == NULL ||
+        !load_script(h->script, e))
         return false;
     h->n_sources = h->script->n_sources;
-    if (!start_server(h, e))
+    if (!start_watchers(h, e))
         return false;
     if (h->o->is_graph)
         return hooks_graph(h->script, e) && output_flush(e);

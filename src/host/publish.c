@@ -150,6 +150,16 @@ void publish_turn(struct publish *p)
     publish(p, half);
 }
 
+void publish_figures(struct publish *p, struct script_figures *half)
+{
+    publish(p, half);
+}
+
+void publish_soon(struct publish *p)
+{
+    p->published_ms = 0;
+}
+
 void publish_done(struct publish *p, size_t source)
 {
     if (p->board != NULL)

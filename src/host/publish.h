@@ -40,6 +40,12 @@ void publish_turn(struct publish *p);
 /* The same in the middle of a delivery, where the Lua half cannot be asked. */
 void publish_tick(struct publish *p);
 
+/* The Lua half has new figures, which move. NULL is legal. */
+void publish_figures(struct publish *p, struct script_figures *half);
+
+/* Something has changed that is news: publishes at the next turn. */
+void publish_soon(struct publish *p);
+
 /* Nothing more will come of a source. */
 void publish_done(struct publish *p, size_t source);
 

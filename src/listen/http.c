@@ -9,6 +9,7 @@
 
 #include <microhttpd.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -172,7 +173,7 @@ static bool has_body(struct MHD_Connection *client)
 }
 
 static enum MHD_Result on_request(void *arg, struct MHD_Connection *client, const char *url,
-                                  const char *method, const char *version, const char *data,
+                                  const char *method, const char *http, const char *data,
                                   size_t *data_size, void **state)
 {
     const struct listen_request request = { method, url, header(client, "Authorization"),
@@ -182,7 +183,7 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *client, cons
     struct MHD_Response *r;
     enum MHD_Result result;
 
-    (void)version, (void)data, (void)data_size;
+    (void)http, (void)data, (void)data_size;
     if (*state == NULL && !has_body(client) && (strcmp(method, "GET") == 0 ||
                                                 strcmp(method, "HEAD") == 0)) {
         *state = l; /* an answer at the next call lets the client use the connection again */
@@ -254,10 +255,15 @@ static void close_listen(struct listen *l)
     free(l);
 }
 
+static const char *version(void)
+{
+    static char text[64];
+
+    snprintf(text, sizeof text, "libmicrohttpd %s", MHD_get_version());
+    return text;
+}
+
 /* The one symbol that the program looks for. */
 __attribute__((visibility("default"))) extern const struct listen_module listen_module;
-const struct listen_module listen_module = { LISTEN_ABI, "libmicrohttpd "
-    /* its headers have the number only */
-#define TEXT(n) #n
-#define TEXT_OF(n) TEXT(n)
-    TEXT_OF(MHD_VERSION), open_listen, turn, has_streams, tell, close_listen };
+const struct listen_module listen_module = { LISTEN_ABI, version, open_listen, turn, has_streams,
+                                             tell, close_listen };

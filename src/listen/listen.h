@@ -47,7 +47,7 @@ struct listen;
 
 struct listen_module {
     unsigned abi;          /* LISTEN_ABI when it was compiled */
-    const char *version;   /* of the library that it was compiled with */
+    const char *(*version)(void); /* of the library, "libmicrohttpd 0.9.75"; static */
     struct listen *(*open)(const struct listen_options *o); /* owned; NULL: out of memory */
     /* Serves for <ms> milliseconds, or until <stop_fd> is readable. */
     void (*turn)(struct listen *l, int ms, int stop_fd);

@@ -171,11 +171,15 @@ static int file_close(lua_State *L)
 /* ---- writing ---- */
 
 /* Waits until a descriptor that does not block can be written. */
-static bool wait_writable(int fd)
+static bool wait_writable(lua_State *L, int fd)
 {
     struct pollfd p = { .fd = fd, .events = POLLOUT };
+    bool ok;
 
-    return poll(&p, 1, -1) >= 0 || errno == EINTR;
+    beat_serve(script_of(L)->beat, true);
+    ok = poll(&p, 1, -1) >= 0 || errno == EINTR;
+    beat_serve(script_of(L)->beat, false);
+    return ok;
 }
 
 /* Cuts off the <done> bytes of a write that failed in the middle, so that the file has all of what
@@ -201,7 +205,7 @@ static void write_out(lua_State *L, struct file *f)
 
         if (n >= 0)
             done += (size_t)n;
-        else if (errno != EINTR && (errno != EAGAIN || !wait_writable(f->fd)))
+        else if (errno != EINTR && (errno != EAGAIN || !wait_writable(L, f->fd)))
             error = errno;
     }
     if (done > 0 && done < f->out.len && take_back(f, done))

@@ -8,6 +8,7 @@
 #include "lua/explain.h"
 #include "lua/json.h"
 #include "lua/script.h"
+#include "lua/script_figures.h"
 
 #include <lauxlib.h>
 #include <math.h>
@@ -326,6 +327,27 @@ static void set_facts(lua_State *L, const struct script_options *o)
     set_list(L, "files", o->files, o->n_files);
 }
 
+static int is_watched(lua_State *L)
+{
+    lua_pushboolean(L, script_of(L)->tell_figures != NULL);
+    return 1;
+}
+
+static int show_figures(lua_State *L)
+{
+    struct script *s = script_of(L);
+    struct script_figures *f;
+
+    luaL_checktype(L, 1, LUA_TTABLE);
+    lua_settop(L, 1);
+    f = script_figures_read(L, s->n_sources);
+    if (s->tell_figures != NULL)
+        s->tell_figures(s->tell_arg, f);
+    else
+        script_figures_unref(f);
+    return 0;
+}
+
 void api_host_export(lua_State *L)
 {
     static const luaL_Reg functions[] = {
@@ -333,7 +355,8 @@ void api_host_export(lua_State *L)
         { "stale", stale },
         { "rethrow", rethrow }, { "try", try }, { "where", where }, { "place", place },
         { "traceback", traceback }, { "explain", explain }, { "nearest", nearest },
-        { "size", size }, { "now", now },
+        { "size", size }, { "now", now }, { "is_watched", is_watched },
+        { "show_figures", show_figures },
         { "sleep", sleep_on }, { "nap", nap }, { "start_clock", start_clock }, { NULL, NULL },
     };
 

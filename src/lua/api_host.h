@@ -7,7 +7,9 @@
  *   log(level, message, fields, is_of_script): one line on standard error; keys of a script that
  *     are the program's own get the prefix field_;
  *   stop(status): the program stops in good order;
- *   hook(name, function): what the host calls, see hooks.c.
+ *   hook(name, function): what the host calls, see hooks.c;
+ *   is_watched() -> whether somebody watches the program; show_figures(table): shows these figures,
+ *     see script_figures.c.
  * Errors:
  *   usage(message), refuse(message), stale(message): throw, so that the program ends with the
  *     status for a wrong command line (2), for a database that cannot be used as asked (3), or for

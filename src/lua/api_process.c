@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "lua/api_out.h"
 #include "lua/guard.h"
+#include "lua/script.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -171,13 +172,24 @@ static int child_pending(lua_State *L)
     return 2;
 }
 
+/* Returns the number of bytes, or -1. A command that does not read yet is waited for. */
+static ssize_t send_piece(lua_State *L, const struct child *c)
+{
+    size_t left = c->out.len - c->sent;
+    ssize_t n;
+
+    beat_serve(script_of(L)->beat, true);
+    n = write(c->fd, c->out.data + c->sent, left < PIECE ? left : PIECE);
+    beat_serve(script_of(L)->beat, false);
+    return n;
+}
+
 static int child_send(lua_State *L)
 {
     struct child *c = child_at(L);
 
     while (c->fd >= 0 && c->sent < c->out.len) {
-        size_t left = c->out.len - c->sent;
-        ssize_t n = write(c->fd, c->out.data + c->sent, left < PIECE ? left : PIECE);
+        ssize_t n = send_piece(L, c);
 
         if (n >= 0) {
             c->sent += (size_t)n;

@@ -63,13 +63,13 @@ static char *text_field(lua_State *L, const char *name)
     return text;
 }
 
-/* spec.connect as owned text: a string, or what stands for --dsn. */
-static char *conninfo_field(lua_State *L)
+/* A conninfo as owned text: a string, or what stands for --dsn. */
+static char *conninfo_field(lua_State *L, const char *name)
 {
     const char *text;
     char *owned;
 
-    lua_getfield(L, 1, "connect");
+    lua_getfield(L, 1, name);
     text = script_push_conninfo(L, -1);
     owned = strdup(text);
     if (owned == NULL)
@@ -188,24 +188,79 @@ static char *default_slot(const struct script *s, const char *conninfo, struct e
     return owned;
 }
 
+static enum config_on_full on_full_field(lua_State *L)
+{
+    /* in the order of enum config_on_full */
+    static const char *const names[] = { "drop", "keep", "stop", NULL };
+    int on_full;
+
+    lua_getfield(L, 1, "on_full");
+    on_full = luaL_checkoption(L, -1, "drop", names);
+    lua_pop(L, 1);
+    return (enum config_on_full)on_full;
+}
+
+/* True if both name the same database of the same server. */
+static bool is_same_place(struct script *s, const char *a, const char *b)
+{
+    struct buf places[2];
+    bool is = false;
+
+    buf_init(&places[0], BUF_SQL_MAX);
+    buf_init(&places[1], BUF_SQL_MAX);
+    if (connect_put_place(&places[0], a, &s->cause) && connect_put_place(&places[1], b, &s->cause))
+        is = buf_ok(&places[0]) && buf_ok(&places[1]) &&
+             strcmp(places[0].data, places[1].data) == 0;
+    buf_fini(&places[0]);
+    buf_fini(&places[1]);
+    return is;
+}
+
+/* A slot is read by one connection, for all its sources. */
+static void check_group(lua_State *L, struct script *s, const struct config *a,
+                        const struct config *b)
+{
+    const char *of_a = a->slot_conninfo != NULL ? a->slot_conninfo : "";
+    const char *of_b = b->slot_conninfo != NULL ? b->slot_conninfo : "";
+
+    if (a->capture != CONFIG_BY_LOGICAL || strcmp(a->slot, b->slot) != 0)
+        return;
+    if (strcmp(a->conninfo, b->conninfo) == 0) {
+        if (strcmp(of_a, of_b) != 0 || a->on_full != b->on_full ||
+            a->has_failover != b->has_failover)
+            luaL_error(L, "sources of one slot (%s) have the same slot_connect, on_full and "
+                       "failover: name another slot for one of them", b->slot);
+    } else if (is_same_place(s, a->conninfo, b->conninfo)) {
+        luaL_error(L, "sources of one slot (%s) have the same connect: write it alike, or name "
+                   "another slot for one of them", b->slot);
+    }
+}
+
 static void read_slot(lua_State *L, struct config *c)
 {
     struct script *s = script_of(L);
 
+    if (c->capture != CONFIG_BY_LOGICAL)
+        return;
     c->publication = text_field(L, "publication");
     c->max_retained = (uint64_t)number_field(L, "max_retained");
+    c->has_failover = flag_field(L, "failover");
+    c->on_full = on_full_field(L);
+    if (lua_getfield(L, 1, "slot_connect") != LUA_TNIL)
+        c->slot_conninfo = conninfo_field(L, "slot_connect");
+    lua_pop(L, 1);
     c->slot = text_field(L, "slot");
-    if (c->slot != NULL || c->capture != CONFIG_BY_LOGICAL)
-        return;
-    c->slot = default_slot(s, c->conninfo, &s->cause);
-    if (c->slot == NULL)
+    c->has_own_slot = c->slot == NULL;
+    if (c->slot == NULL && (c->slot = default_slot(s, c->conninfo, &s->cause)) == NULL)
         luaL_error(L, "%s", s->cause.msg);
+    for (size_t i = 0; i < s->n_sources; i++)
+        check_group(L, s, s->sources[i].config, c);
 }
 
 static void read_config(lua_State *L, struct config *c)
 {
     c->table = text_field(L, "table");
-    c->conninfo = conninfo_field(L);
+    c->conninfo = conninfo_field(L, "connect");
     c->name = text_field(L, "name");
     c->where = text_field(L, "where");
     c->soft_delete = text_field(L, "soft_delete");

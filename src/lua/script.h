@@ -54,6 +54,8 @@ enum script_hook {
     SCRIPT_HOOK_COUNT
 };
 
+struct script_figures;
+
 struct script {
     lua_State *L;
     struct script_options o;  /* what it points to is borrowed */
@@ -79,6 +81,8 @@ struct script {
                                * was saved; both are texts */
     void (*tell_tick)(void *arg); /* or NULL: some milliseconds have passed in the middle of a
                                * delivery. Must not use the state */
+    void (*tell_figures)(void *arg, struct script_figures *f); /* or NULL: the Lua half has new
+                               * ones, which move */
     void *tell_arg;
     struct beat *beat;        /* borrowed; NULL: nobody watches, and nothing is timed */
     struct seq seq;           /* numbers for changes */

@@ -26,8 +26,6 @@ struct conn {
 
 #define IDLE_READS 1000 /* of a connection on which no statement runs, at once */
 
-/* ---- long waits ---- */
-
 void conn_watch(struct conn *c, conn_watcher *watcher, void *arg)
 {
     c->watcher = watcher;
@@ -187,11 +185,16 @@ struct conn *conn_open(const char *conninfo, int stop_fd, enum conn_stop on_stop
     return open_as(NULL, conninfo, stop_fd, on_stop, left, e);
 }
 
-struct conn *conn_open_replication(const struct conn *c, struct connect_orphan *left,
-                                   struct err *e)
+struct conn *conn_open_replication(const struct conn *c, const char *conninfo,
+                                   struct connect_orphan *left, struct err *e)
 {
-    return open_as("database", c->conninfo, c->wire.stop_fd,
-                   c->wire.stops_at_once ? CONN_STOP_AT_ONCE : CONN_STOP_GENTLY, left, e);
+    enum conn_stop on_stop = c->wire.stops_at_once ? CONN_STOP_AT_ONCE : CONN_STOP_GENTLY;
+    struct conn *r = open_as("database", conninfo != NULL ? conninfo : c->conninfo,
+                             c->wire.stop_fd, on_stop, left, e);
+
+    if (r != NULL)
+        conn_watch(r, c->watcher, c->watcher_arg);
+    return r;
 }
 
 void conn_on_stop(struct conn *c, enum conn_stop on_stop)

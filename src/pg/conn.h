@@ -37,9 +37,10 @@ enum conn_stop {
 struct conn *conn_open(const char *conninfo, int stop_fd, enum conn_stop on_stop,
                        struct connect_orphan *left, struct err *e);
 
-/* Another connection like <c>, which also takes commands of replication, see replication.h. */
-struct conn *conn_open_replication(const struct conn *c, struct connect_orphan *left,
-                                   struct err *e);
+/* Another connection like <c>, by <conninfo>, or where that is NULL by the one of <c>; it also
+ * takes commands of replication, see replication.h. Who watches <c> watches it. */
+struct conn *conn_open_replication(const struct conn *c, const char *conninfo,
+                                   struct connect_orphan *left, struct err *e);
 
 /* The calls that follow do this when <stop_fd> becomes readable. */
 void conn_on_stop(struct conn *c, enum conn_stop on_stop);

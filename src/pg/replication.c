@@ -8,8 +8,10 @@
 #include "pg/session.h"
 #include "pg/wire.h"
 
+#include <inttypes.h>
 #include <libpq-fe.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -41,8 +43,36 @@ static bool set_up(struct replication *r, struct err *e)
     return ok;
 }
 
-struct replication *replication_open(const struct conn *conn, struct connect_orphan *left,
-                                     struct err *e)
+static const struct result_shape place_shape = { "which server it is", "t", 1, 1 };
+
+static struct result *ask_place(struct conn *conn, struct err *e)
+{
+    struct result *rows = NULL;
+
+    if (conn_run(conn, "SELECT pg_catalog.pg_postmaster_start_time()::text || ' '"
+                       " || pg_catalog.current_database()", &place_shape, &rows, 1, e))
+        return rows;
+    result_free(rows);
+    return NULL;
+}
+
+/* Another server would have another log. */
+static bool check_place(struct replication *r, struct conn *conn, struct err *e)
+{
+    struct result *here = ask_place(r->conn, e);
+    struct result *there = here != NULL ? ask_place(conn, e) : NULL;
+    bool ok = there != NULL &&
+              (strcmp(result_text(here, 0, 0), result_text(there, 0, 0)) == 0 ||
+               err_set(e, ERR_REFUSED, "slot_connect leads to another server, or another database, "
+                       "than connect: both must be the same"));
+
+    result_free(here);
+    result_free(there);
+    return ok;
+}
+
+struct replication *replication_open(struct conn *conn, const char *conninfo,
+                                     struct connect_orphan *left, struct err *e)
 {
     struct replication *r = calloc(1, sizeof *r);
 
@@ -50,8 +80,8 @@ struct replication *replication_open(const struct conn *conn, struct connect_orp
         err_memory(e);
         return NULL;
     }
-    r->conn = conn_open_replication(conn, left, e);
-    if (r->conn != NULL && set_up(r, e))
+    r->conn = conn_open_replication(conn, conninfo, left, e);
+    if (r->conn != NULL && (conninfo == NULL || check_place(r, conn, e)) && set_up(r, e))
         return r;
     replication_close(r, NULL);
     return NULL;
@@ -73,18 +103,50 @@ void replication_close(struct replication *r, struct connect_orphan *left)
 
 static const struct result_shape created_shape = { "the new slot", "tttt", 1, 1 };
 
-bool replication_create_slot(struct replication *r, const char *name, bool is_temporary,
-                             struct replication_slot *slot, struct err *e)
+/* What a slot is made with, as the version wants it. */
+static const char *options_of(const struct replication *r, enum replication_slot_kind kind)
+{
+    if (conn_version(r->conn) < 150000)
+        return "EXPORT_SNAPSHOT";
+    return kind == REPLICATION_FAILOVER ? "(SNAPSHOT 'export', FAILOVER true)"
+                                        : "(SNAPSHOT 'export')";
+}
+
+static bool check_failover(const struct replication *r, struct err *e)
+{
+    return conn_version(r->conn) >= 170000 ||
+           err_set(e, ERR_REFUSED, "failover = true needs Postgres 17: before, no slot is on "
+                   "standbys");
+}
+
+bool replication_set_failover(struct replication *r, const char *name, struct err *e)
+{
+    struct buf sql;
+    bool ok;
+
+    if (!check_failover(r, e))
+        return false;
+    buf_init(&sql, BUF_SQL_MAX);
+    buf_printf(&sql, "ALTER_REPLICATION_SLOT \"%s\" (FAILOVER true)", name);
+    ok = buf_ok(&sql) ? conn_run(r->conn, sql.data, NULL, NULL, 0, e) : err_memory(e);
+    buf_fini(&sql);
+    return ok;
+}
+
+bool replication_create_slot(struct replication *r, const char *name,
+                             enum replication_slot_kind kind, struct replication_slot *slot,
+                             struct err *e)
 {
     struct result *rows = NULL;
     struct buf sql;
     const char *snapshot;
     bool ok;
 
+    if (kind == REPLICATION_FAILOVER && !check_failover(r, e))
+        return false;
     buf_init(&sql, BUF_SQL_MAX);
     buf_printf(&sql, "CREATE_REPLICATION_SLOT \"%s\"%s LOGICAL pgoutput %s", name,
-               is_temporary ? " TEMPORARY" : "",
-               conn_version(r->conn) >= 150000 ? "(SNAPSHOT 'export')" : "EXPORT_SNAPSHOT");
+               kind == REPLICATION_TEMPORARY ? " TEMPORARY" : "", options_of(r, kind));
     ok = buf_ok(&sql) ? conn_run(r->conn, sql.data, &created_shape, &rows, 1, e) : err_memory(e);
     buf_fini(&sql);
     if (ok) {
@@ -109,6 +171,39 @@ bool replication_drop_slot(struct replication *r, const char *name, struct err *
     buf_printf(&sql, "DROP_REPLICATION_SLOT \"%s\"", name);
     ok = buf_ok(&sql) ? conn_run(r->conn, sql.data, NULL, NULL, 0, e) : err_memory(e);
     buf_fini(&sql);
+    return ok;
+}
+
+static const struct result_shape history_shape = { "the history of a timeline", "tt", 1, 1 };
+
+/* Lines of "1 \t 0/3000158 \t why", of all timelines that came before. */
+static void read_switch(const char *text, uint32_t then, uint64_t *lsn)
+{
+    for (; text != NULL && *text != '\0'; text = strchr(text, '\n'), text += text != NULL) {
+        char word[LSN_TEXT + 1];
+        unsigned timeline;
+
+        if (sscanf(text, "%u %17[0-9A-Fa-f/]", &timeline, word) == 2 && timeline == then) {
+            if (!lsn_read(word, lsn))
+                *lsn = 0;
+            return;
+        }
+    }
+}
+
+bool replication_ask_switch(struct replication *r, uint32_t now, uint32_t then, uint64_t *lsn,
+                            struct err *e)
+{
+    struct result *rows = NULL;
+    char sql[64];
+    bool ok;
+
+    *lsn = 0;
+    snprintf(sql, sizeof sql, "TIMELINE_HISTORY %" PRIu32, now);
+    ok = conn_run(r->conn, sql, &history_shape, &rows, 1, e);
+    if (ok)
+        read_switch(result_text(rows, 0, 1), then, lsn);
+    result_free(rows);
     return ok;
 }
 

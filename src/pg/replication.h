@@ -16,10 +16,11 @@
 
 struct replication;
 
-/* A connection like <conn>. The values that it will send have the text that they have in a poll.
- * <left>, errors: as of conn_open. */
-struct replication *replication_open(const struct conn *conn, struct connect_orphan *left,
-                                     struct err *e);
+/* A connection like <conn>, by <conninfo> unless that is NULL: to the same database of the same
+ * server, or ERR_REFUSED. The values that it will send have the text that they have in a poll.
+ * <left>, other errors: as of conn_open. */
+struct replication *replication_open(struct conn *conn, const char *conninfo,
+                                     struct connect_orphan *left, struct err *e);
 
 /* Closes and frees; NULL is legal. Does not wait for the server. <left>: as of conn_close; the
  * backend that sent may hold its slot for a while. */
@@ -34,13 +35,27 @@ struct replication_slot {
                           * taken on another connection until this one runs another statement */
 };
 
-/* Makes a slot. Waits for all transactions that are under way. <is_temporary>: it lives as long as
- * the connection. */
-bool replication_create_slot(struct replication *r, const char *name, bool is_temporary,
-                             struct replication_slot *slot, struct err *e) WARN_UNUSED;
+enum replication_slot_kind {
+    REPLICATION_LASTING,
+    REPLICATION_FAILOVER,  /* it is to be on standbys too; from 17 on */
+    REPLICATION_TEMPORARY, /* it lives as long as the connection */
+};
+
+/* Makes a slot. Waits for all transactions that are under way. */
+bool replication_create_slot(struct replication *r, const char *name,
+                             enum replication_slot_kind kind, struct replication_slot *slot,
+                             struct err *e) WARN_UNUSED;
+
+/* A lasting slot, which nobody reads, is to be on standbys too. From 17 on. */
+bool replication_set_failover(struct replication *r, const char *name, struct err *e) WARN_UNUSED;
 
 /* Drops a slot. ERR_SQL with 55006 if somebody uses it, 42704 if there is none. */
 bool replication_drop_slot(struct replication *r, const char *name, struct err *e) WARN_UNUSED;
+
+/* Where the server's timeline <now> left <then>, one that it stems from: what is before *lsn is in
+ * both. *lsn 0: it does not stem from it. */
+bool replication_ask_switch(struct replication *r, uint32_t now, uint32_t then, uint64_t *lsn,
+                            struct err *e) WARN_UNUSED;
 
 /* All borrowed. */
 struct replication_request {

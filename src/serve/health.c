@@ -155,7 +155,8 @@ static void find_lag(struct finder *x, size_t i)
 
 static void find_snapshot(struct finder *x, const struct figures_source *s)
 {
-    struct health_problem *p = add(x, HEALTH_SNAPSHOT, s->name, s->snapshot_began_us);
+    int64_t since = s->snapshot_began_us != 0 ? s->snapshot_began_us : x->f->began_us;
+    struct health_problem *p = add(x, HEALTH_SNAPSHOT, s->name, since);
     char left[64] = "";
 
     if (p == NULL)
@@ -173,28 +174,33 @@ static void find_of_source(struct finder *x, size_t i)
     const struct figures_source *s = &x->f->sources[i];
     const struct script_figures_trouble *t =
         half != NULL && i < half->n_sources ? &half->sources[i].trouble : NULL;
+    bool is_late = figures_lag(s, x->now_us, x->now_ms) > x->o->max_lag;
     struct health_problem *p;
 
     if (s->meter.failing_since_ms != 0) {
         p = add(x, HEALTH_DATABASE, s->name, wall(x, s->meter.failing_since_ms));
         if (p != NULL) {
-            p->is_blocking = s->phase == FIGURES_CONNECTS;
+            p->is_blocking = is_late || s->phase == FIGURES_CONNECTS;
             set_text(p, server_text(x, &s->meter.err));
         }
     } else if (s->phase == FIGURES_CONNECTS) {
         p = add(x, HEALTH_STARTS, s->name, x->f->began_us);
         if (p != NULL) {
             p->is_blocking = true;
-            set_text(p, "connecting to the database");
+            set_text(p, x->f->work == BEAT_STARTS ? "sinks are opened first"
+                                                  : "connecting to the database");
         }
     }
     if (s->phase == FIGURES_SNAPSHOT)
         find_snapshot(x, s);
     if (s->meter.waiting_since_ms != 0 && s->meter.failing_since_ms == 0 &&
-        (p = add(x, HEALTH_WAIT, s->name, wall(x, s->meter.waiting_since_ms))) != NULL)
+        (p = add(x, HEALTH_WAIT, s->name, wall(x, s->meter.waiting_since_ms))) != NULL) {
+        p->is_blocking = is_late;
         set_text(p, s->meter.wait);
+    }
     if (t != NULL && t->since_us != 0 && t->may_have_data &&
         (p = add(x, HEALTH_HANDLER, s->name, t->since_us)) != NULL) {
+        p->is_blocking = is_late;
         set_text(p, health_trouble_text(t, x->o));
         if (t->place != NULL && t->may_have_data && !x->o->shows_rows)
             snprintf(p->text, sizeof p->text, "%s failed: %s", t->place, hidden);

@@ -79,7 +79,7 @@ void server_put_version(const char *modules_dir, struct buf *to)
         access(path, F_OK) != 0)
         return;
     m = load(modules_dir, why, sizeof why);
-    buf_printf(to, "listen: %s\n", m != NULL ? m->version : why);
+    buf_printf(to, "listen: %s\n", m != NULL ? m->version() : why);
 }
 
 /* ---- answers ---- */

@@ -19,6 +19,8 @@ local http = require "http"
 local increment = require "increment"
 local json = require "json"
 local kafka_speed = require "kafka_speed"
+local listen = require "listen"
+local logical = require "logical"
 local mirror = require "mirror"
 local native = require "native"
 local nats_sink = require "nats_sink"
@@ -296,6 +298,14 @@ local function main()
       end },
       { "trigger", function()
          trigger { database = database, rows = rows, line = line, say = say, patience = patience }
+      end },
+      { "logical", function()
+         logical { rows = rows, in_turns = in_turns, line = line, say = say, median = median,
+                   patience = patience }
+      end },
+      { "listen", function()
+         listen { database = database, rows = rows, script = two_columns, in_turns = in_turns,
+                  line = line, say = say, patience = patience }
       end },
       { "nats", function()
          nats_sink { rows = rows, run = run, in_turns = in_turns, line = line, say = say }

@@ -29,6 +29,7 @@
 --    fresh            both databases and the folder are empty again
 --    skip WHY
 
+local by_log = require "by_log"
 local clickhouse = require "clickhouse"
 local cluster = require "cluster"
 local files = require "files"
@@ -53,8 +54,8 @@ while not files.read(top .. "/Makefile") do
 end
 
 local pages = {
-   "README.md", "lua/README.md", "lua/captures.md", "lua/testing.md", "scripts/README.md",
-   "src/README.md", "src/pgcdc-lua.1",
+   "README.md", "lua/README.md", "lua/captures.md", "lua/operate.md", "lua/testing.md",
+   "scripts/README.md", "src/README.md", "src/pgcdc-lua.1",
 }
 
 local function read(path)
@@ -87,7 +88,7 @@ end
 local main -- the cluster
 
 function TestManuals.setupClass()
-   main = cluster.new { name = "manuals" }
+   main = cluster.new { name = "manuals", conf = by_log.conf }
 end
 
 local Run = {}
@@ -108,6 +109,7 @@ end
 -- Both databases and the folder are empty.
 function Run:clear()
    self:stop()
+   main:exec "select pg_drop_replication_slot(slot_name) from pg_replication_slots"
    for _, name in ipairs { "shop", "reports" } do
       main:exec(("drop database if exists %s with (force)"):format(name))
       main:exec("create database " .. name)
@@ -159,6 +161,8 @@ end
 -- A line of output without what differs from run to run.
 local function normal(line)
    return (line
+      :gsub("pgcdc_%x%x%x%x%x%x%x%x", "SLOT"):gsub("[%d.]+ k?M?B of the log", "SIZE of the log")
+      :gsub("[%d.]+ k?M?B behind", "SIZE behind"):gsub("by pid %d+", "by pid N")
       :gsub("%d%d%d%d%-%d%d%-%d%d[T ]%d%d:%d%d:%d%d%.?%d*[+-]?[%d:]*Z?", "TIME")
       :gsub("^%d%d:%d%d:%d%d%f[ ]", "TIME")
       :gsub("rows_per_s=%d+", "rows_per_s=N"):gsub("in [%d.]+ seconds", "in N seconds")
@@ -472,6 +476,7 @@ function TestManuals.test_options()
    for _, path in ipairs(pages) do
       local page = read(path)
       local text = path:find "%.1$" and table.concat(page.prose, "\n") or manual.code(page)
+      text = text:gsub("%f[%w]curl [^\n|]*", "") -- its options are its own
       local named = matches(" " .. text, "[%s=](%-%-%a[%w-]*)")
       lu.assertEquals({ path, missing(named, set_of(options)) }, { path, "" })
    end
@@ -538,7 +543,7 @@ function TestManuals.test_bundled_scripts()
    for _, name in ipairs(names) do
       local help = program.run { bundled = name, args = { "help=1" }, state = false }.stdout
       local own = set_of(matches(section(page, name), "`([%a_]+)="))
-      local is_apart = name == "verify" or name == "trigger"
+      local is_apart = name == "verify" or name == "trigger" or name == "slot"
       lu.assertEquals({ name, missing(matches(help, "\n  ([%a_]+)="),
          is_apart and own or setmetatable(own, { __index = all })) }, { name, "" })
       for option, default in help:gmatch "\n  ([%a_]+)=(%S*)" do

@@ -137,6 +137,30 @@ function TestPrepared.test_big_savepoints()
    end
 end
 
+-- The program dies when the target has a flush, and the next one brings more: what the script keeps
+-- counts both, though it was loaded before the target was asked.
+local STATES = SINK .. [[
+   local count, sum, by = pgcdc.state "count", nil, {}
+   local t = pgcdc.source {table = "t", on_change = function() count.n = (count.n or 0) + 1 end}
+   t:sink(new_sink("out", {prepares = args.short == "yes"}))
+   t:accumulate(function(n) return n + 1 end, {start = 0, persist = "sum"})
+      :sink(function(n) sum = n end)
+   t:reduce_by(function(c) return c.key.id % 2 end, function(n) return n + 1 end,
+      {start = 0, persist = "by"}):sink(function(x) by[x.key] = x.state end)
+   t:on("batch", function() print(count.n, sum, by[0], by[1]) end)]]
+
+function TestPrepared.test_states_that_only_the_target_has()
+   for _, short in ipairs { "yes", "no" } do
+      local db = new_database(4)
+      local runs = new_runs(db, STATES)
+      runs:run(7, { die = "after", short = short })
+      db:exec "insert into t values (5, 'n5'), (6, 'n6')"
+      lu.assertEquals(runs:run(0, { short = short }).stdout, "6\t6\t3\t3\n", short)
+      db:exec "insert into t values (7, 'n7'), (8, 'n8')"
+      lu.assertEquals(runs:run(0, { short = short }).stdout, "8\t8\t4\t4\n", short)
+   end
+end
+
 -- The target is restored from an older copy: what it lacks comes again, and nothing else.
 function TestPrepared.test_target_goes_back()
    local db = new_database(3)

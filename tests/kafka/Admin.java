@@ -1,7 +1,7 @@
 // Admin.java -- what an administrator does to a cluster.
 // SPDX-License-Identifier: MIT
 //
-//    java Admin.java BROKERS CONFIG COMMAND...    CONFIG: a file of properties, or -
+//    java Admin.java BROKERS COMMAND...
 //
 // Commands, each of which is a word:
 //    topic,NAME,PARTITIONS[,CONFIG=VALUE]    makes a topic
@@ -9,7 +9,6 @@
 //    allow,USER,KIND,NAME,OPERATION          KIND: topic, group, transactional_id, cluster; NAME:
 //    forbid,USER,KIND,NAME,OPERATION         with * at its end, all that begins so
 
-import java.io.FileReader;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
@@ -58,11 +57,9 @@ class Main {
 
     public static void main(String[] args) throws Exception {
         Properties properties = new Properties();
-        if (!args[1].equals("-"))
-            properties.load(new FileReader(args[1]));
         properties.put("bootstrap.servers", args[0]);
         try (Admin admin = Admin.create(properties)) {
-            for (int i = 2; i < args.length; i++) {
+            for (int i = 1; i < args.length; i++) {
                 String[] words = args[i].split(",");
                 switch (words[0]) {
                     case "topic" -> topic(admin, words);

@@ -11,6 +11,7 @@ local kafka = require "kafka"
 local lu = require "luaunit"
 local once = require "once"
 local program = require "program"
+local tables = require "tables"
 local wait = require "wait"
 
 local TestKafkaReal = {}
@@ -78,7 +79,52 @@ test("a_stopped_process_is_refused", function()
    lu.assertEquals(ids(cluster:read(topic)), "1 2 3 3 4 5")
 end)
 
+-- ---- several sinks ----
+
+-- Sinks of a script share a producer. Somebody else has one of them, alone, while this one sleeps.
+test("one_of_two_sinks_has_moved", function()
+   local odd, first = fresh()
+   local even, second = fresh()
+   local db = fixtures.names(6)
+   local both = ([[local t = pgcdc.source {table = "t", interval = 0.02}
+      local first = pgcdc.sinks.kafka {brokers = %q, %s}
+      local second = pgcdc.sinks.kafka {brokers = %q, %s}
+      t:filter(function(c) return c.row.id %% 2 == 1 end):sink(first)
+      t:filter(function(c) return c.row.id %% 2 == 0 end):sink(second)]]):format(cluster.brokers,
+      first, cluster.brokers, second)
+   local old = program.start { dsn = db, state = fixtures.state(), script = both }
+   wait.until_(function()
+      return #cluster:read(odd) + #cluster:read(even) == 6
+   end, 30, "all rows")
+   old:signal "STOP"
+   db:exec "update t set name = 'x' where id = 4"
+   once.ok { dsn = db, state = fixtures.state(), script = ([[
+      pgcdc.source {table = "t"}:filter(function(c) return c.row.id %% 2 == 0 end)
+         :sink(pgcdc.sinks.kafka {brokers = %q, %s})]]):format(cluster.brokers, second) }
+   db:exec "update t set name = 'x' where id in (2, 3)"
+   old:signal "CONT"
+   local result = old:finish(60)
+   lu.assertEquals(result.status, 1, result.stderr)
+   lu.assertStrContains(result.stderr, "another pgcdc-lua has taken over the sink")
+   lu.assertEquals({ ids(cluster:read(odd)), ids(cluster:read(even)) }, { "1 3 5", "2 4 4 6" })
+   -- both go on together, with what the other program has done
+   once.ok { dsn = db, state = fixtures.state(), script = both }
+   lu.assertEquals({ ids(cluster:read(odd)), ids(cluster:read(even)) },
+      { "1 3 3 5", "2 2 4 4 6" })
+end)
+
 -- ---- kills ----
+
+-- The changes of a topic, as `contract` has them.
+local function changes_of(target, topic)
+   local changes = {}
+   for i, message in ipairs(target:read(topic)) do
+      local change = json.decode(message.payload)
+      changes[i] = { id = change.id, key = tostring(change.key.id), seq = change.seq,
+                     op = change.op, v = change.row and change.row.v }
+   end
+   return changes
+end
 
 -- A driver for `contract`. <start>: makes the cluster.
 local function driver_of(topic, options, start, kill)
@@ -90,17 +136,30 @@ local function driver_of(topic, options, start, kill)
             options)
       end,
       read = function(target)
-         local changes = {}
-         for i, message in ipairs(target:read(topic)) do
-            local change = json.decode(message.payload)
-            changes[i] = { id = change.id, key = tostring(change.key.id), seq = change.seq,
-                           op = change.op, v = change.row and change.row.v }
-         end
-         return changes
+         return changes_of(target, topic)
       end,
       kill = kill,
    }
 end
+
+-- Each has half of the rows: what one has and the other has not would come again in one of them.
+test("kills_with_two_sinks", function()
+   local odd, first = fresh()
+   local even, second = fresh()
+   local driver = driver_of(nil, nil, function() return cluster end)
+   function driver.script()
+      return ([[local first = pgcdc.sinks.kafka {brokers = %q, %s}
+         local second = pgcdc.sinks.kafka {brokers = %q, %s}
+         local function sink(c) return (c.key.id %% 2 == 0 and second or first):write(c) end
+         ]]):format(cluster.brokers, first, cluster.brokers, second)
+   end
+   function driver.read()
+      return tables.join(changes_of(cluster, odd), changes_of(cluster, even))
+   end
+   local count, kills = contract.run(driver, { kills = KILLS, pause = 1, rounds = 10 * KILLS,
+                                               seconds = 60 + 20 * KILLS })
+   io.write(("%d changes, %d kills ... "):format(count, kills))
+end)
 
 test("kills_of_both_ends", function()
    local topic, options = fresh()

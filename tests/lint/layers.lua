@@ -168,7 +168,8 @@ end
 local function is_known(path)
    return path == "src/README.md" or path == "src/pgcdc-lua.1" or path == "src/sinks/modules.mk"
       or path:find "^src/dist/" and not path:find "%.[ch]$"
-      or path == "src/serve/page.html"
+      or path == "src/serve/page.html" or path == "src/serve/page.css"
+      or path == "src/serve/page.js" or path == "src/serve/page_pipeline.js"
 end
 
 function layers.check()

@@ -83,6 +83,27 @@ return {
       found_by = { "opensearch", "held", "is not there as it is" },
    },
 
+   -- What only the target has of states is saved, but not given to the script.
+   states_not_adopted = {
+      file = "delivery/recovery.lua", found_by = { "redis_stream", "big", 'expected: {"42"}' },
+      changes = { { "adopt(theirs.records)", "raw.save(theirs.records)" } },
+   },
+
+   -- What is refused is left out, and nobody is told.
+   refused_in_silence = {
+      file = "sinks/http_flush.lua", found_by = { "http_one", "refused_stop", "expected: {1}" },
+      changes = { {
+         'elseif verdict == "refused" then\n      set_refused(run, batch, message)',
+         'elseif verdict == "refused" then\n      set_done(run, batch)',
+      } },
+   },
+
+   -- A position is not held against what the target has: it is believed.
+   went_back_unnoticed = {
+      file = "delivery/recovery.lua", found_by = { "redis_stream", "restored", "is not there" },
+      changes = { { "      go_back(participant, mine, theirs)\n", "\n" } },
+   },
+
    -- A savepoint is prepared when the target has its short text already.
    prepared_after_the_commit = {
       file = "delivery/checkpoint.lua",

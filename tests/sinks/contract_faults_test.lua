@@ -17,6 +17,7 @@ add("network", { "postgres", "redis_stream", "redis_hash", "nats", "http_one", "
 -- (Postgres keeps locks of who is gone until it notices: network_dead.)
 add("vanished", { "redis_stream", "redis_hash", "nats" })
 add("trouble", { "http_one", "http_batches", "kafka_plain" })
+add("big", { "postgres", "redis_stream", "redis_hash", "nats" })
 add("dies", { "prepared" })
 
 return TestContractFaults

@@ -6,8 +6,10 @@
 local cases = require "contract_cases"
 local drivers = require "contract_drivers"
 local files = require "files"
+local losses = require "contract_losses"
 local lu = require "luaunit"
 local mutant = require "mutant"
+local refused = require "contract_refused"
 local tree = require "tree"
 
 local TestContractMutants = {}
@@ -20,7 +22,8 @@ for what, it in pairs(assert(load(files.text(tree.top .. "/tests/mutants/sinks.l
          return
       end
       mutant.with(it, function()
-         local ok, problem = pcall(cases[case], name, driver.start(), "one")
+         local f = cases[case] or losses[case] or refused[case]
+         local ok, problem = pcall(f, name, driver.start(), "one")
          lu.assertFalse(ok, "nothing was found wrong with the mutant")
          lu.assertStrContains(type(problem) == "table" and problem.msg or tostring(problem), words)
       end)

@@ -197,6 +197,70 @@ test("values_that_are_no_changes", function(cluster)
    lu.assertEquals(payloads, { '"text"', '{"a":1}' })
 end)
 
+-- ---- several sinks ----
+
+-- Two sinks, that of the even ids has other options.
+local function two_sinks(cluster, first, second, more)
+   return ([[local t = pgcdc.source {table = "t", interval = 0.02, %s}
+      local function is_even(c) return (c.row or c.key).id %% 2 == 0 end
+      local odd = pgcdc.sinks.kafka {brokers = %q, topic = "odd", name = "odd", %s}
+      local even = pgcdc.sinks.kafka {brokers = %q, topic = "even", name = "even", %s}
+      t:remove(is_even):sink(odd)
+      t:filter(is_even):sink(even)]]):format(more or "", cluster.brokers, first, cluster.brokers,
+      second)
+end
+
+test("sinks_of_one_cluster_share_a_transaction", function(cluster)
+   cluster:tell "topic odd 1"
+   cluster:tell "topic even 1"
+   local db, state = fixtures.names(20), fixtures.state()
+   local how = { dsn = db, state = state, script = two_sinks(cluster, "", "") }
+   once.ok(how)
+   lu.assertEquals(ids(cluster:read "odd"), "1 3 5 7 9 11 13 15 17 19")
+   lu.assertEquals(ids(cluster:read "even"), "2 4 6 8 10 12 14 16 18 20")
+   db:exec "update t set name = 'x' where id = 2"
+   once.ok(how)
+   db:exec "update t set name = 'x' where id = 3"
+   once.ok(how)
+   lu.assertEquals(ids(cluster:read "odd"), "1 3 3 5 7 9 11 13 15 17 19")
+   lu.assertEquals(ids(cluster:read "even"), "2 2 4 6 8 10 12 14 16 18 20")
+end)
+
+test("shared_transactions_survive", function(cluster)
+   cluster:tell "topic odd 1"
+   cluster:tell "topic even 1"
+   for i, fault in ipairs { { "produce", "invalid_epoch", 1 }, { "end_transaction", "fenced", 1 },
+                            { "commit_offsets", "load_in_progress", 2 } } do
+      cluster:fail(table.unpack(fault))
+      local db = fixtures.names(20, "'n" .. i .. "'")
+      once.ok { dsn = db, state = fixtures.state(), script = two_sinks(cluster, "", "") }
+      for topic, first in pairs { odd = 1, even = 2 } do
+         local seen = {}
+         for _, message in ipairs(cluster:read(topic)) do
+            local row = json.decode(message.payload).row
+            seen[row.id] = seen[row.id] or row.name == "n" .. i
+         end
+         for id = first, 20, 2 do
+            lu.assertTrue(seen[id] ~= nil, topic)
+         end
+      end
+   end
+end)
+
+-- A record that is too large is found, wherever it is, and refused for its own sink.
+test("shared_transactions_and_a_record_that_is_too_large", function(cluster)
+   cluster:tell "topic odd 1"
+   cluster:tell "topic even 1"
+   local options = 'config = {["message.max.bytes"] = 2000, ["batch.size"] = 1500}'
+   local db = fixtures.names(20, "case when i in (2, 7, 18) then repeat('x', 5000) else 'n' end")
+   local result = once.run { dsn = db, state = fixtures.state(),
+      script = two_sinks(cluster, options, options, 'on_error = "skip"') }
+   lu.assertEquals(result.status, 0, result.stderr)
+   lu.assertEquals(ids(cluster:read "odd", true), "1 3 5 9 11 13 15 17 19")
+   lu.assertEquals(ids(cluster:read "even", true), "4 6 8 10 12 14 16 20")
+   lu.assertEquals(select(2, result.stderr:gsub("Message size too large", "")), 3)
+end)
+
 -- ---- trouble ----
 
 local TWENTY = "1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20"

@@ -22,6 +22,9 @@ end
 
 -- A database cannot be dropped before its slots.
 function by_log.drop_slots(db)
+   if not db.cluster:running() then
+      return
+   end
    wait.until_(function()
       return db:value [[SELECT count(*) FROM (SELECT CASE WHEN active_pid IS NOT NULL
          THEN pg_terminate_backend(active_pid) ELSE pg_drop_replication_slot(slot_name) IS NULL END

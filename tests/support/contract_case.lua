@@ -16,8 +16,7 @@ local contract_case = {}
 local methods = {}
 local mt = { __index = methods }
 
-local ROWS = 30
-
+contract_case.ROWS = 30 -- in the table at first
 contract_case.MARK = "7000000" -- how values of v begin that the network waits for
 
 -- A new table and a state file, and the options of program.start for them. `name`: of a driver;
@@ -31,7 +30,7 @@ function contract_case.new(name, target, tag, options)
       create sequence versions;
       create table t (
          id int primary key, v bigint not null default nextval('versions'), name text);
-      insert into t select generate_series(1, %d)]], options.rows or ROWS)
+      insert into t select generate_series(1, %d)]], options.rows or contract_case.ROWS)
    self.how = {
       dsn = self.db, state = fixtures.state(),
       script = ([[%s %s
@@ -49,7 +48,7 @@ end
 
 -- The same, with versions that begin with the mark.
 function methods:mark(condition)
-   self.db:exec(("update t set v = %s00 + nextval('versions') where %s"):format(
+   self.db:exec(("update t set v = %s0000 + nextval('versions') where %s"):format(
       contract_case.MARK, condition))
 end
 

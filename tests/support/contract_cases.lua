@@ -13,10 +13,15 @@ local wait = require "wait"
 
 local cases = {}
 
-local MARK = contract_case.MARK
+local MARK, ROWS = contract_case.MARK, contract_case.ROWS
 
-local function await_fault(target)
-   wait.until_(function() return target.way:stats().faults > 0 end, 20, "the fault")
+-- The network is to fail so, see native_proxy.c. Returns a function that waits until it has.
+local function arm(target, ...)
+   local before, what = target.way:stats().faults, table.concat({ ... }, " ", 1, 3)
+   target.way:fault(...)
+   return function()
+      wait.until_(function() return target.way:stats().faults > before end, 20, what)
+   end
 end
 
 -- A flush has sent everything, and the network holds what commits it. The program dies; the next
@@ -25,10 +30,10 @@ function cases.held(name, target, tag)
    local case = contract_case.new(name, target, tag)
    local driver = case.driver
    case:once()
-   target.way:fault("stall", "up", driver.commit, false, driver.behind and MARK)
+   local await_fault = arm(target, "stall", "up", driver.commit, false, driver.behind and MARK)
    case:mark "id <= 10"
    local p = program.start(case.how)
-   await_fault(target)
+   await_fault()
    p:kill9()
    case:update "id between 6 and 15"
    case.db:exec "delete from t where id = 3"
@@ -51,10 +56,10 @@ end
 function cases.vanished(name, target, tag)
    local case = contract_case.new(name, target, tag)
    case:once()
-   target.way:fault("swallow", "up", MARK)
+   local await_fault = arm(target, "swallow", "up", MARK)
    case:mark "id <= 10"
    local p = program.start(case.how)
-   await_fault(target)
+   await_fault()
    p:kill9()
    target.way:heal()
    case:update "id between 8 and 12"
@@ -105,10 +110,10 @@ function cases.network(name, target, tag)
    } do
       local is_data = fault[3] == MARK
       if (driver.behind or not is_data) and not (driver.is_patient and fault[1] == "swallow") then
-         target.way:fault(fault[1], fault[2], fault[3], false,
+         local await_fault = arm(target, fault[1], fault[2], fault[3], false,
             not is_data and driver.behind and MARK or nil)
          case:mark "id % 3 = 0"
-         await_fault(target)
+         await_fault()
          case:update "id % 4 = 0"
          case:await(table.concat(fault, " "))
          lu.assertTrue(p:alive(), p:stderr())
@@ -117,6 +122,41 @@ function cases.network(name, target, tag)
    end
    lu.assertEquals(p:stop().status, 0)
    case:check()
+end
+
+-- A state of the script counts the changes, and makes savepoints of 200 kB. Flushes are cut off,
+-- and the program dies while one is held.
+local COUNTING = [[
+   local state = pgcdc.state "big"
+   local function count()
+      state.n = (state.n or 0) + 1
+      for i = 1, 1000 do state["key" .. i] = ("x"):rep(200) .. state.n end
+   end
+   if pgcdc.args.count then print(state.n) end]]
+
+function cases.big(name, target, tag)
+   local case = contract_case.new(name, target, tag,
+      { script = COUNTING, source = "on_change = count" })
+   local driver = case.driver
+   local p = program.start(case.how)
+   case:await "the start"
+   for i, fault in ipairs { { "rst", "up" }, { "rst", "answer" }, { "stall", "up" } } do
+      local await_fault = arm(target, fault[1], fault[2], driver.commit, false, MARK)
+      case:mark("id % 10 = " .. i)
+      await_fault()
+      if fault[1] ~= "stall" then
+         case:await(fault[1])
+         target.way:heal()
+      end
+   end
+   p:kill9()
+   case:update "id % 10 = 4"
+   target.way:heal()
+   wait.until_(function() return target.way:stats().open == 0 end, 20, "the held connection's end")
+   case:once()
+   case:check()
+   local result = case:once { args = { count = "yes" } }
+   lu.assertEquals(result.lines, { tostring(ROWS + 4 * ROWS // 10) })
 end
 
 return cases

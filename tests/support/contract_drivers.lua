@@ -24,6 +24,8 @@
 --    without_state, beside_others   options of the sink for a state file that is lost, and where
 --               two programs use one name
 --    trouble(target, n)   its next n answers say that it cannot now; or nil
+--    bad        SQL of a name of rows that it never takes, if prepare(target, tag), where there is
+--               one, was called before, and the sink has the options `picky`; or nil
 --    is_patient true if a server that says nothing is waited for much longer than a test lasts
 --
 -- A target over the network has `way`, a proxy through which the sink goes (but for Kafka, whose
@@ -144,6 +146,11 @@ drivers.postgres = {
       return changes
    end,
    commit = "COMMIT", behind = true, is_patient = true,
+   bad = "'bad'",
+   prepare = function(target, tag)
+      target.db:exec(([[create table m%s (id int primary key, v bigint,
+         name text check (name not like 'bad%%'))]]):format(tag))
+   end,
    without_state = 'existing = "remove"', is_gone = "does not exist", -- database or table
    copy = function(target)
       target.db:connection():close()
@@ -242,6 +249,7 @@ drivers.nats = {
       return changes
    end,
    kill = restart, peer = way_port, commit = "._pgcdc.", behind = true,
+   bad = "'bad' || repeat('x', 1100000)",
    beside_others = "create = {}", -- where ids are not forgotten at once
    copy = copy_folder, back = folder_back,
    empty = function(server, tag)
@@ -269,6 +277,10 @@ local function http_driver(options)
          return changes
       end,
       kill = restart, peer = way_port, commit = "POST",
+      bad = "'bad'",
+      prepare = function(server)
+         server:rules { { match = '"name":"bad', status = 422 } }
+      end,
       trouble = function(server, n)
          server:rules { { status = 503, times = n } }
       end,
@@ -295,6 +307,12 @@ drivers.clickhouse = {
       return changes
    end,
    kill = restart, peer = way_port, commit = "INSERT",
+   bad = "'bad'",
+   prepare = function(server, tag)
+      lu.assertEquals(server:try(("CREATE TABLE %s (id Int32, v Nullable(Int64), name "
+         .. "Nullable(Int32), _seq UInt64, _is_deleted UInt8) ENGINE = ReplacingMergeTree(_seq) "
+         .. "ORDER BY id"):format(tag)), "")
+   end,
 }
 
 drivers.opensearch = {
@@ -314,6 +332,7 @@ drivers.opensearch = {
       return changes
    end,
    kill = restart, peer = way_port, commit = "_bulk",
+   bad = "'bad'",
 }
 
 -- ---- Kafka ----
@@ -336,6 +355,8 @@ drivers.kafka_plain = {
    peer = function(server)
       return server.brokers:match ":(%d+)$"
    end,
+   bad = "'bad' || repeat('x', 5000)",
+   picky = 'config = {["message.max.bytes"] = 2000, ["batch.size"] = 1500}',
    trouble = function(server, n)
       server:fail("produce", "not_leader", n)
    end,

@@ -148,20 +148,54 @@ local function java(...)
             JARS .. "/*", ... }
 end
 
+-- What a node needs to let users in at another port, with TLS, passwords and privileges. Who comes
+-- to the first port may do everything. `secure`: {key =, cert =, users = {[name] = password}}.
+local function of_security(node, secure)
+   local lines, users = {}, {}
+   for name, password in pairs(secure.users) do
+      users[#users + 1] = ('user_%s="%s"'):format(name, password)
+   end
+   local file = node.dir .. "/server.pem"
+   local key = child.run { argv = { find "openssl", "pkcs8", "-topk8", "-nocrypt", "-in",
+                                    secure.key } }
+   files.write(file, key .. files.read(secure.cert))
+   local prefix, modules = "listener.name.secure.", "org.apache.kafka.common.security."
+   for name, value in pairs {
+      ["listener.security.protocol.map"] =
+         "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SECURE:SASL_SSL",
+      ["sasl.enabled.mechanisms"] = "SCRAM-SHA-512,PLAIN",
+      [prefix .. "scram-sha-512.sasl.jaas.config"] = modules
+         .. "scram.ScramLoginModule required;",
+      [prefix .. "plain.sasl.jaas.config"] = ("%splain.PlainLoginModule required %s;"):format(
+         modules, table.concat(users, " ")),
+      [prefix .. "ssl.keystore.type"] = "PEM", [prefix .. "ssl.keystore.location"] = file,
+      ["authorizer.class.name"] = "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+      ["super.users"] = "User:ANONYMOUS", ["auto.create.topics.enable"] = "false",
+   } do
+      lines[#lines + 1] = name .. "=" .. value
+   end
+   return "\n" .. table.concat(lines, "\n")
+end
+
 -- The configuration of a node, which is broker and controller.
-local function configuration(nodes, i)
+local function configuration(nodes, i, secure)
    local voters = {}
    for k, node in ipairs(nodes) do
       voters[k] = ("%d@127.0.0.1:%d"):format(k, node.controller)
    end
    local replicas = #nodes
    local listeners = ("PLAINTEXT://127.0.0.1:%d"):format(nodes[i].port)
+   local advertised = listeners
+   if secure then
+      listeners = ("%s,SECURE://127.0.0.1:%d"):format(listeners, nodes[i].secure_port)
+      advertised = ("%s,SECURE://localhost:%d"):format(advertised, nodes[i].secure_port)
+   end
    local lines = {
       "process.roles=broker,controller", "node.id=" .. i,
       "controller.quorum.voters=" .. table.concat(voters, ","),
       "controller.listener.names=CONTROLLER", "inter.broker.listener.name=PLAINTEXT",
       ("listeners=%s,CONTROLLER://127.0.0.1:%d"):format(listeners, nodes[i].controller),
-      "advertised.listeners=" .. listeners, "log.dirs=" .. nodes[i].dir .. "/log",
+      "advertised.listeners=" .. advertised, "log.dirs=" .. nodes[i].dir .. "/log",
       "num.partitions=3", "default.replication.factor=" .. replicas,
       "min.insync.replicas=" .. (replicas > 1 and 2 or 1),
       "offsets.topic.replication.factor=" .. replicas, "offsets.topic.num.partitions=3",
@@ -169,24 +203,34 @@ local function configuration(nodes, i)
       "transaction.state.log.min.isr=" .. (replicas > 1 and 2 or 1),
       "transaction.state.log.num.partitions=3", "group.initial.rebalance.delay.ms=0",
    }
-   return table.concat(lines, "\n") .. "\n"
+   return table.concat(lines, "\n") .. (secure and of_security(nodes[i], secure) or "") .. "\n"
 end
 
--- A cluster of so many nodes (default 1), which is up.
-function kafka.new(count)
+-- A cluster of so many nodes (default 1), which is up. `secure`: see of_security; then it makes no
+-- topics by itself, and users connect to `secure_brokers`.
+function kafka.new(count, secure)
    local self = setmetatable({ nodes = {} }, mt)
    local addresses = {}
    for i = 1, count or 1 do
       self.nodes[i] = { dir = scope.dir "kafka", port = assert(native.free_port()),
-                        controller = assert(native.free_port()) }
+                        controller = assert(native.free_port()),
+                        secure_port = secure and assert(native.free_port()) }
       addresses[i] = "127.0.0.1:" .. self.nodes[i].port
    end
    self.brokers = table.concat(addresses, ",")
+   self.secure_brokers = secure and "localhost:" .. self.nodes[1].secure_port
+   local scram = {}
+   for name, password in pairs(secure and secure.users or {}) do
+      scram[#scram + 1] = "--add-scram"
+      scram[#scram + 1] = ("SCRAM-SHA-512=[name=%s,password=%s]"):format(name, password)
+   end
    for i, node in ipairs(self.nodes) do
       node.file = node.dir .. "/properties"
-      files.write(node.file, configuration(self.nodes, i))
-      local text, status = child.run({ argv = java("kafka.tools.StorageTool", "format", "-t",
-         "AAAAAAAAAAAAAAAAAAAAAQ", "-c", node.file), stderr = node.dir .. "/format" }, 60)
+      files.write(node.file, configuration(self.nodes, i, secure))
+      local text, status = child.run({
+         argv = java("kafka.tools.StorageTool", "format", "-t", "AAAAAAAAAAAAAAAAAAAAAQ", "-c",
+            node.file, table.unpack(scram)), stderr = node.dir .. "/format",
+      }, 60)
       assert(status.exit == 0, text)
    end
    scope.add(function()
@@ -230,6 +274,11 @@ function methods:await(count)
                                stderr = "null" }
       return text:find((" %d brokers:"):format(count), 1, true)
    end, 180, "Kafka to take connections")
+end
+
+-- Has an administrator do these things: see tests/kafka/Admin.java.
+function methods:admin(...)
+   self:java("Admin.java", ...)
 end
 
 -- The output of a program of Java, a source file in tests/kafka, that gets these words.

@@ -43,13 +43,14 @@ static void test_xidset(void)
 
 static void test_snapshot_text(void)
 {
-    static const char *const bad[] = { "", "752", "752:", "752:755", ":755:", "a:b:", "755:752:",
+    static const char *const bad[] = { "", "752", "752:", "752:755", ":755:", "a:b:", "755:752:753",
         "2:5:", "0:0:", "99999999999999999999:99999999999999999999:", "752,755:" };
     struct horizon_snapshot s;
 
     CHECK(horizon_parse_snapshot(&s, "752:755:752,753"));
     CHECK(s.xmin == 752 && s.xmax == 755);
     CHECK(horizon_parse_snapshot(&s, "752:752:") && s.xmin == s.xmax);
+    CHECK(horizon_parse_snapshot(&s, "755:752:") && s.xmin == 755 && s.xmax == 755);
     CHECK(horizon_parse_snapshot(&s, "4294967299:8589934592:"));
     CHECK(s.xmin == EPOCH + 3 && s.xmax == 2 * EPOCH);
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)

@@ -34,6 +34,8 @@
 --    reached           of a sink that has this field: set of the sources of which values came
 --    origin, live      what lineage.current and lineage.live were at the last `touch`
 --    values, and changed or texts   of a state, see state
+--    adopt             of a state: function(participant, key, text or nil): a target had this, and
+--                      the state file did not; it has been saved here
 
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"

@@ -34,10 +34,23 @@
 local raw = require "pgcdc.raw"
 local groups = require "pgcdc.delivery.groups"
 local participants = require "pgcdc.delivery.participants"
+local troubles = require "pgcdc.delivery.troubles"
 
 local recovery = {
    is_exact = true, -- every sink has what the saved positions say; set by this file only
 }
+
+-- Saves what a target has and the state file has not. The script may have loaded its states
+-- already, and would save them again as they were before.
+local function adopt(records)
+   raw.save(records)
+   for _, record in ipairs(records) do
+      local participant = record[1] == "state" and participants.find("state", record[2])
+      if participant then
+         participant.adopt(participant, record[3], type(record[4]) == "string" and record[4] or nil)
+      end
+   end
+end
 
 -- ---- savepoints ----
 
@@ -147,7 +160,7 @@ local function go_forward(participant, theirs)
    elseif is_complete(theirs) then
       raw.log(is_next and "info" or "warn",
          "the target is ahead of the state file: going on from there", { sink = participant.name })
-      raw.save(theirs.records)
+      adopt(theirs.records)
    else
       recovery.is_exact = false
       raw.log("warn", "one of several targets is ahead of the others: the last batch comes "
@@ -205,11 +218,13 @@ local function await(f)
    while true do
       local ok, err = pcall(f)
       if ok then
+         troubles.end_await()
          return true
       elseif not participants.again_after(err) then
          error(err, 0)
       end
       raw.log("warn", tostring(err), { retry_in = err.again_after })
+      troubles.await(participants.in_sink, tostring(err), err.again_after)
       participants.leave_sink(nil)
       if not raw.sleep(err.again_after) then
          return false

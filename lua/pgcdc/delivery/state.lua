@@ -29,6 +29,14 @@ local function capture_cells(participant, records)
    participant.changed = {}
 end
 
+local function adopt_cell(participant, key, text)
+   local value = text and raw.decode(text)
+   participant.values[key], participant.changed[key] = value, nil
+   if participant.on_adopted then
+      participant.on_adopted(key, value)
+   end
+end
+
 local Cells = {}
 Cells.__index = Cells
 
@@ -42,7 +50,7 @@ function state.cells(what, name)
       check.fail("%s: the name '%s' is taken by another state of this script", what, name)
    end
    local participant = participants.add {
-      kind = "state", name = name, changed = {}, capture = capture_cells,
+      kind = "state", name = name, changed = {}, capture = capture_cells, adopt = adopt_cell,
    }
    participant.values = load_state(name)
    return setmetatable({ participant = participant }, Cells)
@@ -62,6 +70,12 @@ end
 
 function Cells:all()
    return self.participant.values
+end
+
+--- f(key, value) is called when a value is not what it was when the cells were made: before the
+--- first change comes, a target was found to have a newer one (or none: nil).
+function Cells:on_adopted(f)
+   self.participant.on_adopted = f
 end
 
 -- A script may change its table at any depth: the JSON of each entry is compared with what it was.
@@ -91,6 +105,11 @@ local function capture_table(participant, records)
    end
 end
 
+local function adopt_entry(participant, key, text)
+   participant.values[key] = text and raw.decode(text)
+   participant.texts[key] = text
+end
+
 --- A table that is kept over restarts: text -> a value that JSON can write. It is saved with the
 --- positions, as it is when a batch ends. The same name gives the same table. All sources are one
 --- group from then on: which of them changes the table is not known.
@@ -102,7 +121,8 @@ function state.table(name)
    end
    if not participant then
       participant = participants.add {
-         kind = "state", name = name, texts = {}, capture = capture_table, is_always_dirty = true,
+         kind = "state", name = name, texts = {}, capture = capture_table, adopt = adopt_entry,
+         is_always_dirty = true,
       }
       participant.values = load_state(name)
       for key, value in pairs(participant.values) do

@@ -9,6 +9,7 @@
 local raw = require "pgcdc.raw"
 
 local troubles = {
+   show = nil,   -- a function that shows the newest figures, if somebody watches; init sets it
    sinks = {},   -- sink -> its trouble
    letters = {}, -- the last changes that were given up, the newest first: {source = its number,
                  -- at =, sink = the name of the one that refused it, place =, text =, change = its
@@ -19,6 +20,7 @@ local MOST_LETTERS = 10
 local LONGEST = 4000
 
 local sources = {}
+local awaited = {} -- set of the sinks that a start has waited for
 
 --- What is known of a source: {filtered =, failed =, dead_letters =, retries =, trouble = or nil}.
 function troubles.of(number)
@@ -32,7 +34,7 @@ end
 
 -- Where in a script an error was raised, as its text says.
 local function place_of(text)
-   return text:match "^([^%s:]+%.lua:%d+): "
+   return text:match "^[^%s:]-([^%s:/]+%.lua:%d+): "
 end
 
 local function trouble_of(before, err, attempts, seconds)
@@ -65,6 +67,28 @@ end
 
 function troubles.recover_sink(sink)
    troubles.sinks[sink] = nil
+end
+
+--- A start waits for the target of a sink, which is away, for so many seconds. The host shows that
+--- at once, since it asks for nothing meanwhile.
+function troubles.await(sink, text, seconds)
+   if sink then
+      local before = troubles.sinks[sink]
+      troubles.sinks[sink] = trouble_of(before, { text = text, again_after = seconds },
+         (before and before.attempts or 0) + 1, seconds)
+      awaited[sink] = true
+   end
+   troubles.show()
+end
+
+--- It is there.
+function troubles.end_await()
+   if next(awaited) then
+      for sink in pairs(awaited) do
+         troubles.sinks[sink], awaited[sink] = nil, nil
+      end
+      troubles.show()
+   end
 end
 
 --- Rows wait in a sink, which refuses them for now; `seconds`: until the next try.

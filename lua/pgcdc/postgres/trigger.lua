@@ -1,11 +1,6 @@
 -- pgcdc.postgres.trigger: what capture = "trigger" needs on the server, as SQL.
 -- SPDX-License-Identifier: MIT
 --
--- A plan is a list of steps, in their order. {a statement, ...} is one transaction, which waits for
--- its locks for a second only and is tried again, so that other sessions never wait long for it;
--- {alone = statement} is a statement outside of any transaction. A plan has only what is missing:
--- where one has failed, a new plan is the rest of it.
---
 -- Every table has one row in pgcdc.tables, its *entry*. The entry's number stands for the table in
 -- tombstones and notifications, since names change, and a dump does not keep oids.
 --
@@ -17,7 +12,6 @@
 -- so the source knows that a row was deleted, but not which. Nothing refers to a column but to our
 -- own, so that all others can be changed and dropped.
 
-local raw = require "pgcdc.raw"
 local answer = require "pgcdc.postgres.answer"
 local quote = require("pgcdc.names").quote
 local functions = require "pgcdc.postgres.trigger_functions"
@@ -509,79 +503,9 @@ function trigger.status(db, t)
    return table.concat(lines, "\n")
 end
 
--- ---- running a plan ----
-
-local LOCK_NOT_AVAILABLE, DEADLOCK = "55P03", "40P01"
-
-local function run_once(db, step)
-   if step.alone then
-      return db:exec(step.alone)
-   end
-   db:transaction(function()
-      db:exec "SET LOCAL lock_timeout = '1s'"
-      for _, statement in ipairs(step) do
-         db:exec(statement)
-      end
-   end)
-end
-
---- Runs a plan. `tries`: how often a step is tried that finds the table in use; `say`: is called
---- with each statement that was done, and with a message when a step is tried again. Blocks; raises
---- the error of a step.
-function trigger.run(db, steps, tries, say)
-   for _, step in ipairs(steps) do
-      for try = 1, tries do
-         local ok, problem = pcall(run_once, db, step)
-         if ok then
-            break
-         end
-         local is_passing = tostring(problem):find(LOCK_NOT_AVAILABLE, 1, true)
-            or tostring(problem):find(DEADLOCK, 1, true)
-         if not is_passing or try == tries then
-            error(problem, 0)
-         end
-         say(("the table is in use: trying again (%d of %d)"):format(try + 1, tries))
-         db:query("SELECT pg_sleep($1)", math.min(try, 5) * 0.5)
-      end
-      for _, statement in ipairs(step.alone and { step.alone } or step) do
-         say(statement)
-      end
-   end
-end
-
---- Calls f(). Ends the program with status 3 and one line if the server, or a table, does not allow
---- it.
-function trigger.explain(f)
-   local ok, problem = pcall(f)
-   if ok then
-      return
-   elseif type(problem) ~= "string" then
-      error(problem, 0)
-   end
-   local text = problem:gsub("^.-:%d+: db:%l+: ", ""):gsub("^db:%l+: ", "")
-   if text:find("(42501)", 1, true) then
-      text = text .. ": to install or remove, a role owns the table, may CREATE in its schema and,"
-         .. " the first time, CREATE on the database, and owns the schema pgcdc after that; to"
-         .. " look, it may read there (readers=)"
-   end
-   raw.refuse(text)
-end
-
---- The plan as a script for psql.
-function trigger.text(steps)
-   local lines = {}
-   for _, step in ipairs(steps) do
-      if step.alone then
-         add(lines, step.alone .. ";")
-      else
-         add(lines, "BEGIN;\nSET LOCAL lock_timeout = '1s';")
-         for _, statement in ipairs(step) do
-            add(lines, statement .. ";")
-         end
-         add(lines, "COMMIT;")
-      end
-   end
-   return table.concat(lines, "\n")
-end
+--- To whom the server allows what a plan does.
+trigger.allowed = "to install or remove, a role owns the table, may CREATE in its schema and, the"
+   .. " first time, CREATE on the database, and owns the schema pgcdc after that; to look, it may"
+   .. " read there (readers=)"
 
 return trigger

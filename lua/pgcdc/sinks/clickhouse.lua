@@ -370,4 +370,6 @@ end
 return remote.sink {
    kind = "clickhouse", address = "url", fields = fields, read = read, encode = encode,
    open = http_client.open, send = send, close = http_client.close, check = check_server,
+   promise = { crash = "the end state is exact",
+               position = "the state file", order = "per key" },
 }

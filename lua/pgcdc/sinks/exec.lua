@@ -162,6 +162,7 @@ return function(spec)
    end
    local self = setmetatable({ command = spec.command, name = spec.name,
                                child = raw.child_new(spec.command) }, Exec)
+   self.promise = { crash = "at least once", position = "the state file", order = "the source's" }
    self.participant = participants.sink(self)
    self.participant.about = "exec"
    return self

@@ -260,6 +260,10 @@ end
 
 --- To be called with a sink of `file_sink.new` when it is complete. Returns it.
 function file_sink.register(self)
+   self.promise = {
+      crash = self.path and "exactly once in a regular file" or "at least once",
+      position = "the state file", order = "the source's",
+   }
    if self.path then
       self.participant = participants.sink(self)
       self.participant.about = "file"

@@ -118,4 +118,6 @@ return remote.sink {
    kind = "http", address = "url", fields = fields, read = read, encode = encode,
    open = http_client.open, send = http_flush.send, close = http_client.close,
    check = http_client.check,
+   promise = { crash = "at least once; a repeat has the same `id`", position = "the state file",
+               order = "per key" },
 }

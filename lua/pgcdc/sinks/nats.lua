@@ -563,4 +563,5 @@ end
 return remote.sink {
    kind = "nats", address = "servers", fields = fields, read = read, encode = encode, open = open,
    recall = recall, send = send, commit = commit, close = remote.close_client, check = check_server,
+   promise = { crash = "exactly once", position = "the stream itself", order = "per key" },
 }

@@ -150,4 +150,6 @@ return remote.sink {
    kind = "opensearch", address = "url", fields = fields, read = read, encode = encode,
    open = http_client.open, send = http_flush.send, close = http_client.close,
    check = http_client.check,
+   promise = { crash = "the end state is exact",
+               position = "the state file", order = "per key" },
 }

@@ -528,7 +528,15 @@ local function read(sink, spec, what)
    sink.epoch_key = sink.savepoint_key .. ":epoch"
 end
 
+local function promise(sink)
+   return {
+      crash = sink.mode == "publish" and "once, or more after a fault" or "exactly once",
+      position = "a key, set in the same `MULTI`", order = "the source's",
+   }
+end
+
 return remote.sink {
    kind = "redis", address = "connect", fields = fields, read = read, encode = encode, open = open,
    recall = recall, send = send, commit = commit, close = close, check = check_server,
+   promise = promise,
 }

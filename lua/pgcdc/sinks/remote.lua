@@ -27,7 +27,7 @@
 
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
-local envelope = require "pgcdc.envelope"
+local format = require "pgcdc.sinks.format"
 local participants = require "pgcdc.delivery.participants"
 local secret = require "pgcdc.sinks.secret"
 
@@ -102,8 +102,8 @@ end
 
 --- `list`: of {index = which record of this flush, from 1, message =, value = what a dead letter
 --- gets, or nil}. The sink must have undone all of the flush.
-function Sink.refuse(_, list)
-   error(setmetatable({ list = list }, Refusal), 0)
+function Sink:refuse(list)
+   error(setmetatable({ list = list, sink = self }, Refusal), 0)
 end
 
 --- True after several failures in a row, of a flush or (`in_a_row`) of requests of it.
@@ -218,33 +218,6 @@ function remote.only_changes(sink, value)
    end
 end
 
-local function json_of(value)
-   return raw.encode(value)
-end
-
-local formats = { json = json_of }
-for _, name in ipairs { "debezium", "cloudevents" } do
-   formats[name] = function(value)
-      return raw.encode(envelope[name](value))
-   end
-end
-
--- What `format` means: a function value -> text, or nil to leave the value out.
-local function read_format(what, given)
-   if type(given) ~= "function" then
-      check.one_of(what .. ": format", given, formats)
-      return formats[given]
-   end
-   return function(value)
-      local text = given(value)
-      if text ~= nil and type(text) ~= "string" then
-         error(("%s: format: its function must return a text, or nil to leave the value out, not "
-            .. "a %s"):format(what, type(text)), 0)
-      end
-      return text
-   end
-end
-
 --- Takes a value. The next `flush` brings it to the target.
 function Sink:write(value)
    participants.touch(self.participant)
@@ -258,10 +231,16 @@ end
 
 -- ---- flush ----
 
+-- The sink whose connection this one uses: itself, or the first one of its kind with the same
+-- target.
+local function home_of(self)
+   return self.owner or self
+end
+
 -- Raises while the connection is in use: a finalizer of a script runs in any allocation, and would
 -- close or use what the code that it interrupts has in its hands.
 local function check_idle(self)
-   if self.is_busy then
+   if home_of(self).is_busy then
       error(self:text "it is in the middle of a flush, where flush and close cannot be called", 0)
    end
 end
@@ -269,9 +248,9 @@ end
 -- pcall(f, self), where f uses the connection.
 local function use(self, f)
    check_idle(self)
-   self.is_busy = true
+   home_of(self).is_busy = true
    local ok, result = pcall(f, self)
-   self.is_busy = false
+   home_of(self).is_busy = false
    return ok, result
 end
 
@@ -309,6 +288,9 @@ end
 
 -- Makes sure that there is a connection, and that it is known what the target has.
 local function make_ready(self)
+   if self.owner then
+      make_ready(self.owner)
+   end
    if not self.is_open then
       if self.last_error and not raw.sleep(0) then -- it is to stop: one try was enough
          error(participants.later(self.last_error, 1), 0)
@@ -333,7 +315,7 @@ local function drop_refused(self, refusal)
       local it = messages[at]
       if it then
          found[#found + 1] = { at, self:text(it.message), value = it.value or { id = id },
-                               source = math.tointeger(source) }
+                               source = math.tointeger(source), sink = self.name }
       end
    end
    self.outbox:leave_out(indices)
@@ -351,7 +333,7 @@ local function attempt(self, f)
    end
    local mt = getmetatable(problem)
    if mt == Refusal then
-      drop_refused(self, problem)
+      drop_refused(problem.sink, problem)
    end
    disconnect(self)
    self.failures = self.failures + 1
@@ -374,26 +356,55 @@ local function persist(self, f)
    error(participants.later(self.last_error, self.wait), 0)
 end
 
+-- Brings what the sinks of these parts have taken, {sink =, upto = seal or nil}, to the target.
+local function send_parts(home, savepoint, parts)
+   local rows = 0
+   for _, part in ipairs(parts) do
+      rows = rows + part.sink.outbox:rows(part.upto)
+   end
+   for _, part in ipairs(parts) do
+      if savepoint or rows > 0 then
+         make_ready(part.sink)
+      else
+         part.sink.outbox:drop(part.upto)
+      end
+   end
+   if savepoint == nil and rows == 0 then
+      return
+   end
+   for _, part in ipairs(parts) do
+      part.seal = part.upto or part.sink.outbox:seal()
+      part.sink.tried = savepoint and { savepoint = savepoint, seal = part.seal }
+   end
+   home.kind.send(home, parts[1].seal, savepoint, parts)
+   if home.kind.commit then
+      home.kind.commit(home, savepoint, parts)
+   end
+   for _, part in ipairs(parts) do
+      end_flush(part.sink, part.seal, savepoint)
+   end
+   home.failures, home.wait, home.last_error = 0, 0, nil
+end
+
+--- Flushes several sinks whose `together` is the same, all or nothing. `parts`: a list of {sink =,
+--- upto = number of a seal, or nil for everything}.
+function Sink:flush_together(savepoint, parts)
+   local began = raw.now()
+   for _, part in ipairs(parts) do
+      part.sink.wants_flush = false
+   end
+   persist(home_of(self), function(home)
+      send_parts(home, savepoint, parts)
+   end)
+   for _, part in ipairs(parts) do
+      part.sink.flush_seconds = raw.now() - began
+   end
+end
+
 --- Brings what was taken, up to that seal or all of it, to the target, all or nothing if the kind
 --- keeps savepoints. `savepoint`: text to be stored with it, or nil.
 function Sink:flush(savepoint, upto)
-   local began = raw.now()
-   self.wants_flush = false
-   persist(self, function()
-      if savepoint == nil and self.outbox:rows(upto) == 0 then
-         self.outbox:drop(upto)
-         return
-      end
-      make_ready(self)
-      local seal = upto or self.outbox:seal()
-      self.tried = savepoint and { savepoint = savepoint, seal = seal }
-      self.kind.send(self, seal, savepoint)
-      if self.kind.commit then
-         self.kind.commit(self, savepoint)
-      end
-      end_flush(self, seal, savepoint)
-   end)
-   self.flush_seconds = raw.now() - began
+   self:flush_together(savepoint, { { sink = self, upto = upto } })
 end
 
 function Sink:close()
@@ -518,9 +529,14 @@ end
 ---                             of a flush before can get there any more. nil: it keeps none
 ---    send(sink, upto, savepoint)   moves sink:records(upto)
 ---    commit(sink, savepoint)  makes them durable; nil: `send` does
+---    (Both get the list of parts of `flush_together` as well, where sinks have an `owner`: the one
+---    whose connection they use.)
 ---    close(sink)              ends the connection, whatever its state is
 ---    check(sink)              a line about the target, for --check; may log warnings. Changes
 ---                             nothing there
+---    promise =   what the sink promises, or a function of the sink that returns that: {crash = how
+---                often a change is there after any crash, position = what it is in, order =
+---                whose}, as the table in lua/README.md has it
 ---    prepares =, identify =   see delivery/checkpoint
 function remote.sink(kind)
    local fields = fields_of(kind)
@@ -546,7 +562,7 @@ function remote.sink(kind)
          kind = kind, outbox = raw.outbox(), enters_itself = true, wants_flush = false,
          prepares = kind.prepares, identify = kind.identify,
          name = check.text(what .. ": name", given("name", kind.kind)),
-         format = read_format(what, given("format", "json")),
+         format = format.read(what, given("format", "json")),
          has_format = spec.format ~= nil,
          timeout = check.seconds(what .. ": timeout", given("timeout", 30), 0.1),
          flush_rows = check.count(what .. ": flush_rows", given("flush_rows", FLUSH_ROWS), 1),
@@ -561,9 +577,12 @@ function remote.sink(kind)
       end
       read_tls(sink, what, spec.tls)
       kind.read(sink, spec, what)
+      sink.promise = type(kind.promise) == "function" and kind.promise(sink) or kind.promise
       if kind.recall then
          function sink:recall()
-            persist(self, make_ready)
+            persist(home_of(self), function()
+               make_ready(self)
+            end)
             return self.stored
          end
       else

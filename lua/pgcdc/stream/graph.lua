@@ -106,7 +106,8 @@ function graph.describe()
          local to = consumer.node and ids[consumer.node]
          if not to then
             to = ("%sh%d"):format(ids[node], i)
-            local place = type(consumer.f) == "function" and place_of(consumer.f)
+            local f = consumer.about or consumer.f
+            local place = type(f) == "function" and place_of(f)
             list[#list + 1] = { id = to, kind = "handler",
                                 lines = array { "on " .. consumer.event, place or nil } }
          end
@@ -131,7 +132,8 @@ function graph.dot()
          local to = consumer.node and ids[consumer.node]
          if not to then -- it is a handler, no stream
             to = ("%sh%d"):format(ids[node], i)
-            local place = type(consumer.f) == "function" and place_of(consumer.f)
+            local f = consumer.about or consumer.f
+            local place = type(f) == "function" and place_of(f)
             add("%s [shape=note, label=%s];", to,
                quote(("on %s\n%s"):format(consumer.event or "change", place or "")))
          end

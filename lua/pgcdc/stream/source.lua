@@ -27,7 +27,8 @@ local fields = {
    columns = true, where = true, rls = true, on_change = true, on_error = true,
    dead_letter = true, soft_delete = true, deletes = true, old = true, skip_unchanged = true,
    capture = true, column = true, lookback = true, recheck = true, together = true,
-   connections = true, slot = true, publication = true, max_retained = true,
+   connections = true, slot = true, publication = true, max_retained = true, on_full = true,
+   slot_connect = true, failover = true,
 }
 
 -- How changes are found.
@@ -125,16 +126,18 @@ local function increment(spec)
    return spec.column, spec.lookback or -1, spec.recheck or DEFAULT_RECHECK
 end
 
--- The options of capture = "logical". Returns the slot, nil for one of our own, the publication,
--- and how many bytes of the log the slot may hold.
+local on_full = { drop = true, keep = true, stop = true }
+
+-- The options of capture = "logical", checked and with defaults; a slot of nil is one of our own.
 local function logical(spec)
    if spec.capture ~= "logical" then
-      for _, option in ipairs { "slot", "publication", "max_retained" } do
+      for _, option in ipairs { "slot", "publication", "max_retained", "on_full", "slot_connect",
+         "failover" } do
          if spec[option] ~= nil then
             check.fail('pgcdc.source: %s is for capture = "logical"', option)
          end
       end
-      return nil, nil, 0
+      return {}
    end
    if spec.rls then
       check.fail('pgcdc.source: rls is not for capture = "logical", which reads whole tables from'
@@ -145,7 +148,7 @@ local function logical(spec)
    end
    if spec.slot ~= nil then
       check.text("pgcdc.source: slot", spec.slot)
-      if #spec.slot > LONGEST_SLOT or spec.slot:find "[^a-z0-9_]" then
+      if #spec.slot > LONGEST_SLOT or not spec.slot:find "^[a-z0-9_]+$" then
          check.fail("pgcdc.source: slot = %q is no name of a slot, which has at most %d small"
             .. " letters, digits and _", spec.slot, LONGEST_SLOT)
       end
@@ -153,9 +156,20 @@ local function logical(spec)
    if spec.publication ~= nil then
       check.text("pgcdc.source: publication", spec.publication)
    end
-   local max_retained = check.size("pgcdc.source: max_retained",
-      spec.max_retained or DEFAULT_RETAINED, LEAST_RETAINED)
-   return spec.slot, spec.publication or "pgcdc", max_retained
+   if spec.on_full ~= nil then
+      check.one_of("pgcdc.source: on_full", spec.on_full, on_full)
+   end
+   if spec.failover ~= nil then
+      check.type("pgcdc.source: failover", spec.failover, "boolean")
+   end
+   return {
+      slot = spec.slot, publication = spec.publication or "pgcdc",
+      max_retained = check.size("pgcdc.source: max_retained", spec.max_retained or DEFAULT_RETAINED,
+         LEAST_RETAINED),
+      on_full = spec.on_full or "drop", failover = spec.failover or false,
+      slot_connect = spec.slot_connect ~= nil
+         and conninfo.text("pgcdc.source: slot_connect", spec.slot_connect) or nil,
+   }
 end
 
 local function start(value)
@@ -247,7 +261,8 @@ local function join(unit, source)
 end
 
 -- A source is a stream. Its consumers and its handlers are one list, in the order in which they
--- were attached: {node =, f =} or {event =, f =}. The host gets one function for each event.
+-- were attached: {node =, f =} or {event =, f =, about = the function of the script}. The host gets
+-- one function for each event.
 local Source = strict.class("operator", {}, stream.class)
 Source.__index = Source
 Source.__name = "pgcdc.source"
@@ -386,7 +401,7 @@ function Source:on(event, handler)
          f(strict_columns(old), strict_columns(new))
       end
    end
-   self.consumers[#self.consumers + 1] = { event = event, f = handler }
+   self.consumers[#self.consumers + 1] = { event = event, f = handler, about = f }
    self:rewire()
    return self
 end
@@ -515,7 +530,7 @@ function Source.declare(spec)
    -- triggers and the log tell deletes by themselves
    local keeps_keys = has_deletes and capture == "xmin"
    local column, lookback, recheck = increment(spec)
-   local slot, publication, max_retained = logical(spec)
+   local log = logical(spec)
    local full_name = check.table_name("pgcdc.source: table", spec.table)
    local unit = unit_of(spec, full_name)
    local source = setmetatable(stream.node("source"), Source)
@@ -534,9 +549,12 @@ function Source.declare(spec)
       where = spec.where,
       soft_delete = spec.soft_delete,
       capture = spec.capture,
-      slot = slot,
-      publication = publication,
-      max_retained = max_retained,
+      slot = log.slot,
+      publication = log.publication,
+      max_retained = log.max_retained or 0,
+      on_full = log.on_full,
+      failover = log.failover or false,
+      slot_connect = log.slot_connect,
       column = column,
       lookback = lookback,
       recheck = recheck,
@@ -554,7 +572,7 @@ function Source.declare(spec)
       join(unit, source)
    end
    if capture == "logical" then
-      share_log(conninfo.text("pgcdc.source: connect", spec.connect), slot, source)
+      share_log(conninfo.text("pgcdc.source: connect", spec.connect), log.slot, source)
    end
    sources[source.number] = source
    feeds.declare(source.number, {

@@ -1,9 +1,10 @@
 -- contenders.lua: who delivers the changes of the table t: Debezium and this program.
 -- SPDX-License-Identifier: MIT
 --
--- A contender has `name`, `start(place)`, which returns a process, and `forget()`, which lets the
--- server forget it. A place is {kind = "file", path =} or {kind = "kafka", brokers =, topic =}. The
--- process has `pid`, `signal`, `alive` and `describe`, and dies with its scope.
+-- A contender has `name`, `start(place)`, which returns a process, `await()`, which returns when
+-- that has read the table and follows it, and `forget()`, which lets the server forget it. A place
+-- is {kind = "file", path =} or {kind = "kafka", brokers =, topic =}. The process has `pid`,
+-- `signal`, `alive`, `describe` and `kill9`, and dies with its scope.
 
 local files = require "files"
 local native = require "native"
@@ -41,6 +42,17 @@ function jvm_methods:kill9()
    self.forget()
    self.proc:kill "KILL"
    self.proc:wait(wait.scaled(20))
+end
+
+local function is_read(database, slot)
+   return database:value(("select active from pg_replication_slots where slot_name = '%s'"):format(
+      slot)) == "t"
+end
+
+-- Drops a slot when nobody reads it any more.
+local function drop_slot(database, slot)
+   wait.until_(function() return not is_read(database, slot) end, 60, "the slot to be free")
+   database:exec(("select pg_drop_replication_slot('%s')"):format(slot))
 end
 
 -- Debezium's engine with these settings besides what it must be told.
@@ -82,52 +94,58 @@ local function debezium(name, database, settings)
       return jvm
    end
 
+   function self.await() -- whatever is written from now on is in its slot
+   end
+
    function self.forget()
-      contenders.drop_slots(database, "slot_name = '" .. slot .. "'")
+      drop_slot(database, slot)
    end
    return self
 end
 
--- This program with these fields of its source, and of the sink kafka.
-local function ours(name, database, source, sink)
+-- This program with these fields of its source, and of the sink kafka. <slot>: of the source.
+local function ours(name, database, slot, source, sink)
    local self = { name = name }
+   local process
+   if slot then
+      source = ('capture = "logical", publication = "peers", slot = %q, %s'):format(slot, source)
+   end
 
    function self.start(place)
       local target = place.kind == "file" and ("jsonl {path = %q}"):format(place.path)
          or ("kafka {brokers = %q, topic = %q, name = %q%s}"):format(place.brokers, place.topic,
             place.topic, sink or "")
-      return program.start { dsn = database:dsn { host = "127.0.0.1" }, stdout = "null", script =
-         ('pgcdc.source {table = "t", %s}:sink(pgcdc.sinks.%s)'):format(source, target) }
+      process = program.start { dsn = database:dsn { host = "127.0.0.1" }, stdout = "null",
+         script = ('pgcdc.source {table = "t", %s}:sink(pgcdc.sinks.%s)'):format(source, target) }
+      return process
+   end
+
+   -- Deletes before that are not told.
+   function self.await()
+      process:wait_stderr('msg="ready"', 60)
+      wait.until_(function() return not slot or is_read(database, slot) end, 60, "a stream")
    end
 
    function self.forget()
-      contenders.drop_slots(database, "slot_name like 'pgcdc%' and not active")
+      if slot then
+         drop_slot(database, slot)
+      end
    end
    return self
 end
 
--- Drops slots when nobody uses them any more.
-function contenders.drop_slots(database, condition)
-   wait.until_(function()
-      database:exec(("select pg_drop_replication_slot(slot_name) from pg_replication_slots "
-         .. "where not active and %s"):format(condition))
-      return database:value(("select count(*) from pg_replication_slots where %s"):format(
-         condition)) == "0"
-   end, 60, "the slot to be free")
-end
-
 -- Those that a place of this kind is measured with, as far as <only> is part of their name.
 function contenders.all(database, kind, only)
-   local by_log = 'capture = "logical", publication = "peers"'
    local list = {
       debezium("debezium", database, {}),
       debezium("debezium, tuned", database, { ["max.batch.size"] = 8192,
          ["max.queue.size"] = 32768, ["poll.interval.ms"] = 5 }),
-      ours("logical", database, by_log),
-      ours("xmin", database, "deletes = true, interval = 1"),
+      ours("logical", database, "logical", "interval = 1"),
+      ours("xmin", database, nil, "deletes = true, interval = 1"),
    }
    if kind == "kafka" then -- what Debezium promises
-      table.insert(list, 4, ours("logical, not exact", database, by_log, ", exact = false"))
+      table.insert(list, 4, ours("logical, not exact", database, "not_exact", "interval = 1",
+         ", exact = false"))
    end
    local chosen = {}
    for _, contender in ipairs(list) do

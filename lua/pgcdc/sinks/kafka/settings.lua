@@ -7,13 +7,14 @@ local native = require "pgcdc.native.kafka"
 
 local settings = {}
 
+local PROPAGATION = "topic.metadata.propagation.max.ms"
 local MESSAGES, KBYTES = "queue.buffering.max.messages", "queue.buffering.max.kbytes"
 
 -- What librdkafka is told. Its own names; `config` may replace these,
 local defaults = {
    ["linger.ms"] = 100, ["batch.size"] = 200000, ["compression.type"] = "lz4",
    [KBYTES] = 768, [MESSAGES] = 5000,
-   ["transaction.timeout.ms"] = 60000, ["topic.metadata.propagation.max.ms"] = 15000,
+   ["transaction.timeout.ms"] = 60000, [PROPAGATION] = 15000,
    ["message.max.bytes"] = 64000000, ["client.id"] = "pgcdc-lua",
    ["reconnect.backoff.max.ms"] = 2000,
 }
@@ -51,12 +52,14 @@ function settings.limits(sink)
    return of(MESSAGES), 1024 * of(KBYTES)
 end
 
---- A list of names and values, as native.open takes it.
-function settings.of(sink)
+--- A list of names and values, sorted by name, as native.open takes it. `without_id`: what sinks
+--- can have in common.
+function settings.of(sink, without_id)
    local all = {}
    for name, value in pairs(defaults) do
       all[name] = value
    end
+   all[PROPAGATION] = math.min(all[PROPAGATION], sink.timeout * 500 // 1 | 0)
    for name, value in pairs(sink.config) do
       all[name] = value
    end
@@ -64,7 +67,7 @@ function settings.of(sink)
    all["bootstrap.servers"] = sink.brokers
    all["acks"], all["enable.idempotence"], all["partitioner"] = "all", true, "murmur2_random"
    all["log.queue"] = all.debug == nil
-   if sink.id then
+   if sink.id and not without_id then
       all["transactional.id"] = sink.id
    end
    if sink.is_single then
@@ -87,11 +90,25 @@ function settings.of(sink)
       all["security.protocol"] = (user and "sasl_" or "") .. (sink.has_tls and "ssl"
          or "plaintext")
    end
-   local list = {}
-   for name, value in pairs(all) do
-      list[#list + 1], list[#list + 2] = name, tostring(value)
+   local names, list = {}, {}
+   for name in pairs(all) do
+      names[#names + 1] = name
+   end
+   table.sort(names)
+   for _, name in ipairs(names) do
+      list[#list + 1], list[#list + 2] = name, tostring(all[name])
    end
    return list
+end
+
+--- What may help where a login fails, or "".
+function settings.hint(message)
+   if native.version() >= 0x020601ff or not message:find("mechanism SCRAM", 1, true) then
+      return ""
+   end
+   return (". If the password is right: Kafka from 3.8.1 on takes SCRAM of librdkafka from 2.6.1 "
+      .. 'on only, and this is an older one; config = {["sasl.mechanisms"] = "PLAIN"} with tls is '
+      .. "another way")
 end
 
 -- ---- options ----

@@ -4,17 +4,23 @@
 -- The savepoint is the text of a consumer group's offset, which is part of the transaction:
 --
 --    group, transactional id     pgcdc.NAME
---    partition 0 of `positions`  offset: the savepoint's serial; text: TOKEN SAVEPOINT
+--    partition 0 of `positions`  offset: the savepoint's serial; text: TOKEN@ID SAVEPOINT
 --
 -- A start *fences*: it asks Kafka for the transactional id, which ends what a former program has on
 -- its way, before it reads what is stored. Then it stores that again, with a token of its own. So
 -- one that was fenced can tell whether somebody else has taken over, or it was too slow only: it
 -- looks for its token, before it asks for the id again.
 --
+-- Sinks with the same brokers and settings share a producer and its transactions. These are those
+-- of the first one, their `owner`; each has a group of its own. A script that is changed may have
+-- them in other company: so ID says by whose transactions the position was stored, and a start
+-- fences that one too.
+--
 -- After every error there is a new producer, and the flush begins again from the outbox.
 
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
+local flushed = require "pgcdc.sinks.kafka.flushed"
 local native = require "pgcdc.native.kafka"
 local record = require "pgcdc.sinks.kafka.record"
 local remote = require "pgcdc.sinks.remote"
@@ -49,12 +55,14 @@ local privileges = {
 
 -- ---- trouble ----
 
--- Raises what a problem means. `what`: what was done. `topic`: of the message that failed, or nil.
-local function raise(sink, what, problem, topic)
+-- Raises what a problem means. `what`: what was done. `topic`, `group`: those that it was about, or
+-- nil.
+local function raise(sink, what, problem, topic, group)
    local name = problem.name
    local message = ("%s: %s"):format(what, problem.text)
    if privileges[name] then
-      local of = (name:find "^TOPIC" and (topic or sink.positions)) or sink.id
+      local of = (name:find "^TOPIC" and (topic or sink.positions))
+         or name:find "^GROUP" and group or sink.id
       sink:deny(("%s: the user needs %s"):format(message, privileges[name]:format(of)))
    elseif denied[name] then
       sink:deny(message)
@@ -106,7 +114,7 @@ local function ask(sink, task, argument, may_fail)
          if may_fail then
             return nil, text
          end
-         raise(sink, task, text)
+         raise(sink, task, text, argument and argument.topic, argument and argument.group)
       end
       serve(sink, task, STEP)
       clock:check(false)
@@ -131,33 +139,72 @@ local function make_topic(sink, topic, is_compact)
    end
 end
 
-local function open(sink)
+-- The sink whose producer this one uses.
+local function home_of(sink)
+   return sink.owner or sink
+end
+
+local function make_client(sink)
    sink.is_connected, sink.trouble = false, nil
    local client, problem = native.open(settings.of(sink))
    if not client then
       sink:stop(problem)
    end
-   sink.client = client
    client:limit(settings.limits(sink))
-   local _, cluster, brokers = ask(sink, "connect")
-   sink.cluster, sink.broker_count, sink.is_connected = cluster or "?", brokers, true
+   sink.client = client
+end
+
+local function open(sink)
+   local home = home_of(sink)
+   if home.client then -- another one of those that share it has opened it
+      return
+   end
+   make_client(home)
+   local _, cluster, brokers = ask(home, "connect")
+   home.cluster, home.broker_count, home.is_connected = cluster or "?", brokers, true
+end
+
+local function close(sink)
+   local home = home_of(sink)
+   remote.close_client(home)
+   for _, other in ipairs(home.guests) do
+      other.is_open, other.is_recalled = false, false
+   end
 end
 
 local function check_brokers(sink)
-   return ("Kafka cluster %s, %d brokers, exact = %s"):format(sink.cluster, sink.broker_count,
+   local home = home_of(sink)
+   return ("Kafka cluster %s, %d brokers, exact = %s"):format(home.cluster, home.broker_count,
       sink.id ~= nil)
 end
 
 local function identify(sink)
-   return "the Kafka cluster " .. sink.cluster
+   return "the Kafka cluster " .. home_of(sink).cluster
 end
 
 -- ---- the savepoint ----
 
+-- An id as text without blanks.
+local function escaped(id)
+   return (id:gsub("[%s%c%%]", function(c)
+      return ("%%%02X"):format(c:byte())
+   end))
+end
+
+local function unescaped(text)
+   return (text:gsub("%%(%x%x)", function(hex)
+      return string.char(tonumber(hex, 16))
+   end))
+end
+
+-- {token =, id = of the transactions, savepoint =, serial =}; where nothing is stored without the
+-- first three.
 local function stored_in(sink)
-   local _, text, serial = ask(sink, "recall", { topic = sink.positions, group = sink.id })
-   local token, savepoint = (text or ""):match "^(%S+) ?(.*)$"
-   return token, savepoint ~= "" and savepoint or nil, serial
+   local _, text, serial = ask(home_of(sink), "recall", { topic = sink.positions,
+                                                           group = sink.id })
+   local token, id, savepoint = (text or ""):match "^([^%s@]+)@?(%S*) ?(.*)$"
+   return { token = token, id = token and (id ~= "" and unescaped(id) or sink.id), serial = serial,
+            savepoint = savepoint ~= "" and savepoint or nil }
 end
 
 local function check_token(sink, token)
@@ -168,25 +215,58 @@ local function check_token(sink, token)
 end
 
 local function store(sink, savepoint, serial)
-   ask(sink, "offsets", { topic = sink.positions, group = sink.id, number = serial,
-                          text = sink.token .. (savepoint and " " .. savepoint or "") })
+   local home = home_of(sink)
+   local id = home == sink and "" or "@" .. escaped(home.id)
+   ask(home, "offsets", { topic = sink.positions, group = sink.id, number = serial,
+                          text = sink.token .. id .. (savepoint and " " .. savepoint or "") })
+end
+
+-- Ends what another program has on its way under this transactional id.
+local function fence(home, id)
+   local former = setmetatable({ id = id }, { __index = home })
+   make_client(former)
+   local ok, problem = pcall(ask, former, "init")
+   former.client:close()
+   if not ok then
+      error(problem, 0)
+   end
+end
+
+-- Fences whoever had the sink before. Returns what is stored in it.
+local function take_over(sink)
+   local home = home_of(sink)
+   local is_over = { [home.id] = true }
+   local stored = stored_in(sink)
+   while not (is_over[sink.id] and is_over[stored.id or sink.id]) do
+      for _, id in ipairs { sink.id, stored.id } do
+         if not is_over[id] then
+            fence(home, id)
+            is_over[id] = true
+         end
+      end
+      stored = stored_in(sink)
+   end
+   return stored
 end
 
 local function recall(sink)
+   local home = home_of(sink)
    if sink.has_announced then
-      check_token(sink, (stored_in(sink)))
+      check_token(sink, stored_in(sink).token)
    end
-   ask(sink, "init")
-   make_topic(sink, sink.positions)
-   local token, savepoint, serial = stored_in(sink)
-   check_token(sink, token)
+   if home == sink then
+      ask(sink, "init")
+   end
+   make_topic(home, sink.positions)
+   local stored = sink.has_announced and stored_in(sink) or take_over(sink)
+   check_token(sink, stored.token)
    if not sink.has_announced then
-      ask(sink, "begin")
-      store(sink, savepoint, math.max(serial, 0))
-      ask(sink, "commit")
+      ask(home, "begin")
+      store(sink, stored.savepoint, math.max(stored.serial, 0))
+      ask(home, "commit")
       sink.has_announced = true
    end
-   return savepoint
+   return stored.savepoint
 end
 
 -- ---- messages ----
@@ -209,7 +289,7 @@ local function push(sink, clock)
 end
 
 -- What to do about a record that did not go: true: it is to be tried once more; false: nothing more
--- can go; nil: it can never go, which is noted.
+-- can go; nil: it can never go, which is noted. `sink`: here and below the one whose client it is.
 local function is_to_go_again(sink, clock, problem, index, topic)
    if problem.name == "_QUEUE_FULL" then
       if not serve(sink, "produce", sink.patience) then
@@ -241,21 +321,23 @@ local function produce(sink, clock, index, topic, key, value, headers)
    end
 end
 
--- Types of rows that are not in the topic of shapes yet.
-local function produce_shapes(sink, clock)
-   if next(sink.new_shapes) and not sink.has_shapes then
-      make_topic(sink, sink.shapes, true)
-      sink.has_shapes = true
+-- Types of rows of a part that are not in its topic of shapes yet.
+local function produce_shapes(sink, clock, part)
+   local of = part.sink
+   if next(of.new_shapes) and not of.has_shapes then
+      make_topic(sink, of.shapes, true)
+      of.has_shapes = true
    end
-   for name, text in pairs(sink.new_shapes) do
-      produce(sink, clock, 0, sink.shapes, name, text)
+   for name, text in pairs(of.new_shapes) do
+      produce(sink, clock, 0, of.shapes, name, text)
    end
 end
 
--- All records up to that seal. Returns false, early, if something failed.
-local function produce_all(sink, clock, upto)
-   local index = 0
-   local bytes, place = sink.outbox:chunk(nil, upto)
+-- All records of a part, {sink =, seal = up to where, base = number of records before it}. Returns
+-- false, early, if something failed.
+local function produce_all(sink, clock, part)
+   local index, outbox, upto = part.base, part.sink.outbox, part.seal
+   local bytes, place = outbox:chunk(nil, upto)
    while bytes do
       local at = 0
       while at < #bytes do
@@ -272,17 +354,18 @@ local function produce_all(sink, clock, upto)
       if sink.client:failed() > 0 then
          return false
       end
-      bytes, place = sink.outbox:chunk(place, upto)
+      bytes, place = outbox:chunk(place, upto)
    end
    return true
 end
 
 -- The same, while some records go to `dead_topic`.
-local function produce_with_dead(sink, clock, upto)
-   for index, _, _, topic, key, value, headers, is_both in sink:records(upto) do
-      local to, reason = topic, sink.dead[index]
+local function produce_with_dead(sink, clock, part)
+   local of = part.sink
+   for number, _, _, topic, key, value, headers, is_both in of:records(part.seal) do
+      local index, to, reason = part.base + number, topic, of.dead[number]
       if reason then
-         to, headers = sink.dead_topic, headers .. native.headers("error", reason)
+         to, headers = of.dead_topic, headers .. native.headers("error", reason)
       end
       if not produce(sink, clock, index, to, key, value, headers)
          or is_both and not produce(sink, clock, index, to, key, nil, headers) then
@@ -294,25 +377,14 @@ end
 
 -- ---- what could not be sent ----
 
--- The topics of these records, a set of indices.
-local function topics_of(sink, upto, wanted)
-   local topics = { [0] = sink.shapes }
-   for index, _, _, topic in sink:records(upto) do
-      if wanted[index] then
-         topics[index] = sink.dead[index] and sink.dead_topic or topic
-      end
-   end
-   return topics
-end
-
 -- Sorts the failures of a flush: those of which the record is to blame go to `unfit`. Raises what
 -- others mean.
-local function tell_apart(sink, upto)
+local function tell_apart(sink, parts)
    local failures, wanted = sink.client:failures(), {}
    for _, failure in ipairs(failures) do
       wanted[failure.index] = true
    end
-   local topics = topics_of(sink, upto, wanted)
+   local topics = flushed.topics(parts, wanted)
    for _, failure in ipairs(failures) do
       if unfit[failure.name] and failure.index > 0 then
          sink.unfit[#sink.unfit + 1] = failure
@@ -340,23 +412,25 @@ end
 
 -- Some records are to blame, or one of the same batch is, which a batch for each finds out: they go
 -- to `dead_topic`, or are refused.
-local function blame(sink)
-   local list, refused = {}, {}
+local function blame(sink, parts)
+   local refusing, list, refused = nil, {}, {}
    for _, failure in ipairs(sink.unfit) do
+      local part, number = flushed.find(parts, failure.index)
+      local of = part.sink
       if not failure.is_certain and not sink.is_single then
          sink.is_single = true
          return
-      elseif sink.dead_topic and not sink.dead[failure.index] then
-         sink.dead[failure.index] = failure.text
-      elseif not refused[failure.index] then
-         refused[failure.index] = true
-         list[#list + 1] = { index = failure.index, message = failure.text }
+      elseif of.dead_topic and not of.dead[number] then
+         of.dead[number] = failure.text
+      elseif (refusing or of) == of and not refused[number] then -- others are found the next time
+         refusing, refused[number] = of, true
+         list[#list + 1] = { index = number, message = failure.text }
       end
    end
-   if #list > 0 then
-      sink.dead = {} -- the others will have other numbers
+   if refusing then
+      refusing.dead = {} -- the others will have other numbers
       reopen(sink)
-      sink:refuse(list)
+      refusing:refuse(list)
    end
 end
 
@@ -370,45 +444,55 @@ local function await_reports(sink, clock)
 end
 
 -- Returns false if it must be done again.
-local function try(sink, upto)
+local function try(sink, parts)
    local clock = sink:clock "reports"
    sink.unfit, sink.patience = {}, PATIENCE
    if sink.id then
       ask(sink, "begin")
    end
    sink.client:begin()
-   produce_shapes(sink, clock)
-   local is_whole = (next(sink.dead) and produce_with_dead or produce_all)(sink, clock, upto)
+   local is_whole, base = true, 0
+   for _, part in ipairs(parts) do
+      part.base, base = base, base + part.sink.outbox:rows(part.seal)
+      if is_whole then
+         produce_shapes(sink, clock, part)
+         is_whole = (next(part.sink.dead) and produce_with_dead or produce_all)(sink, clock, part)
+      end
+   end
    await_reports(sink, clock)
    if is_whole and #sink.unfit == 0 and sink.client:failed() == 0 then
       return true
    end
-   tell_apart(sink, upto)
-   blame(sink)
+   tell_apart(sink, parts)
+   blame(sink, parts)
    return false
 end
 
-local function send(sink, upto, savepoint)
-   while not try(sink, upto) do
+local function send(sink, _, savepoint, parts)
+   while not try(sink, parts) do
       reopen(sink)
    end
-   if savepoint then
-      store(sink, savepoint, raw.decode(savepoint).serial)
+   for _, part in ipairs(savepoint and parts or {}) do
+      store(part.sink, savepoint, raw.decode(savepoint).serial)
    end
 end
 
-local function commit(sink)
+local function commit(sink, _, parts)
    if sink.id then
       ask(sink, "commit")
    end
-   sink.new_shapes, sink.is_unknown = {}, false
-   for _ in pairs(sink.dead) do
-      sink.refused_rows = sink.refused_rows + 1
+   sink.is_unknown = false
+   for _, part in ipairs(parts) do
+      local of = part.sink
+      of.new_shapes = {}
+      for _ in pairs(of.dead) do
+         of.refused_rows = of.refused_rows + 1
+      end
+      of.dead = {}
    end
-   sink.dead = {}
    if sink.is_single then -- the next batches are of many again
       sink.is_single = false
-      remote.close_client(sink)
+      close(sink)
       sink.is_open, sink.is_recalled = false, false
    end
 end
@@ -417,6 +501,20 @@ end
 
 local fields = { topic = true, key = true, deletes = true, exact = true, headers = true,
                  dead_topic = true, positions = true, shapes = true, config = true }
+
+local owners = {} -- what sinks that share a producer have in common -> the first one
+
+-- Finds those with which the sink shares a producer.
+local function join(sink)
+   local shared = raw.sha256(raw.encode(settings.of(sink, true)))
+   local owner = owners[shared] or sink
+   owners[shared] = owner
+   sink.together = owner.guests
+   if owner ~= sink then
+      sink.owner = owner
+      table.insert(owner.guests, sink)
+   end
+end
 
 local function read(sink, spec, what)
    record.read(sink, spec, what)
@@ -430,16 +528,24 @@ local function read(sink, spec, what)
       sink.id = "pgcdc." .. sink.name
    end
    settings.read(sink, what .. ": config", spec.config == nil and {} or spec.config)
+   sink.guests = {}
+   if sink.id then
+      join(sink)
+   end
 end
 
 local plain = {
    kind = "kafka", address = "brokers", fields = fields, read = read, encode = record.encode,
-   open = open, send = send, commit = commit, close = remote.close_client, check = check_brokers,
+   open = open, send = send, commit = commit, close = close, check = check_brokers,
+   promise = { crash = "at least once; a repeat has the same `id`", position = "the state file",
+               order = "per key" },
 }
 local exact = { recall = recall, prepares = true, identify = identify }
 for name, value in pairs(plain) do
    exact[name] = value
 end
+exact.promise = { crash = "exactly once for `read_committed`", position = "the transaction",
+                  order = "per key" }
 
 local make_exact, make_plain = remote.sink(exact), remote.sink(plain)
 

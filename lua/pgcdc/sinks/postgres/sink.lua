@@ -532,6 +532,8 @@ return function(spec)
       assigned = {}, n_assigned = 0, -- columns to which scripts give values, see layout
       seal_count = 0, ignored = 0,
       is_direct = true, -- COPY into the table itself was never refused
+      promise = { crash = "exactly once", position = "a row, written in the same transaction",
+                  order = "the source's" },
    }, Sink)
    sink.connection = new_connection(conninfo.text(what .. ": connect", spec.connect))
    sink.together = sink.connection

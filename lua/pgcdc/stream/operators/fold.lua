@@ -28,6 +28,11 @@ local function accumulate(node, _, f, given)
    if not cells or state == nil then
       state = options.start
    end
+   if cells then
+      cells:on_adopted(function(_, value)
+         state = value
+      end)
+   end
 
    local function back(before)
       state = before

@@ -36,6 +36,9 @@ local function new_kept(persist)
       for text, state in pairs(self.cells:all()) do
          self.states[keys.from_text(text)] = state
       end
+      self.cells:on_adopted(function(text, state)
+         self.states[keys.from_text(text)] = state
+      end)
    end
    return self
 end

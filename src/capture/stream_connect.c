@@ -1,0 +1,39 @@
+/* stream_connect.c -- how a stream of the log begins: at which server, from where on.
+ * SPDX-License-Identifier: MIT */
+#include "capture/stream_connect.h"
+
+#include <string.h>
+
+bool stream_connect_check(const struct source *s, const struct identity *now, struct err *e)
+{
+    char why[128];
+
+    switch (identity_compare(&s->position.identity, now, why, sizeof why)) {
+    case IDENTITY_SAME:
+    case IDENTITY_PROMOTED:
+    case IDENTITY_CRASHED:
+        return true;
+    case IDENTITY_FAILED_OVER:
+    case IDENTITY_BEHIND:
+    case IDENTITY_OTHER:
+        break;
+    }
+    err_set(e, ERR_SQL, "%s", why);
+    memcpy(e->sqlstate, "55000", sizeof "55000");
+    return false;
+}
+
+struct replication *stream_connect_start(const struct config *config,
+                                         const struct replication_request *request,
+                                         struct conn *conn, struct connect_orphan *left,
+                                         struct err *e)
+{
+    struct replication *r = replication_open(conn, config->slot_conninfo, left, e);
+
+    if (r != NULL &&
+        (!config->has_failover || replication_set_failover(r, config->slot, e)) &&
+        replication_start(r, request, e))
+        return r;
+    replication_close(r, left);
+    return NULL;
+}

@@ -1,0 +1,75 @@
+-- page_test.lua: the status page, in Chromium.
+-- SPDX-License-Identifier: MIT
+
+local browser = require "browser"
+local cluster = require "cluster"
+local fixtures = require "fixtures"
+local lu = require "luaunit"
+local native = require "native"
+local served = require "served"
+
+local TestPage = {}
+
+-- The page turns when a target breaks, turns back, and goes on after the program is started anew.
+function TestPage.test_a_target_is_broken()
+   if not browser.is_there() then
+      return
+   end
+   local db, target = fixtures.names(3), cluster.new { name = "target" }
+   target:createdb "reports"
+   local port = native.free_port()
+   local options = { dsn = db, listen = "127.0.0.1:" .. port, script = ([[
+      local t = pgcdc.source { table = "t", interval = 0.05 }
+      t:filter(function(c) return c.row.id > 1 end)
+         :sink(pgcdc.sinks.postgres { connect = "%s", table = "copy", name = "reports" })]]):format(
+         target:dsn "reports") }
+   local p = served.start(options)
+   local page = browser.new()
+   page:open("http://127.0.0.1:" .. port .. "/")
+   page:wait_text("#headline", "All is well")
+   page:wait_text("#sources h3", "^public%.t$")
+   page:wait_text("#sources", "3 changes")
+   page:wait_text("#sink-rows", "reports %(postgres%)[%s\194\160]+works")
+   lu.assertStrContains(page:eval [[
+      document.querySelector("#picture svg").getAttribute("aria-label")]], "source t to filter")
+   target:stop "immediate"
+   db:exec "INSERT INTO t VALUES (4, 'x')"
+   page:wait_text("#headline", "not all is well")
+   page:wait_text("#problems", "reports: a sink fails[^\n]*\n[^\n]*connection to server")
+   page:wait_text("#holding", "the sink reports")
+   lu.assertEquals(page:eval "document.querySelectorAll('#picture .bad').length", 1)
+   target:start()
+   page:wait_text("#headline", "All is well", 60)
+   lu.assertEquals(page:eval "document.querySelectorAll('#picture .bad').length", 0)
+   p:stop()
+   page:wait_text("#headline", "does not answer")
+   options.state = p.program.state
+   p = served.start(options)
+   page:wait_text("#headline", "All is well")
+   page:wait_text("#sources", "0 changes")
+   -- nothing came from elsewhere, and nothing was wrong
+   lu.assertEquals(page:eval [[performance.getEntriesByType("resource")
+      .filter(e => !e.name.startsWith(location.origin)).length]], 0)
+   p:stop()
+end
+
+-- What names say is text, whatever it is.
+function TestPage.test_names_are_text()
+   if not browser.is_there() then
+      return
+   end
+   local db = fixtures.database [[CREATE TABLE "<img src=x onerror=document.title='bad'>" (id int
+      PRIMARY KEY)]]
+   local port = native.free_port()
+   local p = served.start { dsn = db, listen = "127.0.0.1:" .. port, script = [[
+      pgcdc.source { table = '"<img src=x onerror=document.title=\'bad\'>"' }
+         :on("change", function() end)]] }
+   local page = browser.new()
+   page:open("http://127.0.0.1:" .. port .. "/")
+   page:wait_text("#sources h3", "<img src=x")
+   lu.assertEquals(page:eval "document.querySelectorAll('img').length", 0)
+   lu.assertStrContains(page:eval "document.title", "script.lua")
+   p:stop()
+end
+
+return TestPage

@@ -1,0 +1,114 @@
+-- service_test.lua: what systemd is told, by the protocol of $NOTIFY_SOCKET.
+-- SPDX-License-Identifier: MIT
+
+local cluster = require "cluster"
+local files = require "files"
+local lu = require "luaunit"
+local native = require "native"
+local program = require "program"
+local scope = require "scope"
+local wait = require "wait"
+
+local TestService = {}
+
+local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$" or "."
+
+-- Starts what takes the messages. Returns its socket, and a function that gives all of them, a line
+-- each; nil where there is no Python.
+local function notified()
+   local python = native.realpath "/usr/bin/python3"
+   if not python then
+      io.write "skipped, there is no python3 ... "
+      return nil
+   end
+   local dir = scope.dir "notified"
+   local proc = assert(native.spawn {
+      argv = { python, here .. "/../support/notified.py", dir .. "/socket" },
+      stdout = dir .. "/messages",
+   })
+   scope.add(function()
+      proc:kill "KILL"
+      proc:wait(5)
+   end)
+   local function messages()
+      return files.read(dir .. "/messages") or ""
+   end
+   wait.until_(function()
+      return messages():find "bound\n"
+   end)
+   return dir .. "/socket", messages
+end
+
+local function count(text, line)
+   return select(2, ("\n" .. text):gsub("%f[^\n]" .. line .. "\n", "%0"))
+end
+
+local function start(socket, db, options)
+   return program.start {
+      script = options.script or 'pgcdc.source { table = "t", interval = 0.1 }:sink(print)',
+      dsn = db,
+      env = { NOTIFY_SOCKET = socket, WATCHDOG_USEC = options.watchdog }, options = options.options,
+   }
+end
+
+local function table_of_one(db)
+   db:exec "create table t (id int primary key); insert into t values (1)"
+end
+
+-- Ready is said once, after what was there was read; then signs of life; at the end that it ends.
+function TestService.test_a_life()
+   local socket, messages = notified()
+   if not socket then
+      return
+   end
+   local db = cluster.main():database()
+   table_of_one(db)
+   local p = start(socket, db, { watchdog = "400000" })
+   wait.until_(function()
+      return count(messages(), "WATCHDOG=1") >= 3 and count(messages(), "READY=1") == 1
+   end, 20, messages)
+   lu.assertStrContains(messages(), "STATUS=1 source, 0 s late\n")
+   p.proc:kill "TERM"
+   lu.assertEquals(p:finish().status, 0)
+   wait.until_(function()
+      return count(messages(), "STOPPING=1") == 1
+   end, 10, messages)
+   lu.assertEquals(count(messages(), "READY=1"), 1)
+end
+
+-- Not ready while the database is away, but alive; and the status says what is wrong.
+function TestService.test_a_database_that_is_away()
+   local socket, messages = notified()
+   if not socket then
+      return
+   end
+   local p = start(socket, "host=127.0.0.1 port=1 dbname=x", { watchdog = "400000" })
+   wait.until_(function()
+      return count(messages(), "WATCHDOG=1") >= 3 and messages():find "STATUS=[^\n]*refused"
+   end, 20, messages)
+   lu.assertEquals(count(messages(), "READY=1"), 0)
+   p.proc:kill "TERM"
+   p:finish()
+end
+
+-- What the script starts is not the service: it finds nothing of this in its environment.
+function TestService.test_what_a_script_starts()
+   local socket = notified()
+   if not socket then
+      return
+   end
+   local p = start(socket, nil, { watchdog = "400000", script = [[
+      local child = io.popen "env"
+      print(select(2, child:read "a":gsub("NOTIFY_SOCKET", "")), os.getenv "WATCHDOG_USEC")]] })
+   lu.assertEquals(p:finish().lines, { "0\tnil" })
+end
+
+function TestService.test_a_socket_that_cannot_be()
+   for _, socket in ipairs { "relative", "/" .. ("x"):rep(200) } do
+      local result = start(socket, nil, {}):finish()
+      lu.assertEquals(result.status, 2)
+      lu.assertStrContains(result.stderr, "$NOTIFY_SOCKET is no path of a socket: " .. socket)
+   end
+end
+
+return TestService
