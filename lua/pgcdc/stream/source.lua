@@ -158,9 +158,7 @@ local function logical(spec)
       check.text("pgcdc.source: publication", spec.publication)
    end
    check.one_of("pgcdc.source: toast", spec.toast or "fill", toasts)
-   if spec.on_full ~= nil then
-      check.one_of("pgcdc.source: on_full", spec.on_full, on_full)
-   end
+   check.one_of("pgcdc.source: on_full", spec.on_full or "drop", on_full)
    if spec.failover ~= nil then
       check.type("pgcdc.source: failover", spec.failover, "boolean")
    end
