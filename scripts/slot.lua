@@ -25,21 +25,9 @@ local function look()
    })
 end
 
-local function say(statement)
-   pgcdc.log.info(statement)
-end
-
-local function permissions()
-   local statements = {}
-   for i, role in ipairs(slot.unable(db, readers)) do
-      statements[i] = ("ALTER ROLE %s REPLICATION"):format(role)
-   end
-   return statements
-end
-
 function actions.install(seen)
-   plan.run(db, slot.install(db, seen, readers), options.tries, say)
-   for _, statement in ipairs(permissions()) do
+   plan.run(db, slot.install(db, seen, readers), options.tries, pgcdc.log.info)
+   for _, statement in ipairs(slot.permissions(db, readers)) do
       pgcdc.log.warn(("a role may not read the log yet: %s (on RDS: GRANT rds_replication TO it)")
          :format(statement))
    end
@@ -47,7 +35,7 @@ function actions.install(seen)
 end
 
 function actions.remove(seen)
-   plan.run(db, slot.remove(seen, options), options.tries, say)
+   plan.run(db, slot.remove(seen, options), options.tries, pgcdc.log.info)
    print(slot.left(look()))
 end
 
@@ -59,7 +47,7 @@ end
 
 function actions.print(seen)
    local steps = slot.install(db, seen, readers)
-   for _, statement in ipairs(permissions()) do
+   for _, statement in ipairs(slot.permissions(db, readers)) do
       steps[#steps + 1] = { alone = statement }
    end
    print(plan.text(steps))

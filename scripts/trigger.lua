@@ -23,10 +23,8 @@ local function say(statement)
 end
 
 local function install(t)
-   return trigger.install(db, t, {
-      key = bundled.names(options.pk), notify = options.notify,
-      readers = bundled.list(options.readers),
-   })
+   return trigger.install(db, t, { key = bundled.names(options.pk), notify = options.notify,
+                                   readers = bundled.list(options.readers) })
 end
 
 function actions.install(t)

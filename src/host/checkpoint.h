@@ -20,6 +20,7 @@ struct checkpoint {
     bool has_lazy;                   /* a position waits that says only "nothing happened", */
     int64_t lazy_since_ms;           /* since then */
     bool is_due;                     /* checkpoint_retry is to be called */
+    int64_t stop_ms;                 /* when rows_stop was first called; 0: never */
 };
 
 bool checkpoint_init(struct checkpoint *c, struct script *script, struct delivery **deliveries,

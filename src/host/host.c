@@ -25,6 +25,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define STOP_TICK_MS 200 /* between two looks at what holds a stop up */
 #define QUEUE_BYTES ((size_t)6 << 20)
 
 struct host {
@@ -209,6 +210,8 @@ static bool sleep_until_news(struct host *h, int64_t wait_ms, struct err *e)
     h->fds[n + 1] = (struct pollfd){ .fd = h->queue != NULL ? queue_fd(h->queue) : -1,
                                      .events = POLLIN };
     wait_ms = publish_wait_ms(&h->publish, earlier(wait_ms, lazy_ms));
+    if (script_should_stop(h->script))
+        wait_ms = earlier(wait_ms, STOP_TICK_MS);
     beat_set(h->script->beat, BEAT_WAITS, 0);
     if (poll(h->fds, n + 2, wait_ms > 60000 ? 60000 : (int)wait_ms) < 0)
         return errno == EINTR || err_set(e, ERR_INTERNAL, "poll: %s", strerror(errno));

@@ -11,6 +11,8 @@
 #include "host/deletes.h"
 #include "host/output.h"
 
+#define PATIENCE_MS 15000 /* of a stop, with a batch that is held up and may not end where it is */
+
 static bool fail(const struct checkpoint *c, size_t source, struct err *e)
 {
     return err_prefix(e, "source %s", c->script->sources[source].name);
@@ -121,9 +123,22 @@ bool rows_handle(struct checkpoint *c, struct message *m, struct err *e)
     return delivery_add_rows(d, chunk, done, is_again) || err_memory(e);
 }
 
+/* True if the rest of the batch of <d> waits for a source that is paused: a handler is to be tried
+ * again, say. */
+static bool is_held_up(const struct checkpoint *c, const struct delivery *d)
+{
+    for (size_t i = 0; i < c->n; i++)
+        if (delivery_is_with(c->deliveries[i], d) && c->script->sources[i].pauses > 0)
+            return true;
+    return false;
+}
+
 bool rows_stop(struct checkpoint *c, bool *must_go_on, struct err *e)
 {
+    int64_t now = clock_mono_ms();
+
     *must_go_on = false;
+    c->stop_ms = c->stop_ms == 0 ? now : c->stop_ms;
     for (size_t i = 0; i < c->n; i++) {
         struct delivery *d = c->deliveries[i];
         bool is_done;
@@ -131,7 +146,7 @@ bool rows_stop(struct checkpoint *c, bool *must_go_on, struct err *e)
         if (!delivery_is_begun(d))
             continue;
         if (!delivery_may_stop(d)) {
-            *must_go_on = true;
+            *must_go_on = *must_go_on || !is_held_up(c, d) || now - c->stop_ms < PATIENCE_MS;
             continue;
         }
         if (!tell_end(c, i, e))

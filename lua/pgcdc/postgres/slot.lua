@@ -325,17 +325,17 @@ local function add_publication(steps, seen)
    end
 end
 
---- The roles among `readers`, SQL's names or nil, that may not read the log; the role of the
---- connection if there are none. A list of names.
-function slot.unable(db, readers)
-   local unable = {}
+--- Statements for the roles among `readers`, SQL's names or nil, that may not read the log; for the
+--- role of the connection if there are none. A list.
+function slot.permissions(db, readers)
+   local statements = {}
    for _, role in ipairs(readers or { "" }) do
       local found = MAY_REPLICATE:maybe(by(db), role) or refuse("there is no role %s", role)
       if not found.may then
-         add(unable, found.name)
+         add(statements, ("ALTER ROLE %s REPLICATION"):format(found.name))
       end
    end
-   return unable
+   return statements
 end
 
 --- The plan that installs what is missing. `seen`: what `slot.look` returned; `readers`: roles as
