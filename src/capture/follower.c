@@ -119,7 +119,8 @@ void follower_restore(struct follower *f, size_t i, const struct logical *l)
 void follower_pause(struct follower *f, size_t i, struct source *source)
 {
     f->n_pauses++;
-    while (!f->is_stopped && (f->is_busy || f->is_paused || stream_is_amid(f->stream)))
+    /* a stop does not wait for the batch, but the thread must have let go of the source */
+    while (f->is_busy || (!f->is_stopped && (f->is_paused || stream_is_amid(f->stream))))
         clock_wait_cond(f->job.changed, f->job.mutex, -1);
     f->is_paused = true;
     f->paused_ms = clock_mono_ms();

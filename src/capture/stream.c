@@ -102,6 +102,7 @@ void stream_attach(struct stream *st, size_t i, struct source *source)
 
 void stream_detach(struct stream *st, size_t i)
 {
+    message_free(st->batch.members[i].message); /* of a stop: what it has comes again */
     st->batch.members[i] = (struct stream_batch_member){ .source = NULL,
                                                          .told = st->batch.members[i].told };
 }
