@@ -76,7 +76,7 @@ end
 -- ---- the client ----
 
 local function refill(self)
-   local chunk, why = self.conn:read("stdout", wait.scaled(10))
+   local chunk, why = self.conn:read("stdout", wait.scaled(60))
    self.buffer = self.buffer:sub(self.at + 1) .. (chunk
       or error("the connection to nats-server: " .. why))
    self.at = 0

@@ -80,7 +80,7 @@ function methods:try(...)
       table.move({ "-a", self.password }, 1, 2, #argv + 1, argv)
    end
    table.move({ ... }, 1, select("#", ...), #argv + 1, argv)
-   return (child.run { argv = argv, stderr = "null" })
+   return (child.run({ argv = argv, stderr = "null" }, 120)) -- a million entries take long
 end
 
 -- The answer to a command, as a value of Lua.
