@@ -263,8 +263,8 @@ local function publication_faults(seen, t)
    for _, part in ipairs(t.parts) do
       if part.stored and not p.has_stored then
          add(faults, "%s has REPLICA IDENTITY FULL, and publication %s leaves out its generated"
-            .. " column \"%s\", so what updates or deletes its rows would fail: ALTER PUBLICATION %s"
-            .. " SET (publish_generated_columns = stored)", part.name, seen.name, part.stored,
+            .. " column \"%s\", so what updates or deletes its rows would fail: ALTER PUBLICATION"
+            .. " %s SET (publish_generated_columns = stored)", part.name, seen.name, part.stored,
             seen.quoted)
       end
    end
