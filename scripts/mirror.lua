@@ -14,8 +14,9 @@ local options = bundled.options({
 local names = bundled.list(options.table)
 local rename = bundled.pairs("rename", options.rename)
 bundled.check_columns(options, "rename", rename or {})
--- (what is captured by a growing column is not of one moment, so it need not be read together)
+-- (what is captured by a growing column is not of one moment; by the log transactions come whole)
 local together = options.together and names[2] and options.capture ~= "increment"
+   and options.capture ~= "logical"
 local sources = bundled.sources(options, { together = together and "tables" or nil })
 for i, source in ipairs(sources) do
    source:sink(pgcdc.sinks.postgres {

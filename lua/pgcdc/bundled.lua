@@ -36,9 +36,20 @@ local common = {
    { "deletes", "no", "tell deletes: yes, no, or the seconds between two looks for them" },
    { "old", false, "with deletes: keep the rows, to tell what they were before" },
    { "capture", "xmin",
-     "xmin, increment, or trigger (install it first: pgcdc-lua trigger help=1)" },
+     "xmin, increment, or what is to be installed first: trigger (pgcdc-lua trigger help=1),"
+        .. " logical (pgcdc-lua slot help=1)" },
    { "column", "", "with capture=increment: the column that grows" },
+   { "publication", "pgcdc", "with capture=logical: what has the tables" },
+   { "slot", "", "with capture=logical: the replication slot; default: one of this script's own" },
+   { "slot_connect", "", "with capture=logical: how the slot is reached; default: as the tables" },
+   { "max_retained", "16G", "with capture=logical: how much log the slot may hold" },
+   { "on_full", "drop", "with capture=logical: a slot that holds more: drop, keep or stop" },
+   { "failover", false, "with capture=logical: the slot is to be on standbys too" },
+   { "toast", "fill", "with capture=logical: unchanged long values: fill, leave or require" },
 }
+-- Those of capture=logical.
+local by_log = { "publication", "slot", "slot_connect", "max_retained", "on_full", "failover",
+   "toast" }
 
 --- Declares the options that `sources` reads and those of `own`, a list of {name, default, text of
 --- help=1}. Returns their values by name, as pgcdc.options does. `defaults`: name -> default, where
@@ -243,7 +254,8 @@ end
 
 --- True if the sources of these options tell deletes.
 function bundled.tells_deletes(options)
-   return options.capture == "trigger" or options_of.truths[options.deletes:lower()] ~= false
+   return options.capture == "trigger" or options.capture == "logical"
+      or options_of.truths[options.deletes:lower()] ~= false
 end
 
 -- The option deletes= as a source's field `deletes`.
@@ -293,6 +305,9 @@ function bundled.sources(options, more)
          deletes = deletes,
          old = old,
       }
+      for _, option in ipairs(by_log) do
+         spec[option] = options_of.is_given(option) and options[option] or nil
+      end
       for field, value in pairs(more or {}) do
          spec[field] = value
       end

@@ -20,7 +20,6 @@
 #define BUSY_MS 16         /* for more of a batch, before it is asked whether the host is busy */
 #define STATUS_MS 10000    /* between two statuses, if there is nothing to confirm */
 #define CONFIRM_MS 500     /* the same, if there is */
-#define TELL_MS 10000      /* between two positions of a source for which nothing came */
 #define MOST_AT_ONCE 64    /* messages of the log, before a stop or a status is looked for */
 
 struct member {
@@ -65,8 +64,7 @@ struct follower *follower_new(const struct follower_job *job, const struct confi
         return NULL;
     f->job = *job;
     f->config = config;
-    f->guard = (struct slot_guard){ .slot = config->slot, .on_full = config->on_full,
-                                    .max_retained = config->max_retained };
+    f->guard = (struct slot_guard){ .slot = config->slot, .on_full = config->on_full };
     buf_init(&f->publications, BUF_SQL_MAX);
     return f;
 }
@@ -86,8 +84,7 @@ bool follower_add(struct follower *f, const struct config *config, struct sender
             buf_puts(&f->publications, ",");
         sql_put_ident(&f->publications, config->publication);
     }
-    if (config->max_retained < f->guard.max_retained)
-        f->guard.max_retained = config->max_retained;
+    slot_guard_heed(&f->guard, config);
     return buf_ok(&f->publications) && slot_claims_add(&f->claims) &&
            ARRAY_PUSH(f->members, f->n, f->cap,
                       ((struct member){ .sender = sender, .arg = arg }));
@@ -285,12 +282,12 @@ static void finish_members(struct follower *f)
     pthread_mutex_unlock(f->job.mutex);
 }
 
-/* Positions of sources for which nothing came are told now and then. */
+/* Positions of sources for which nothing came are told as often as the slot is looked at. */
 static bool tell_positions(struct follower *f, bool is_due, struct err *e)
 {
     int64_t now = clock_mono_ms();
 
-    if (stream_is_amid(f->stream) || (!is_due && now < f->told_ms + TELL_MS))
+    if (stream_is_amid(f->stream) || (!is_due && now < f->told_ms + f->guard.look_ms))
         return true;
     f->told_ms = now;
     return stream_tell(f->stream, &f->out, e) && send(f, e);
@@ -523,7 +520,7 @@ static bool is_guard_due(struct follower *f, int64_t *wait_ms)
 
     if (!f->is_paused)
         return false;
-    left = f->paused_ms + STATUS_MS - clock_mono_ms();
+    left = f->paused_ms + f->guard.look_ms - clock_mono_ms();
     if (left <= 0) {
         f->paused_ms = clock_mono_ms();
         return true;

@@ -9,7 +9,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#define LOOK_MS 10000  /* between two looks */
+#define LOOK_MS 10000      /* between two looks, at most, */
+#define LEAST_LOOK_MS 500  /* and at least */
 #define WARN_MS 60000  /* between two warnings of what the slot holds */
 
 enum { G_RETAINED, G_BEHIND, G_STATUS, G_KEEP, G_IDLE, G_FAILOVER, G_OTHERS, G_BARE };
@@ -104,14 +105,16 @@ static void warn_of_retained(struct slot_guard *g, struct conn *conn,
                              uint64_t retained, uint64_t behind)
 {
     const char *status = result_text(rows, 0, G_STATUS);
+    bool is_over = retained > g->max_retained;
     int64_t now = clock_mono_ms();
     char holds[32], may[32];
     struct buf text;
     struct err what;
 
-    if (g->warned_ms != 0 && now < g->warned_ms + WARN_MS)
+    if (g->warned_ms != 0 && now < g->warned_ms + WARN_MS && (!is_over || g->has_told_over))
         return;
     g->warned_ms = now;
+    g->has_told_over = is_over;
     buf_init(&text, sizeof what.msg);
     put_reason(&text, conn, h, retained, behind);
     err_set(&what, ERR_NONE, "slot %s holds %s of %s: %s%s", g->slot,
@@ -119,8 +122,8 @@ static void warn_of_retained(struct slot_guard *g, struct conn *conn,
             write_size(may, sizeof may, g->max_retained), buf_ok(&text) ? text.data : "",
             status != NULL && strcmp(status, "unreserved") == 0
                 ? "; the server will not keep more for it: see max_slot_wal_keep_size"
-            : retained > g->max_retained ? "; on_full = \"keep\": it is kept"
-                                         : "");
+            : is_over ? "; on_full = \"keep\": it is kept"
+                      : "");
     buf_fini(&text);
     sender_notice(h->sender, LOG_WARN, &what, -1);
 }
@@ -156,6 +159,18 @@ static void warn_of_settings(struct slot_guard *g, const struct slot_guard_holde
 
 /* ---- looking ---- */
 
+void slot_guard_heed(struct slot_guard *g, const struct config *c)
+{
+    int64_t look_ms = c->interval_max_ms < LEAST_LOOK_MS ? LEAST_LOOK_MS
+                      : c->interval_max_ms > LOOK_MS     ? LOOK_MS
+                                                         : c->interval_max_ms;
+
+    if (g->max_retained == 0 || c->max_retained < g->max_retained)
+        g->max_retained = c->max_retained;
+    if (g->look_ms == 0 || look_ms < g->look_ms)
+        g->look_ms = look_ms;
+}
+
 static void look_at(struct slot_guard *g, struct conn *conn, const struct slot_guard_holder *h,
                     const struct result *rows, bool *is_full)
 {
@@ -187,7 +202,7 @@ bool slot_guard_look(struct slot_guard *g, struct conn *conn, const struct slot_
 
     *is_full = false;
     *retained = g->retained;
-    if (g->looked_ms != 0 && now < g->looked_ms + LOOK_MS)
+    if (g->looked_ms != 0 && now < g->looked_ms + g->look_ms)
         return true;
     g->looked_ms = now;
     g->retained = 0;

@@ -17,7 +17,9 @@ struct slot_guard {
     const char *slot;     /* borrowed */
     uint64_t max_retained;
     enum config_on_full on_full;
+    int64_t look_ms;      /* between two looks */
     int64_t looked_ms, warned_ms; /* when that was done last; 0: not yet */
+    bool has_told_over;   /* the last warning said that it holds more than it may */
     uint64_t retained;    /* what the slot held then */
     bool has_begun;       /* the settings were looked at */
 };
@@ -28,6 +30,10 @@ struct slot_guard_holder {
     int64_t since_ms;      /* so it is since then, by clock_mono_ms */
     bool is_full;          /* the queue is: what was read waits for handlers and sinks */
 };
+
+/* One more source with the slot: the least that any of them lets it hold counts, and the slot is
+ * looked at as often as the facts of any of them are read, twice a second at most. */
+void slot_guard_heed(struct slot_guard *g, const struct config *c);
 
 /* Looks if that is due. *retained: how much the slot held at the last look. *is_full: it holds more
  * than it may, and is to be dropped. */

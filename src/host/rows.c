@@ -123,22 +123,26 @@ bool rows_handle(struct checkpoint *c, struct message *m, struct err *e)
     return delivery_add_rows(d, chunk, done, is_again) || err_memory(e);
 }
 
-/* True if the rest of the batch of <d> waits for a source that is paused: a handler is to be tried
- * again, say. */
+/* True if the rest of the batch of <d> waits for a source that is paused, say, since a handler is
+ * to be tried again, and either that lasts or it was long enough since the stop. */
 static bool is_held_up(const struct checkpoint *c, const struct delivery *d)
 {
-    for (size_t i = 0; i < c->n; i++)
-        if (delivery_is_with(c->deliveries[i], d) && c->script->sources[i].pauses > 0)
+    int64_t over_ms = c->stop_ms + PATIENCE_MS, now = clock_mono_ms();
+
+    for (size_t i = 0; i < c->n; i++) {
+        const struct api_source *source = &c->script->sources[i];
+
+        if (delivery_is_with(c->deliveries[i], d) && source->pauses > 0 &&
+            (now >= over_ms || source->paused_until_ms >= over_ms))
             return true;
+    }
     return false;
 }
 
 bool rows_stop(struct checkpoint *c, bool *must_go_on, struct err *e)
 {
-    int64_t now = clock_mono_ms();
-
     *must_go_on = false;
-    c->stop_ms = c->stop_ms == 0 ? now : c->stop_ms;
+    c->stop_ms = c->stop_ms == 0 ? clock_mono_ms() : c->stop_ms;
     for (size_t i = 0; i < c->n; i++) {
         struct delivery *d = c->deliveries[i];
         bool is_done;
@@ -146,7 +150,7 @@ bool rows_stop(struct checkpoint *c, bool *must_go_on, struct err *e)
         if (!delivery_is_begun(d))
             continue;
         if (!delivery_may_stop(d)) {
-            *must_go_on = *must_go_on || !is_held_up(c, d) || now - c->stop_ms < PATIENCE_MS;
+            *must_go_on = *must_go_on || !is_held_up(c, d);
             continue;
         }
         if (!tell_end(c, i, e))

@@ -13,7 +13,8 @@ bool rows_handle(struct checkpoint *c, struct message *m, struct err *e) WARN_UN
 
 /* The program was asked to stop: batches that were begun end where they are, if they may.
  * *must_go_on: one of them may not. One that is held up by a source that is paused is waited for
- * for 15 seconds; then it ends unsaved, and comes again as a whole. */
+ * for 15 seconds, or not at all if the source is to be paused for longer; then it ends unsaved, and
+ * comes again as a whole. */
 bool rows_stop(struct checkpoint *c, bool *must_go_on, struct err *e) WARN_UNUSED;
 
 #endif

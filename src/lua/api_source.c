@@ -3,6 +3,7 @@
 #include "lua/api_source.h"
 
 #include "base/array.h"
+#include "base/clock.h"
 #include "base/hash.h"
 #include "pg/connect.h"
 
@@ -386,9 +387,17 @@ static int want(lua_State *L)
     return 0;
 }
 
+/* (source, +1 or -1, [seconds that it is known to take]) */
 static int pause_source(lua_State *L)
 {
-    check_source(L)->pauses += (int)luaL_checkinteger(L, 2);
+    struct api_source *source = check_source(L);
+    int64_t until_ms = (int64_t)(luaL_optnumber(L, 3, 0) * 1000);
+
+    source->pauses += (int)luaL_checkinteger(L, 2);
+    if (source->pauses <= 0)
+        source->paused_until_ms = 0;
+    else if (until_ms > 0 && clock_mono_ms() + until_ms > source->paused_until_ms)
+        source->paused_until_ms = clock_mono_ms() + until_ms;
     return 0;
 }
 

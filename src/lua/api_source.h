@@ -38,7 +38,8 @@ struct api_source {
     int handlers[API_SOURCE_EVENTS]; /* registry references; LUA_NOREF where there is none */
     int metatable;         /* of its changes, see change.h */
     struct rowtype *announced; /* counted reference: of the last API_SOURCE_COLUMNS, or NULL */
-    int pauses;            /* > 0: its changes wait */
+    int pauses;            /* > 0: its changes wait, */
+    int64_t paused_until_ms; /* by clock_mono_ms, at least until then; 0: nobody knows */
     uint64_t delivered[OP_COUNT]; /* changes that were delivered, by op; nobody may have listened */
     int64_t delivered_us;  /* when the last one was, by clock_wall_us; 0: none was */
     struct histogram took; /* by change, in handlers and operators; timed if s->beat is there */

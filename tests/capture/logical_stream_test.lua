@@ -246,7 +246,7 @@ function TestLogicalStream.test_a_mirror_shows_states_of_the_source()
    options.state = p.state
    local writer = pgbench.start_script(db, transactions, "-c", "4", "-T", "4", "--max-tries=100")
    wait.until_(function()
-      return tonumber(target:value "SELECT count(*) FROM moments") > 30
+      return tonumber(target:value "SELECT count(*) FROM moments") > 8
    end, 30, "commits of the target")
    p:kill9()
    options.seconds, options.life = 3, 0.8

@@ -112,7 +112,7 @@ end
 
 -- Pauses a source.
 local function pause(source, seconds)
-   raw.pause(source.number, 1)
+   raw.pause(source.number, 1, seconds)
    timer.after(math.max(seconds, LEAST), function()
       raw.pause(source.number, -1)
    end)

@@ -61,11 +61,12 @@ local SERVER = answer.question([[
 local PUBLICATION = answer.question([[
    SELECT p.puballtables AS has_all, p.pubviaroot AS has_root,
       p.pubinsert AND p.pubupdate AND p.pubdelete AS has_ops,
+      coalesce(to_jsonb(p) ->> 'pubgencols', 's') = 's' AS has_stored,
       coalesce(obj_description(p.oid, 'pg_publication'), '') AS comment,
       ARRAY(SELECT r.prrelid::int8 FROM pg_publication_rel r WHERE r.prpubid = p.oid) AS members
    FROM pg_publication p WHERE p.pubname = $1]], {
-   has_all = "boolean", has_root = "boolean", has_ops = "boolean", comment = "text",
-   members = "integers" })
+   has_all = "boolean", has_root = "boolean", has_ops = "boolean", has_stored = "boolean",
+   comment = "text", members = "integers" })
 
 -- The publication has a table by its name, its schema, or since it has all. (Row filters and lists
 -- of columns are new in 15.)
@@ -91,8 +92,9 @@ local TABLE = answer.question([[
    is_catalog = "boolean", is_parent = "boolean", is_published = "boolean",
    is_filtered = "boolean", primary_key = "texts", columns = "texts" })
 
--- The table and its partitions, each with the columns of its replica identity. The server uses no
--- index for it that is not valid or whose check may be deferred.
+-- The table and its partitions, each with the columns of its replica identity, and, if that is
+-- FULL, with one that is generated, of each kind. The server uses no index for it that is not valid
+-- or whose check may be deferred.
 local PARTS = answer.question([[
    WITH RECURSIVE tree(oid, level) AS (SELECT $1::oid, 0
       UNION ALL SELECT inhrelid, level + 1 FROM pg_inherits JOIN tree ON inhparent = tree.oid)
@@ -103,10 +105,15 @@ local PARTS = answer.question([[
          JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.num
          WHERE i.indrelid = c.oid AND i.indisvalid AND i.indisunique AND i.indimmediate
          AND k.place <= i.indnkeyatts AND (c.relreplident = 'd' AND i.indisprimary
-         OR c.relreplident = 'i' AND i.indisreplident) ORDER BY k.place) AS columns
+         OR c.relreplident = 'i' AND i.indisreplident) ORDER BY k.place) AS columns,
+      (SELECT min(a.attname::text) FROM pg_attribute a WHERE a.attrelid = c.oid
+         AND NOT a.attisdropped AND a.attgenerated = 's' AND c.relreplident = 'f') AS stored,
+      (SELECT min(a.attname::text) FROM pg_attribute a WHERE a.attrelid = c.oid
+         AND NOT a.attisdropped AND a.attgenerated = 'v' AND c.relreplident = 'f') AS virtual
    FROM tree JOIN pg_class c USING (oid) JOIN pg_namespace n ON n.oid = c.relnamespace
    ORDER BY tree.level, c.oid]], {
-   name = "text", kind = "text", persistence = "text", identity = "text", columns = "texts" })
+   name = "text", kind = "text", persistence = "text", identity = "text", columns = "texts",
+   stored = "text?", virtual = "text?" })
 
 local SLOTS = answer.question([[
    SELECT slot_name::text AS name, active, active_pid::int8 AS pid, wal_status,
@@ -228,6 +235,10 @@ local function identity_faults(t)
          add(faults, "the replica identity of %s does not have the key (%s): ALTER TABLE %s"
             .. " REPLICA IDENTITY FULL, or USING INDEX one that has it", part.name,
             table.concat(t.key, ", "), part.name)
+      elseif part.virtual then
+         add(faults, "%s has REPLICA IDENTITY FULL and a virtual column, \"%s\", which no"
+            .. " publication has, so what updates or deletes its rows would fail: ALTER TABLE %s"
+            .. " REPLICA IDENTITY DEFAULT, with a primary key", part.name, part.virtual, part.name)
       end
    end
    if #faults == 0 and t.kind == "p" and #t.primary_key == 0 then
@@ -248,6 +259,14 @@ local function publication_faults(seen, t)
    if t.kind == "p" and not p.has_root then
       add(faults, "publication %s publishes partitions one by one: ALTER PUBLICATION %s SET"
          .. " (publish_via_partition_root = true)", seen.name, seen.quoted)
+   end
+   for _, part in ipairs(t.parts) do
+      if part.stored and not p.has_stored then
+         add(faults, "%s has REPLICA IDENTITY FULL, and publication %s leaves out its generated"
+            .. " column \"%s\", so what updates or deletes its rows would fail: ALTER PUBLICATION"
+            .. " %s SET (publish_generated_columns = stored)", part.name, seen.name, part.stored,
+            seen.quoted)
+      end
    end
    if t.is_filtered then
       add(faults, "publication %s has a row filter or a list of columns of %s: take it away",
