@@ -15,7 +15,8 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
-#define BIG_BLOCK (1 << 20) /* bytes */
+#define BIG_BLOCK (1 << 20) /* bytes, as is */
+#define KEPT (4 << 20)
 
 static atomic_int stop_flag; /* signals may arrive in any thread */
 static int stop_fd = -1;
@@ -63,11 +64,15 @@ static void shut_memory(void)
 }
 
 /* Blocks of that size go back to the system when they are freed. By itself glibc takes them from
- * the heap once one of them was freed, and what is free between others is kept. */
-static void return_big_blocks(void)
+ * the heap once one of them was freed, and what is free between others is kept. What it keeps of
+ * each heap is told as well, or it would be 128 kB: chunks come and go, and pages that were given
+ * back have to be cleared and mapped anew. And all threads but this one share one heap. */
+static void tune_malloc(void)
 {
 #ifdef M_MMAP_THRESHOLD
     mallopt(M_MMAP_THRESHOLD, BIG_BLOCK);
+    mallopt(M_TRIM_THRESHOLD, KEPT);
+    mallopt(M_ARENA_MAX, 2);
 #endif
 }
 
@@ -111,7 +116,7 @@ int main(int argc, char **argv)
     int status = 0;
 
     shut_memory();
-    return_big_blocks();
+    tune_malloc();
     fill_standard_descriptors(&stdout_is_closed);
     cli_init(&cli);
     ok = cli_read(&cli, argc, argv, &e) &&

@@ -63,6 +63,17 @@ void chunk_init_like(struct chunk *c, const struct chunk *like)
     memcpy(c->ts, like->ts, sizeof c->ts);
 }
 
+bool chunk_reserve(struct chunk *c, size_t rows, size_t bytes)
+{
+    bool ok = true;
+
+    if (rows > c->cap_rows)
+        ok = ARRAY_RESERVE(c->rows, c->n_rows, c->cap_rows, rows - c->n_rows);
+    if (bytes > c->cap_bytes)
+        ok = ok && ARRAY_RESERVE(c->bytes, c->n_bytes, c->cap_bytes, bytes - c->n_bytes);
+    return ok;
+}
+
 bool chunk_add_bytes(struct chunk *c, const char *bytes, size_t len, size_t *start)
 {
     /* rows may have no bytes */

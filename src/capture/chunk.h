@@ -87,6 +87,9 @@ void chunk_free(struct chunk *c);
 /* Initializes <c> with all of <like> but its rows, what belongs to them, and its position. */
 void chunk_init_like(struct chunk *c, const struct chunk *like);
 
+/* Makes room for so many rows and bytes in all. False: out of memory. */
+bool chunk_reserve(struct chunk *c, size_t rows, size_t bytes) WARN_UNUSED;
+
 /* Appends a row, copying its <len> bytes. False: out of memory. */
 bool chunk_add(struct chunk *c, const struct chunk_row *row, const char *bytes) WARN_UNUSED;
 
@@ -108,7 +111,6 @@ bool chunk_set_position(struct chunk *c, const struct position *p) WARN_UNUSED;
 
 /* True if <c> is big enough to be sent. */
 bool chunk_is_full(const struct chunk *c);
-
 
 /* The memory that <c> takes, in bytes, for the queue to count. */
 size_t chunk_size(const struct chunk *c);

@@ -16,8 +16,9 @@ void outbox_fini(struct outbox *o)
     spool_close(o->spool);
     o->spool = NULL;
     message_free(o->like);
+    message_free(o->next);
     message_free(o->last);
-    o->like = o->last = NULL;
+    o->like = o->next = o->last = NULL;
 }
 
 static bool fail_closed(struct err *e)
@@ -58,6 +59,38 @@ static bool put_in_spool(struct outbox *o, struct message *m, struct err *e)
     return ok;
 }
 
+/* Makes <next> of the oldest chunk in the spool, if there is one and <next> was sent. */
+static bool take_from_spool(struct outbox *o, struct err *e)
+{
+    struct message *m;
+    bool got;
+
+    if (o->spool == NULL || spool_is_empty(o->spool) || o->next != NULL)
+        return true;
+    if ((m = make_like(o->like)) == NULL)
+        return err_memory(e);
+    if (!spool_read(o->spool, &m->chunk, &got, e)) {
+        message_free(m);
+        return false;
+    }
+    o->like->chunk.begins = false; /* only the first one does */
+    message_seal(m, o->lane);
+    o->next = m;
+    return true;
+}
+
+/* Sends of the spool what the queue has room for. */
+static bool drain_spool(struct outbox *o, struct err *e)
+{
+    do {
+        if (!take_from_spool(o, e))
+            return false;
+        if (o->next == NULL || !queue_try_push(o->queue, &o->next->item))
+            return true;
+        o->next = NULL;
+    } while (true);
+}
+
 bool outbox_put(struct outbox *o, struct message *m, struct err *e)
 {
     bool has_rows = message_has_rows(m), ends = has_rows && m->chunk.ends;
@@ -76,14 +109,19 @@ bool outbox_put(struct outbox *o, struct message *m, struct err *e)
             keep(o, m);
         return true;
     }
-    if (o->spool == NULL && queue_list_is_empty(&o->kept) && !o->is_held &&
-        queue_try_push(o->queue, &m->item))
-        return true;
-    if (o->spool == NULL && o->is_held && o->kept_bytes + m->item.bytes <= o->max_kept) {
+    if (o->is_held) {
+        if (o->spool != NULL || o->kept_bytes + m->item.bytes > o->max_kept)
+            return put_in_spool(o, m, e);
         keep(o, m);
         return true;
     }
-    return put_in_spool(o, m, e);
+    if (!drain_spool(o, e)) {
+        message_free(m);
+        return false;
+    }
+    return (o->next == NULL && queue_list_is_empty(&o->kept) &&
+            queue_try_push(o->queue, &m->item)) ||
+           put_in_spool(o, m, e);
 }
 
 static bool send(struct outbox *o, struct message *m, struct err *e)
@@ -108,21 +146,15 @@ static bool send_kept(struct outbox *o, bool with_rows, struct err *e)
 
 static bool send_spooled(struct outbox *o, struct err *e)
 {
-    for (bool got = o->spool != NULL; got;) {
-        struct message *m = make_like(o->like);
+    struct message *m;
 
-        if (m == NULL)
-            return err_memory(e);
-        o->like->chunk.begins = false; /* only the first one does */
-        if (!spool_read(o->spool, &m->chunk, &got, e) || !got) {
-            message_free(m);
-            if (got)
-                return false;
-        } else if (!send(o, m, e)) {
+    do {
+        if (!take_from_spool(o, e))
             return false;
-        }
-    }
-    return true;
+        m = o->next;
+        o->next = NULL;
+    } while (m != NULL && send(o, m, e));
+    return m == NULL;
 }
 
 bool outbox_flush_chunks(struct outbox *o, struct err *e)

@@ -1,7 +1,8 @@
 /* outbox.h -- the messages of one step on their way to the queue.
  *
  * Keeps their order. The server never waits for a queue that is full: chunks that
- * find no room go to a spool file, and to the queue after the transaction.
+ * find no room go to a spool file, and on to the queue as soon as that has room, at the
+ * latest after the transaction.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef OUTBOX_H
@@ -23,6 +24,7 @@ struct outbox {
     size_t kept_bytes;
     struct spool *spool;        /* chunks that came after those kept; owned; NULL: none */
     struct message *like;       /* an empty message like those in the spool; owned */
+    struct message *next;       /* comes before those in the spool, where it was; owned */
     struct message *last;       /* ends the step; to be sent after those in the spool; owned */
 };
 
@@ -40,7 +42,7 @@ bool outbox_flush(struct outbox *o, struct err *e) WARN_UNUSED;
 /* The same, except that messages after the last chunk stay. */
 bool outbox_flush_chunks(struct outbox *o, struct err *e) WARN_UNUSED;
 
-/* How many bytes of its spool are in use. */
+/* How many bytes wait in its spool. */
 uint64_t outbox_spooled(const struct outbox *o);
 
 /* Frees what was not sent. */

@@ -137,7 +137,9 @@ bool reading_start_chunk(struct reading *r, struct err *e)
     chunk->is_recheck = r->method.is_recheck;
     chunk->reads = s->position.reads;
     chunk->has_hashes = source_counts_keys(s);
-    return true;
+    /* like the one before, and a little more: rows differ, and to move them takes time */
+    return chunk_reserve(chunk, r->full_rows + r->full_rows / 16,
+                         r->full_bytes + r->full_bytes / 16) || err_memory(e);
 }
 
 /* True if this row of the range was delivered before the program was stopped in the middle of it.
@@ -303,6 +305,8 @@ static bool fill_chunk(struct reading *r, struct conn *conn, struct err *e)
             return false;
         }
     }
+    r->full_rows = r->message->chunk.n_rows;
+    r->full_bytes = r->message->chunk.n_bytes;
     return true;
 }
 

@@ -36,6 +36,7 @@ struct reading {
     const struct relation_leaf *leaf; /* of the row that was read last, if rows have places */
     struct method_row last;         /* of a poll: the newest of its rows that are to be delivered */
     struct message *message;        /* a chunk that is being filled; owned; NULL: none */
+    size_t full_rows, full_bytes;   /* of the last chunk that was full; 0: there was none */
     uint64_t n_lines;               /* of rows that the server has sent; who asks sets it to 0 */
     bool is_whole;                  /* the poll reads the table for the first time, or anew */
     bool has_out;                   /* chunks with rows were handed out */

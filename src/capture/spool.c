@@ -45,7 +45,12 @@ void spool_close(struct spool *s)
 
 uint64_t spool_bytes(const struct spool *s)
 {
-    return (uint64_t)s->written;
+    return (uint64_t)(s->written - s->read);
+}
+
+bool spool_is_empty(const struct spool *s)
+{
+    return s->read == s->written;
 }
 
 /* Writes at *at and moves it on. */
@@ -116,6 +121,10 @@ bool spool_read(struct spool *s, struct chunk *c, bool *got, struct err *e)
         return err_memory(e);
     c->n_rows = c->cap_rows = head.n_rows;
     c->n_bytes = c->cap_bytes = head.n_bytes;
-    return read_at(s, c->rows, c->n_rows * sizeof *c->rows, e) &&
-           read_at(s, c->bytes, c->n_bytes, e);
+    if (!read_at(s, c->rows, c->n_rows * sizeof *c->rows, e) ||
+        !read_at(s, c->bytes, c->n_bytes, e))
+        return false;
+    if (spool_is_empty(s))
+        s->written = s->read = 0;
+    return true;
 }

@@ -26,7 +26,10 @@ bool spool_write(struct spool *s, const struct chunk *c, struct err *e) WARN_UNU
  * one. False: ERR_STATE or ERR_MEMORY. */
 bool spool_read(struct spool *s, struct chunk *c, bool *got, struct err *e) WARN_UNUSED;
 
-/* How many bytes of disk it takes. */
+/* True if all that was written was read. */
+bool spool_is_empty(const struct spool *s);
+
+/* How many bytes wait in it. (The file has those that were read as well, until all were.) */
 uint64_t spool_bytes(const struct spool *s);
 
 #endif

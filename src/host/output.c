@@ -8,14 +8,16 @@
 #include <string.h>
 #include <unistd.h>
 
-#define BUFFER ((size_t)128 << 10)
+#define BUFFER ((size_t)32 << 10)
 
 bool output_open(bool is_closed, struct err *e)
 {
+    static char buffer[BUFFER]; /* of its own glibc makes one of st_blksize, whatever it is told */
+
     if (is_closed)
         return err_set(e, ERR_OUTPUT, "standard output is closed: send it somewhere, "
                        "be it to /dev/null");
-    setvbuf(stdout, NULL, _IOFBF, BUFFER);
+    setvbuf(stdout, buffer, _IOFBF, sizeof buffer);
     return true;
 }
 

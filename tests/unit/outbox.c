@@ -98,6 +98,42 @@ static void test_full(void)
     run_step((size_t)1 << 20, false);
 }
 
+/* What finds no room waits in the spool no longer than until there is room, and keeps its place. */
+static void test_drained(void)
+{
+    struct err e = { 0 };
+    struct queue *q = queue_new((size_t)1 << 20, &e);
+    struct queue_lane lane = { 0 };
+    struct outbox o;
+    size_t taken = 0, put = 0;
+
+    CHECK(q != NULL);
+    outbox_init(&o, q, &lane, folder(), OUTBOX_BYTES, false);
+    for (size_t round = 0; round < 5; round++) {
+        for (size_t end = put + 8; put < end; put++)
+            CHECK(outbox_put(&o, make_rows(put, false), &e));
+        CHECK(outbox_spooled(&o) > 0);
+        while (taken < put - 1) { /* the last one may be in the spool until the next one comes */
+            CHECK(!queue_lane_is_empty(q, &lane));
+            while (!queue_lane_is_empty(q, &lane))
+                check_rows(q, taken++, false);
+            CHECK(outbox_put(&o, make_rows(put++, false), &e));
+        }
+    }
+    CHECK(taken > 30);
+    CHECK(outbox_put(&o, make_rows(put++, true), &e));
+    while (!queue_lane_is_empty(q, &lane))
+        check_rows(q, taken++, false);
+    CHECK(outbox_flush(&o, &e) && outbox_spooled(&o) == 0);
+    while (taken < put) {
+        check_rows(q, taken, taken + 1 == put);
+        taken++;
+    }
+    CHECK(queue_take(q) == NULL);
+    outbox_fini(&o);
+    queue_free(q);
+}
+
 /* A step that failed: what was not sent is freed. */
 static void test_dropped(void)
 {
@@ -143,6 +179,7 @@ static void test_news(void)
 const struct unit_case outbox_cases[] = {
     { "outbox_held", test_held },
     { "outbox_full", test_full },
+    { "outbox_drained", test_drained },
     { "outbox_dropped", test_dropped },
     { "outbox_news", test_news },
     { NULL, NULL },
