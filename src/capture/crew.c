@@ -3,67 +3,13 @@
 #include "capture/crew.h"
 
 #include "base/array.h"
-#include "capture/announced.h"
-#include "capture/answer.h"
-#include "capture/failures.h"
-#include "capture/followers.h"
-#include "capture/notices.h"
-#include "capture/sender.h"
 #include "capture/thread_conn.h"
-#include "capture/unit.h"
 
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define MAX_THREADS 8          /* as many as any source may ask for */
 #define ANSWER_MS 5000         /* a transaction waits no longer for the host's answer */
 #define ANNOUNCED_MS 5         /* a poll for an announced commit waits so long after another */
-
-struct crew_source {
-    size_t number;
-    const struct config *config;
-    struct step *step;
-    struct sender sender;
-    struct crew *crew;
-    /* under the crew's mutex: */
-    bool is_waiting;       /* the source waits for crew_restore */
-    bool is_finished;      /* nothing more will be done for it */
-    struct answer answer;  /* crew_answer gives it */
-    struct followers_source followed;
-    struct crew_unit *unit;
-    struct announced announced;
-};
-
-/* The sources that a thread works on at a time, see unit.h. */
-struct crew_unit {
-    struct unit unit;
-    struct crew_source **sources; /* as in <unit> */
-    struct sender **senders;      /* those of the sources */
-    size_t n, cap, cap_senders;
-    struct crew *crew;
-    /* under the crew's mutex: */
-    bool is_busy;          /* a thread works on it */
-    int64_t due_ms, polled_ms; /* when the next step is due, and when the last one ended */
-    /* used by the thread that works on it; while none does, by any that holds the mutex: */
-    int64_t next_ms;       /* due_ms once the step has ended */
-    int64_t interval_ms;
-    struct failures failures; /* of steps */
-    struct notices notices;
-};
-
-struct crew {
-    struct crew_job job;
-    pthread_mutex_t mutex;
-    pthread_cond_t changed;
-    struct crew_unit **units;
-    size_t n_units, cap_units;
-    pthread_t threads[MAX_THREADS];
-    size_t n_threads;
-    struct listener *listener; /* made when a source wants one */
-    struct followers followers;
-    bool is_stopping;
-};
 
 /* ---- declaring sources ---- */
 
@@ -505,7 +451,7 @@ static void *run_thread(void *arg)
 /* How many threads there are to be. */
 static size_t count_threads(const struct crew *crew)
 {
-    size_t n = crew->n_units < MAX_THREADS ? crew->n_units : MAX_THREADS;
+    size_t n = crew->n_units < CREW_THREADS ? crew->n_units : CREW_THREADS;
 
     for (size_t i = 0; i < crew->n_units; i++)
         for (size_t k = 0; k < crew->units[i]->n; k++)
