@@ -114,12 +114,17 @@ static struct crew_source *source_in_turn(const struct crew_unit *u)
 }
 
 /* Sets a flag that others look at. */
-static void set(struct crew *crew, bool *flag)
+static void set_to(struct crew *crew, bool *flag, bool is_true)
 {
     pthread_mutex_lock(&crew->mutex);
-    *flag = true;
+    *flag = is_true;
     pthread_cond_broadcast(&crew->changed);
     pthread_mutex_unlock(&crew->mutex);
+}
+
+static void set(struct crew *crew, bool *flag)
+{
+    set_to(crew, flag, true);
 }
 
 /* Sends the last message of a source. */
@@ -127,6 +132,14 @@ static void finish(struct crew_source *s, enum message_kind kind, const struct e
 {
     set(s->crew, &s->is_finished);
     sender_last(&s->sender, kind, e);
+}
+
+/* --once is over for the unit. Returns true. */
+static bool finish_all(struct crew_unit *u)
+{
+    for (size_t i = 0; i < u->n; i++)
+        finish(u->sources[i], MESSAGE_DONE, NULL);
+    return true;
 }
 
 /* Gives a tally to the host and waits for its answer. */
@@ -288,15 +301,15 @@ static bool do_step(struct crew_unit *u, struct thread_conn *tc, struct err *e)
     if (job->is_check)
         return check_all(u, tc->conn, e);
     u->next_ms = clock_mono_ms();
+    if (job->is_once && u->is_paused)
+        return finish_all(u);
     if (!poll_step(u, tc, &n_rows, e))
         return false;
     if (!unit_is_complete(&u->unit))
         return true; /* due again at once */
     u->interval_ms = config_next_interval(u->sources[0]->config, u->interval_ms, n_rows > 0);
     u->next_ms = unit_due_ms(&u->unit, u->next_ms + u->interval_ms);
-    for (size_t i = 0; job->is_once && !step_is_streaming(u->sources[0]->step) && i < u->n; i++)
-        finish(u->sources[i], MESSAGE_DONE, NULL);
-    return true;
+    return !job->is_once || step_is_streaming(u->sources[0]->step) || finish_all(u);
 }
 
 /* False if the thread should end. */
@@ -354,12 +367,16 @@ static int64_t due_ms(const struct crew_unit *u)
 {
     int64_t soon = u->polled_ms + ANNOUNCED_MS;
 
+    if (u->is_wanted)
+        return 0;
     return u->failures.n == 0 && soon < u->due_ms && is_announced(u) ? soon : u->due_ms;
 }
 
 /* True if a thread may take the unit's next step. */
 static bool is_free(const struct crew_unit *u)
 {
+    if (u->is_paused && !u->crew->job.is_once)
+        return false;
     for (size_t i = 0; i < u->n; i++) {
         struct crew_source *s = u->sources[i];
 
@@ -393,6 +410,7 @@ static struct crew_unit *choose(struct crew *crew, int64_t *wait_ms)
 static void take(struct crew_unit *u)
 {
     u->is_busy = true;
+    u->is_wanted = false;
     for (size_t i = 0; i < u->n; i++) {
         announced_begin_poll(&u->sources[i]->announced, u->crew->listener);
         followers_pause(&u->sources[i]->followed, u->sources[i]->step);
@@ -497,6 +515,16 @@ void crew_wake(struct crew *crew)
     pthread_mutex_lock(&crew->mutex);
     pthread_cond_broadcast(&crew->changed);
     pthread_mutex_unlock(&crew->mutex);
+}
+
+void crew_pause(struct crew_source *s, bool is_paused)
+{
+    set_to(s->crew, &s->unit->is_paused, is_paused);
+}
+
+void crew_poll(struct crew_source *s)
+{
+    set_to(s->crew, &s->unit->is_wanted, true);
 }
 
 void crew_saved(struct crew_source *s, uint64_t lsn)

@@ -54,6 +54,10 @@ bool crew_answer(struct crew_source *s, const struct tally_request *asked);
 void crew_wake(struct crew *crew);
 void crew_saved(struct crew_source *s, uint64_t lsn);
 
+/* As reader_pause and reader_poll. */
+void crew_pause(struct crew_source *s, bool is_paused);
+void crew_poll(struct crew_source *s);
+
 /* As reader_meter. */
 void crew_meter(struct crew_source *s, struct meter_values *to);
 
@@ -89,6 +93,8 @@ struct crew_unit {
     struct crew *crew;
     /* under the crew's mutex: */
     bool is_busy;          /* a thread works on it */
+    bool is_paused;        /* no step is begun */
+    bool is_wanted;        /* somebody has asked for a poll, which is due at once */
     int64_t due_ms, polled_ms; /* when the next step is due, and when the last one ended */
     /* used by the thread that works on it; while none does, by any that holds the mutex: */
     int64_t next_ms;       /* due_ms once the step has ended */

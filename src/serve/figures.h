@@ -94,6 +94,9 @@ void figures_publish(struct figures_board *b, struct figures *f);
  * out of memory, or nothing was published yet. */
 bool figures_copy(struct figures_board *b, struct figures *to) WARN_UNUSED;
 
+/* Asks the host's thread, whatever it does, to publish when it comes to that. Any thread. */
+void figures_ask(struct figures_board *b);
+
 /* Looks whether the loop has turned. To be called about once a second, by any thread. Returns how
  * many milliseconds ago it was last seen to. */
 int64_t figures_watch(struct figures_board *b);
