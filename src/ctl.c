@@ -34,6 +34,7 @@ static const struct ctl_command commands[] = {
     { "pause", "[SOURCE]", "begin no more polls, also after a restart", "source" },
     { "resume", "[SOURCE]", "begin them again", "source" },
     { "poll", "[SOURCE]", "poll now, whatever the interval", "source" },
+    { "snapshot", "[SOURCE] [where=SQL]", "read rows again, while polls go on", "source" },
     { "skip", "[SOURCE]", "give up the change that is tried again and again", "source" },
     { "reload", "", "load the script anew, if it can be loaded", NULL },
     { "stop", "", "finish the change in hand, save, end", NULL },

@@ -303,13 +303,16 @@ static bool do_step(struct crew_unit *u, struct thread_conn *tc, struct err *e)
     u->next_ms = clock_mono_ms();
     if (job->is_once && u->is_paused)
         return finish_all(u);
+    if (u->n == 1 && wish_choose(&u->wish, u->sources[0]->step, u->senders[0]))
+        return poll_step(u, tc, &n_rows, e); /* a poll follows, or the next range, at once */
     if (!poll_step(u, tc, &n_rows, e))
         return false;
     if (!unit_is_complete(&u->unit))
         return true; /* due again at once */
     u->interval_ms = config_next_interval(u->sources[0]->config, u->interval_ms, n_rows > 0);
     u->next_ms = unit_due_ms(&u->unit, u->next_ms + u->interval_ms);
-    return !job->is_once || step_is_streaming(u->sources[0]->step) || finish_all(u);
+    u->next_ms = wish_end_poll(&u->wish, u->sources[0]->step, u->next_ms);
+    return !job->is_once || u->next_ms == 0 || step_is_streaming(u->sources[0]->step) || finish_all(u);
 }
 
 /* False if the thread should end. */
@@ -321,6 +324,10 @@ static bool handle_failure(struct crew_unit *u, struct thread_conn *tc, const st
     thread_conn_close(tc);
     if (sqlstate_action(e, u->failures.has_worked) == SQLSTATE_STOP)
         return false;
+    if (wish_drop(&u->wish, u->sources[0]->step, u->senders[0], e)) {
+        u->next_ms = 0;
+        return true;
+    }
     if (!failures_add(&u->failures, e, is_brief, &wait_ms)) {
         finish(source_in_turn(u), MESSAGE_FAULT, e);
         return true;
@@ -411,6 +418,7 @@ static void take(struct crew_unit *u)
 {
     u->is_busy = true;
     u->is_wanted = false;
+    wish_take(&u->wish);
     for (size_t i = 0; i < u->n; i++) {
         announced_begin_poll(&u->sources[i]->announced, u->crew->listener);
         followers_pause(&u->sources[i]->followed, u->sources[i]->step);
@@ -527,6 +535,17 @@ void crew_poll(struct crew_source *s)
     set_to(s->crew, &s->unit->is_wanted, true);
 }
 
+bool crew_reread(struct crew_source *s, const char *where)
+{
+    bool ok;
+
+    pthread_mutex_lock(&s->crew->mutex);
+    ok = wish_ask(&s->unit->wish, where);
+    pthread_mutex_unlock(&s->crew->mutex);
+    crew_poll(s);
+    return ok;
+}
+
 void crew_saved(struct crew_source *s, uint64_t lsn)
 {
     pthread_mutex_lock(&s->crew->mutex);
@@ -547,6 +566,7 @@ static void free_unit(struct crew_unit *u)
     for (size_t i = 0; i < u->n; i++)
         free_source(u->sources[i]);
     unit_fini(&u->unit);
+    wish_fini(&u->wish);
     free(u->sources);
     free(u->senders);
     free(u);

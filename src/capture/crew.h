@@ -21,6 +21,7 @@
 #include "capture/followers.h"
 #include "capture/notices.h"
 #include "capture/unit.h"
+#include "capture/wish.h"
 
 #include <pthread.h>
 
@@ -54,7 +55,8 @@ bool crew_answer(struct crew_source *s, const struct tally_request *asked);
 void crew_wake(struct crew *crew);
 void crew_saved(struct crew_source *s, uint64_t lsn);
 
-/* As reader_pause and reader_poll. */
+/* As reader_pause, reader_poll and reader_reread. crew_reread returns false if memory is out. */
+bool crew_reread(struct crew_source *s, const char *where) WARN_UNUSED;
 void crew_pause(struct crew_source *s, bool is_paused);
 void crew_poll(struct crew_source *s);
 
@@ -98,6 +100,7 @@ struct crew_unit {
     int64_t due_ms, polled_ms; /* when the next step is due, and when the last one ended */
     /* used by the thread that works on it; while none does, by any that holds the mutex: */
     int64_t next_ms;       /* due_ms once the step has ended */
+    struct wish wish;      /* partly under the mutex */
     int64_t interval_ms;
     struct failures failures; /* of steps */
     struct notices notices;

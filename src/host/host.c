@@ -171,6 +171,9 @@ static bool handle(struct host *h, struct message *m, struct err *e)
         return is_left(h, m) || hooks_commit(h->script, m->source, &m->log, e);
     case MESSAGE_EMITTED:
         return is_left(h, m) || hooks_emitted(h->script, m->source, &m->log, e);
+    case MESSAGE_REREAD:
+        steer_tell_reread(&h->steer, m->source, &m->notice);
+        return true;
     case MESSAGE_READING:
         delivery_begin_reading(h->deliveries[m->source]);
         return hooks_reading(h->script, m->source, e);

@@ -50,6 +50,7 @@ static void read_delivery(struct figures_source *s, struct delivery *d)
 {
     const struct position *p = delivery_position(d);
     const struct lag *lag = delivery_lag(d);
+    uint64_t done, total;
 
     s->has_kept = delivery_has_kept(d);
     s->unsaved_us = lag_oldest_us(lag);
@@ -63,6 +64,10 @@ static void read_delivery(struct figures_source *s, struct delivery *d)
     s->lsn = p->logical.lsn;
     s->xmax = p->identity.xmax;
     read_snapshot(s, d, p);
+    s->is_reread = reread_is_due(&p->reread);
+    s->reread_rows = p->reread.rows;
+    reread_progress(&p->reread, &done, &total);
+    s->reread_share = total > 0 ? (double)done / (double)total : 0;
 }
 
 static void read_source(const struct publish *p, size_t i, struct figures_source *s)

@@ -195,6 +195,38 @@ static bool poll_source(struct steer *s, const struct request *r, size_t source,
     return true;
 }
 
+static bool reread(struct steer *s, const struct request *r, size_t source, struct err *e)
+{
+    const struct api_source *a = &s->script->sources[source];
+    const char *where = request_word(r, "where");
+
+    if (a->is_paused) {
+        answer(s, r->client, false, "%s is paused: resume it first", a->name);
+    } else if (a->config->is_joint) {
+        answer(s, r->client, false, "%s is read together with other sources, so its rows are not "
+               "read again; --reset=%s begins anew", a->name, a->name);
+    } else {
+        if (!reader_reread(s->reader, source, where != NULL ? where : "", e))
+            return false;
+        s->rereads[source] = r->client;
+    }
+    return true;
+}
+
+void steer_tell_reread(struct steer *s, size_t source, const struct message_notice *n)
+{
+    bool is_ok = n->err.code == ERR_NONE;
+    struct err e = n->err;
+
+    if (!is_ok)
+        err_prefix(&e, "rows are not read again");
+    log_text(s->script->o.log, n->level, e.msg, "source", name_of(s, source));
+    if (s->rereads == NULL)
+        return;
+    answer(s, s->rereads[source], is_ok, "%s: %s", name_of(s, source), e.msg);
+    s->rereads[source] = 0;
+}
+
 /* Commands that are the Lua half's. */
 static bool run_command(struct steer *s, const struct request *r, size_t source, struct err *e)
 {
@@ -356,6 +388,7 @@ static const struct steer_command commands[] = {
     { "pause", true, { "source", NULL }, pause_source },
     { "resume", true, { "source", NULL }, pause_source },
     { "poll", true, { "source", NULL }, poll_source },
+    { "snapshot", true, { "source", "where", NULL }, reread },
     { "skip", true, { "source", NULL }, run_command },
     { "reload", false, { NULL }, reload },
     { "log-level", false, { "level", NULL }, set_log_level },
@@ -437,7 +470,8 @@ void steer_open(struct steer *s, const struct control_options *o)
 {
     struct err e;
 
-    s->control = control_new(o, &e);
+    s->rereads = calloc(s->script->n_sources + 1, sizeof *s->rereads);
+    s->control = s->rereads != NULL ? control_new(o, &e) : (err_memory(&e), NULL);
     if (s->control == NULL)
         log_text(s->script->o.log, LOG_WARN, "pgcdc-lua ctl cannot reach this program", "error",
                  e.msg);
@@ -448,4 +482,6 @@ void steer_close(struct steer *s)
     control_free(s->control);
     s->control = NULL;
     reload_fini(&s->reload);
+    free(s->rereads);
+    s->rereads = NULL;
 }

@@ -24,6 +24,7 @@ struct steer {
     struct reader *reader;      /* NULL before the sources are read */
     struct reload reload;       /* owned */
     uint64_t reload_client;     /* who waits for it; 0: nobody, a signal has asked */
+    uint64_t *rereads;          /* of each source: who waits for what comes of that; owned */
 };
 
 /* Zeroed at birth, but for reload.fd: -1. Begins to listen beside the state file; where that is not
@@ -33,6 +34,9 @@ void steer_close(struct steer *s);
 
 /* The source has its name: it is paused if it was. To be called before reader_restore. */
 bool steer_resolve(struct steer *s, size_t source, struct err *e) WARN_UNUSED;
+
+/* The reader says what comes of reading a source again: logs it, and answers who has asked. */
+void steer_tell_reread(struct steer *s, size_t source, const struct message_notice *n);
 
 /* Does what was asked for since. */
 bool steer_turn(struct steer *s, struct err *e) WARN_UNUSED;

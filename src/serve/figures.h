@@ -48,6 +48,9 @@ struct figures_source {
     double snapshot_share;       /* 0 to 1 */
     int64_t snapshot_began_us;
     double snapshot_left;        /* seconds, as far as can be told; below 0: it cannot */
+    bool is_reread;              /* rows are being read again, see reread.h; as the next two */
+    uint64_t reread_rows;
+    double reread_share;         /* 0 to 1 */
     struct meter_values meter;
 };
 
