@@ -26,6 +26,7 @@
 
 static const char help[] =
     "Usage: pgcdc-lua [OPTION]... SCRIPT [NAME=VALUE]...\n"
+    "       pgcdc-lua ctl ...       asks a program that runs: ctl --help\n"
     "Watch Postgres tables and run a Lua script on every change.\n"
     "\n"
     "SCRIPT is a path, or the name of a bundled script such as jsonl.\n"
@@ -66,7 +67,7 @@ static const char help[] =
 
 enum { O_ONCE = 256, O_NAME, O_LEASE, O_CHECK, O_GRAPH, O_RESET, O_MAX_MEMORY, O_MAX_TIME,
        O_SANDBOX, O_ALLOW_NETWORK, O_LISTEN, O_LISTEN_TOKEN_FILE, O_LISTEN_ROWS, O_MAX_LAG,
-       O_LOG_LEVEL, O_LOG_FORMAT, O_TEST, O_LINT, O_NEW, O_LIST };
+       O_LOG_LEVEL, O_LOG_FORMAT, O_TEST, O_LINT, O_NEW, O_LIST, O_JSON };
 
 static const struct option options[] = {
     { "dsn", required_argument, NULL, 'd' },
@@ -91,6 +92,7 @@ static const struct option options[] = {
     { "lint", no_argument, NULL, O_LINT },
     { "new", no_argument, NULL, O_NEW },
     { "list", no_argument, NULL, O_LIST },
+    { "json", no_argument, NULL, O_JSON },
     { "help", no_argument, NULL, 'h' },
     { "version", no_argument, NULL, 'V' },
     { NULL, 0, NULL, 0 },
@@ -236,8 +238,14 @@ static bool read_option(struct cli *cli, int c, const char *word, struct err *e)
     case O_LIST:
         cli->is_list = cli->is_answered = true;
         return true;
+    case O_JSON:
+        cli->ctl.as_json = true;
+        return cli->is_ctl || err_set(e, ERR_USAGE, "--json is for pgcdc-lua ctl");
     case 'h':
-        fputs(help, stdout);
+        if (cli->is_ctl)
+            ctl_help();
+        else
+            fputs(help, stdout);
         cli->is_answered = true;
         return true;
     case 'V':
@@ -261,6 +269,15 @@ static const char *advice(const char *word)
 /* Reads what stands after the options: the script, then NAME=VALUE words. */
 static bool read_rest(struct cli *cli, int argc, char **argv, struct err *e)
 {
+    cli->n_options = optind;
+    if (cli->is_ctl) {
+        if (!ctl_read(&cli->ctl, argv + optind, (size_t)(argc - optind), e))
+            return false;
+        cli->asked = cli->ctl.script;
+        cli->host.script.words = cli->ctl.words;
+        cli->host.script.n_words = cli->ctl.n_words;
+        return true;
+    }
     if (cli->tool != NULL) {
         cli->host.script.files = argv + optind;
         cli->host.script.n_files = (size_t)(argc - optind);
@@ -285,6 +302,8 @@ static bool read_arguments(struct cli *cli, int argc, char **argv, struct err *e
     int c;
 
     opterr = 0;
+    cli->is_ctl = argc > 1 && strcmp(argv[1], "ctl") == 0;
+    optind = cli->is_ctl ? 2 : 1;
     while (!cli->is_answered && (c = getopt_long(argc, argv, "+:d:s:hV", options, NULL)) != -1)
         if (!read_option(cli, c, argv[optind - 1], e))
             return false;
@@ -580,6 +599,8 @@ bool cli_read(struct cli *cli, int argc, char **argv, struct err *e)
         return false;
     if (cli->tool != NULL)
         return find_tool(cli, e);
+    if (cli->is_ctl && (cli->host.state != NULL || cli->asked == NULL))
+        return true;
     if (!find_script(cli, e) || !find_state(cli, e))
         return false;
     if (cli->host.script.is_sandboxed && !shut_off(cli, e))

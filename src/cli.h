@@ -7,6 +7,7 @@
 #ifndef CLI_H
 #define CLI_H
 
+#include "ctl.h"
 #include "host/host.h"
 
 struct cli {
@@ -17,6 +18,9 @@ struct cli {
     const char *tool;         /* --test, --lint, --new: the name in lua/pgcdc/testing; else NULL */
     bool is_bundled;          /* the script is one of ours, asked for by its name */
     bool is_old_state;        /* the state file is one that an earlier version named */
+    bool is_ctl;              /* <ctl> is to be asked, and nothing is to be run */
+    struct ctl ctl;
+    int n_options;            /* how many words of argv stand before the script */
     const char *asked;        /* the script, as the command line names it */
     char *script, *state;     /* owned paths */
     char *pipeline;           /* owned; NULL: an option names it, or it has no name */

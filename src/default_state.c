@@ -25,7 +25,7 @@ static const char *word(const struct script_options *s, const char *name)
     return value;
 }
 
-static void put_folder(struct buf *path)
+void default_state_folder(struct buf *path)
 {
     const char *xdg = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
 
@@ -107,7 +107,7 @@ char *default_state_path(const struct host_options *host, bool is_bundled, bool 
     buf_init(&path, PATH_MAX);
     buf_init(&old, PATH_MAX);
     buf_init(&text, BUF_SQL_MAX);
-    put_folder(&path);
+    default_state_folder(&path);
     if (path.len == 0) {
         err_set(e, ERR_USAGE, "neither XDG_STATE_HOME nor HOME is set: say where positions are "
                 "kept, with --state FILE");

@@ -12,6 +12,9 @@
 
 #include "host/host.h"
 
+/* Appends the default folder, with a slash at its end; nothing if the environment names none. */
+void default_state_folder(struct buf *path);
+
 /* Returns the path, owned, or NULL. <host>: the script, its connection and its words. *is_old: true
  * if it is the file of an earlier version. */
 char *default_state_path(const struct host_options *host, bool is_bundled, bool *is_old,

@@ -15,6 +15,7 @@ local seal = require "pgcdc.seal"
 local strict = require "pgcdc.strict"
 local timer = require "pgcdc.timer"
 local checkpoint = require "pgcdc.delivery.checkpoint"
+local control = require "pgcdc.delivery.control"
 local feeds = require "pgcdc.delivery.feeds"
 local lineage = require "pgcdc.delivery.lineage"
 local on_error = require "pgcdc.delivery.on_error"
@@ -122,6 +123,7 @@ raw.hook("graph", function()
 end)
 raw.hook("check", participants.check)
 raw.hook("figures", figures.all)
+raw.hook("control", control.run)
 function troubles.show()
    if raw.is_watched() then
       raw.show_figures(figures.all())

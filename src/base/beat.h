@@ -28,6 +28,7 @@ struct beat {
     atomic_size_t source;  /* of BEAT_DELIVERS and BEAT_SAVES: its number */
     atomic_bool is_served; /* it waits for a server or a file, with a limit of its own or for as
                             * long as that is at work: this is no standstill */
+    atomic_bool is_asked;  /* set by who watches: it is to show what it has done so far */
 };
 
 /* The thread is at work. NULL is legal, as below: nobody watches. */
@@ -47,6 +48,12 @@ static inline void beat_set(struct beat *b, enum beat_work work, size_t source)
     atomic_store_explicit(&b->source, source, memory_order_relaxed);
     atomic_store_explicit(&b->work, (int)work, memory_order_relaxed);
     beat_turn(b);
+}
+
+/* True if who watches wants to see more than that it is at work. */
+static inline bool beat_is_asked(const struct beat *b)
+{
+    return b != NULL && atomic_load_explicit(&b->is_asked, memory_order_relaxed);
 }
 
 /* It waits for a server or a file from now on, or not any more. */

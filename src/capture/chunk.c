@@ -51,6 +51,7 @@ void chunk_init_like(struct chunk *c, const struct chunk *like)
     *c = (struct chunk){
         .rowtype = like->rowtype != NULL ? rowtype_ref(like->rowtype) : NULL,
         .is_snapshot = like->is_snapshot,
+        .is_reread = like->is_reread,
         .is_ordered = like->is_ordered,
         .is_recheck = like->is_recheck,
         .is_log = like->is_log,

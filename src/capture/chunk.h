@@ -56,6 +56,7 @@ struct chunk {
     size_t n_rows, cap_rows;
     bool is_snapshot;        /* rows of a snapshot range, else of a poll */
     bool is_ordered;         /* rows come by xid, see row_order.h: a poll may stop at any of them */
+    bool is_reread;          /* then: of one that is read again, see reread.h */
     bool is_recheck;         /* see increment.h */
     bool is_log;             /* of the log: its batch is of all sources of a stream, see there */
     bool has_hashes;         /* before each row stands the hash of its key */

@@ -3,67 +3,13 @@
 #include "capture/crew.h"
 
 #include "base/array.h"
-#include "capture/announced.h"
-#include "capture/answer.h"
-#include "capture/failures.h"
-#include "capture/followers.h"
-#include "capture/notices.h"
-#include "capture/sender.h"
 #include "capture/thread_conn.h"
-#include "capture/unit.h"
 
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define MAX_THREADS 8          /* as many as any source may ask for */
 #define ANSWER_MS 5000         /* a transaction waits no longer for the host's answer */
 #define ANNOUNCED_MS 5         /* a poll for an announced commit waits so long after another */
-
-struct crew_source {
-    size_t number;
-    const struct config *config;
-    struct step *step;
-    struct sender sender;
-    struct crew *crew;
-    /* under the crew's mutex: */
-    bool is_waiting;       /* the source waits for crew_restore */
-    bool is_finished;      /* nothing more will be done for it */
-    struct answer answer;  /* crew_answer gives it */
-    struct followers_source followed;
-    struct crew_unit *unit;
-    struct announced announced;
-};
-
-/* The sources that a thread works on at a time, see unit.h. */
-struct crew_unit {
-    struct unit unit;
-    struct crew_source **sources; /* as in <unit> */
-    struct sender **senders;      /* those of the sources */
-    size_t n, cap, cap_senders;
-    struct crew *crew;
-    /* under the crew's mutex: */
-    bool is_busy;          /* a thread works on it */
-    int64_t due_ms, polled_ms; /* when the next step is due, and when the last one ended */
-    /* used by the thread that works on it; while none does, by any that holds the mutex: */
-    int64_t next_ms;       /* due_ms once the step has ended */
-    int64_t interval_ms;
-    struct failures failures; /* of steps */
-    struct notices notices;
-};
-
-struct crew {
-    struct crew_job job;
-    pthread_mutex_t mutex;
-    pthread_cond_t changed;
-    struct crew_unit **units;
-    size_t n_units, cap_units;
-    pthread_t threads[MAX_THREADS];
-    size_t n_threads;
-    struct listener *listener; /* made when a source wants one */
-    struct followers followers;
-    bool is_stopping;
-};
 
 /* ---- declaring sources ---- */
 
@@ -168,12 +114,17 @@ static struct crew_source *source_in_turn(const struct crew_unit *u)
 }
 
 /* Sets a flag that others look at. */
-static void set(struct crew *crew, bool *flag)
+static void set_to(struct crew *crew, bool *flag, bool is_true)
 {
     pthread_mutex_lock(&crew->mutex);
-    *flag = true;
+    *flag = is_true;
     pthread_cond_broadcast(&crew->changed);
     pthread_mutex_unlock(&crew->mutex);
+}
+
+static void set(struct crew *crew, bool *flag)
+{
+    set_to(crew, flag, true);
 }
 
 /* Sends the last message of a source. */
@@ -181,6 +132,14 @@ static void finish(struct crew_source *s, enum message_kind kind, const struct e
 {
     set(s->crew, &s->is_finished);
     sender_last(&s->sender, kind, e);
+}
+
+/* --once is over for the unit. Returns true. */
+static bool finish_all(struct crew_unit *u)
+{
+    for (size_t i = 0; i < u->n; i++)
+        finish(u->sources[i], MESSAGE_DONE, NULL);
+    return true;
 }
 
 /* Gives a tally to the host and waits for its answer. */
@@ -342,15 +301,18 @@ static bool do_step(struct crew_unit *u, struct thread_conn *tc, struct err *e)
     if (job->is_check)
         return check_all(u, tc->conn, e);
     u->next_ms = clock_mono_ms();
+    if (job->is_once && u->is_paused)
+        return finish_all(u);
+    if (u->n == 1 && wish_choose(&u->wish, u->sources[0]->step, u->senders[0]))
+        return poll_step(u, tc, &n_rows, e); /* a poll follows, or the next range, at once */
     if (!poll_step(u, tc, &n_rows, e))
         return false;
     if (!unit_is_complete(&u->unit))
         return true; /* due again at once */
     u->interval_ms = config_next_interval(u->sources[0]->config, u->interval_ms, n_rows > 0);
     u->next_ms = unit_due_ms(&u->unit, u->next_ms + u->interval_ms);
-    for (size_t i = 0; job->is_once && !step_is_streaming(u->sources[0]->step) && i < u->n; i++)
-        finish(u->sources[i], MESSAGE_DONE, NULL);
-    return true;
+    u->next_ms = wish_end_poll(&u->wish, u->sources[0]->step, u->next_ms);
+    return !job->is_once || u->next_ms == 0 || step_is_streaming(u->sources[0]->step) || finish_all(u);
 }
 
 /* False if the thread should end. */
@@ -362,6 +324,10 @@ static bool handle_failure(struct crew_unit *u, struct thread_conn *tc, const st
     thread_conn_close(tc);
     if (sqlstate_action(e, u->failures.has_worked) == SQLSTATE_STOP)
         return false;
+    if (wish_drop(&u->wish, u->sources[0]->step, u->senders[0], e)) {
+        u->next_ms = 0;
+        return true;
+    }
     if (!failures_add(&u->failures, e, is_brief, &wait_ms)) {
         finish(source_in_turn(u), MESSAGE_FAULT, e);
         return true;
@@ -408,12 +374,16 @@ static int64_t due_ms(const struct crew_unit *u)
 {
     int64_t soon = u->polled_ms + ANNOUNCED_MS;
 
+    if (u->is_wanted)
+        return 0;
     return u->failures.n == 0 && soon < u->due_ms && is_announced(u) ? soon : u->due_ms;
 }
 
 /* True if a thread may take the unit's next step. */
 static bool is_free(const struct crew_unit *u)
 {
+    if (u->is_paused && !u->crew->job.is_once)
+        return false;
     for (size_t i = 0; i < u->n; i++) {
         struct crew_source *s = u->sources[i];
 
@@ -447,6 +417,8 @@ static struct crew_unit *choose(struct crew *crew, int64_t *wait_ms)
 static void take(struct crew_unit *u)
 {
     u->is_busy = true;
+    u->is_wanted = false;
+    wish_take(&u->wish);
     for (size_t i = 0; i < u->n; i++) {
         announced_begin_poll(&u->sources[i]->announced, u->crew->listener);
         followers_pause(&u->sources[i]->followed, u->sources[i]->step);
@@ -505,7 +477,7 @@ static void *run_thread(void *arg)
 /* How many threads there are to be. */
 static size_t count_threads(const struct crew *crew)
 {
-    size_t n = crew->n_units < MAX_THREADS ? crew->n_units : MAX_THREADS;
+    size_t n = crew->n_units < CREW_THREADS ? crew->n_units : CREW_THREADS;
 
     for (size_t i = 0; i < crew->n_units; i++)
         for (size_t k = 0; k < crew->units[i]->n; k++)
@@ -553,6 +525,27 @@ void crew_wake(struct crew *crew)
     pthread_mutex_unlock(&crew->mutex);
 }
 
+void crew_pause(struct crew_source *s, bool is_paused)
+{
+    set_to(s->crew, &s->unit->is_paused, is_paused);
+}
+
+void crew_poll(struct crew_source *s)
+{
+    set_to(s->crew, &s->unit->is_wanted, true);
+}
+
+bool crew_reread(struct crew_source *s, const char *where)
+{
+    bool ok;
+
+    pthread_mutex_lock(&s->crew->mutex);
+    ok = wish_ask(&s->unit->wish, where);
+    pthread_mutex_unlock(&s->crew->mutex);
+    crew_poll(s);
+    return ok;
+}
+
 void crew_saved(struct crew_source *s, uint64_t lsn)
 {
     pthread_mutex_lock(&s->crew->mutex);
@@ -573,6 +566,7 @@ static void free_unit(struct crew_unit *u)
     for (size_t i = 0; i < u->n; i++)
         free_source(u->sources[i]);
     unit_fini(&u->unit);
+    wish_fini(&u->wish);
     free(u->sources);
     free(u->senders);
     free(u);

@@ -15,8 +15,17 @@
 #ifndef CREW_H
 #define CREW_H
 
-#include "capture/message.h"
-#include "capture/meter.h"
+#include "capture/announced.h"
+#include "capture/answer.h"
+#include "capture/failures.h"
+#include "capture/followers.h"
+#include "capture/notices.h"
+#include "capture/unit.h"
+#include "capture/wish.h"
+
+#include <pthread.h>
+
+#define CREW_THREADS 8 /* as many as any source may ask for */
 
 struct crew;
 struct crew_source;
@@ -46,6 +55,11 @@ bool crew_answer(struct crew_source *s, const struct tally_request *asked);
 void crew_wake(struct crew *crew);
 void crew_saved(struct crew_source *s, uint64_t lsn);
 
+/* As reader_pause, reader_poll and reader_reread. crew_reread returns false if memory is out. */
+bool crew_reread(struct crew_source *s, const char *where) WARN_UNUSED;
+void crew_pause(struct crew_source *s, bool is_paused);
+void crew_poll(struct crew_source *s);
+
 /* As reader_meter. */
 void crew_meter(struct crew_source *s, struct meter_values *to);
 
@@ -54,5 +68,55 @@ void crew_stop(struct crew *crew);
 
 /* Waits for the threads. */
 void crew_free(struct crew *crew);
+
+/* ---- what it consists of: for crew.c only ---- */
+
+struct crew_source {
+    size_t number;
+    const struct config *config;
+    struct step *step;
+    struct sender sender;
+    struct crew *crew;
+    /* under the crew's mutex: */
+    bool is_waiting;       /* the source waits for crew_restore */
+    bool is_finished;      /* nothing more will be done for it */
+    struct answer answer;  /* crew_answer gives it */
+    struct followers_source followed;
+    struct crew_unit *unit;
+    struct announced announced;
+};
+
+/* The sources that a thread works on at a time, see unit.h. */
+struct crew_unit {
+    struct unit unit;
+    struct crew_source **sources; /* as in <unit> */
+    struct sender **senders;      /* those of the sources */
+    size_t n, cap, cap_senders;
+    struct crew *crew;
+    /* under the crew's mutex: */
+    bool is_busy;          /* a thread works on it */
+    bool is_paused;        /* no step is begun */
+    bool is_wanted;        /* somebody has asked for a poll, which is due at once */
+    int64_t due_ms, polled_ms; /* when the next step is due, and when the last one ended */
+    /* used by the thread that works on it; while none does, by any that holds the mutex: */
+    int64_t next_ms;       /* due_ms once the step has ended */
+    struct wish wish;      /* partly under the mutex */
+    int64_t interval_ms;
+    struct failures failures; /* of steps */
+    struct notices notices;
+};
+
+struct crew {
+    struct crew_job job;
+    pthread_mutex_t mutex;
+    pthread_cond_t changed;
+    struct crew_unit **units;
+    size_t n_units, cap_units;
+    pthread_t threads[CREW_THREADS];
+    size_t n_threads;
+    struct listener *listener; /* made when a source wants one */
+    struct followers followers;
+    bool is_stopping;
+};
 
 #endif

@@ -117,6 +117,7 @@ static void begin_position(struct source *s, uint64_t floor)
     logical_end(&p->logical);
     p->stamps = (struct position_stamps){ 0 };
     position_forget_done(p);
+    reread_fini(&p->reread); /* the whole table is read */
     free(p->declared);
     p->declared = NULL;
     s->durable = (struct horizon_durable){ 0 };
@@ -391,7 +392,8 @@ bool fault_begin(struct source *s, struct conn *conn, enum fault_news *news, str
     enum position_phase phase = s->position.phase;
     /* the transaction of several sources cannot be begun anew when one of them finds that it must
      * know sizes */
-    bool with_sizes = s->config->is_joint ? phase == POSITION_SNAPSHOT : phase == POSITION_NONE;
+    bool with_sizes = s->config->is_joint ? phase == POSITION_SNAPSHOT :
+                      phase == POSITION_NONE || snapshot_wants_sizes(&s->position.reread);
 
     *news = FAULT_GOES_ON;
     if (!fault_look(s, conn, with_sizes, e))

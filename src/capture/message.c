@@ -14,7 +14,7 @@ struct message *message_new(enum message_kind kind, size_t source)
     m->source = source;
     if (message_has_rows(m))
         chunk_init(&m->chunk);
-    if (kind == MESSAGE_NOTICE)
+    if (kind == MESSAGE_NOTICE || kind == MESSAGE_REREAD)
         m->notice.retry_ms = -1;
     return m;
 }
@@ -43,6 +43,7 @@ static void fini(struct message *m)
         free(m->log.content);
         return;
     case MESSAGE_NOTICE:
+    case MESSAGE_REREAD:
     case MESSAGE_TRUNCATE:
     case MESSAGE_COMMIT:
     case MESSAGE_READING:

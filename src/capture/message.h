@@ -26,6 +26,7 @@ enum message_kind {
     MESSAGE_EMITTED,  /* log: pg_logical_emit_message was called in a transaction */
     MESSAGE_READING,  /* the table is read from its start, and all its rows are to come */
     MESSAGE_READY,    /* no snapshot is due any more */
+    MESSAGE_REREAD,   /* notice: what comes of a wish to read rows again; an error: nothing */
     MESSAGE_DONE,     /* text: what --check found, or NULL; nothing more will come */
     MESSAGE_FAULT,    /* fault: the reader gave up; nothing more will come */
 };

@@ -219,6 +219,57 @@ bool method_take_range(const struct source *s, struct method_step *step, struct 
     return true;
 }
 
+char *method_reread_where(const struct source *s, bool *ok)
+{
+    const char *own = s->config->where, *asked = s->position.reread.where;
+    struct buf b;
+    char *where;
+
+    *ok = true;
+    if (*asked == '\0' && own == NULL)
+        return NULL;
+    buf_init(&b, BUF_SQL_MAX);
+    if (own != NULL)
+        buf_printf(&b, "(%s\n)", own);
+    if (*asked != '\0')
+        buf_printf(&b, "%s(%s\n)", own != NULL ? " AND " : "", asked);
+    where = buf_take(&b);
+    *ok = where != NULL;
+    return where;
+}
+
+void method_put_reread_by(method_put_blocks *put, const struct source *s,
+                          const struct method_extent *extent, struct buf *sql)
+{
+    struct sql_query q = method_query(s);
+    bool ok;
+    char *where = method_reread_where(s, &ok);
+
+    q.where = where;
+    if (ok)
+        put(sql, &q, extent->leaf, extent->block, extent->end);
+    sql->failed = sql->failed || !ok;
+    free(where);
+}
+
+void method_put_reread(const struct source *s, const struct method_extent *extent, struct buf *sql)
+{
+    method_put_reread_by(sql_range, s, extent, sql);
+}
+
+/* A row that nobody can tell of is left to the next poll, as one that is new. */
+bool method_take_reread(const struct source *s, struct method_step *step, struct method_row *row,
+                        struct err *e)
+{
+    (void)step;
+    if (!method_take_xmin(s, row, false, e))
+        return false;
+    row->is_old = true;
+    if (row->fate == METHOD_LEAVE || horizon_is_new(&s->position.horizon, row->xid))
+        row->fate = METHOD_SKIP;
+    return true;
+}
+
 void method_put_try(const struct source *s, struct buf *sql)
 {
     const struct sql_query q = method_query(s);

@@ -187,6 +187,8 @@ struct method {
 
     struct method_copy range;          /* reads a range of the snapshot. put NULL: the method's
                                         * polls read the snapshot */
+    struct method_copy reread;         /* reads a range again, see reread.h: delivers what is not
+                                        * new. put NULL: the method cannot */
     struct method_copy leaf;           /* reads a new leaf. put NULL: the polls do */
     struct method_copy xids;           /* for start = "now": adds to <there>, delivers nothing.
                                         * put NULL: the polls do that, while is_silent */
@@ -259,6 +261,22 @@ bool method_take_range(const struct source *s, struct method_step *step, struct 
                        struct err *e) WARN_UNUSED;
 void method_put_range(const struct source *s, const struct method_extent *extent,
                       struct buf *sql);
+
+/* The <take> and <put> of what is read again, for a position of xmins. */
+bool method_take_reread(const struct source *s, struct method_step *step, struct method_row *row,
+                        struct err *e) WARN_UNUSED;
+void method_put_reread(const struct source *s, const struct method_extent *extent,
+                       struct buf *sql);
+
+/* The same with another statement for the blocks of a leaf, see sql_range. */
+typedef void method_put_blocks(struct buf *b, const struct sql_query *q,
+                               const struct relation_leaf *leaf, uint32_t block, uint32_t end);
+void method_put_reread_by(method_put_blocks *put, const struct source *s,
+                          const struct method_extent *extent, struct buf *sql);
+
+/* The source's condition together with that of what is read again. Owned, or NULL: there is none,
+ * or *ok is false, without memory. */
+char *method_reread_where(const struct source *s, bool *ok);
 
 /* The <put_try> of a method whose COPYs ask for what all of them do. */
 void method_put_try(const struct source *s, struct buf *sql);

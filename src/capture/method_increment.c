@@ -375,6 +375,7 @@ const struct method method_increment = {
     .step_size = sizeof(struct step),
     .step_fini = fini_step,
     .range = { .put = method_put_range, .take = method_take_range },
+    .reread = { .put = method_put_reread, .take = method_take_reread },
     .leaf = { .put = put_leaf, .take = take_leaf, .reads_all = true },
     .xids = { .put = method_put_xids, .take = method_take_xid },
     .begin = begin,

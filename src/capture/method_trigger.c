@@ -362,6 +362,21 @@ static bool take_range(const struct source *s, struct method_step *step, struct 
     return true;
 }
 
+static bool take_reread(const struct source *s, struct method_step *step, struct method_row *row,
+                        struct err *e)
+{
+    struct head head;
+    uint64_t horizon_xid;
+
+    (void)step;
+    if (!take_head(s, row, &head, &horizon_xid, e))
+        return false;
+    row->is_old = true;
+    if (row->fate == METHOD_LEAVE || horizon_is_new(&s->position.horizon, horizon_xid))
+        row->fate = METHOD_SKIP;
+    return true;
+}
+
 static bool take_leaf(const struct source *s, struct method_step *step, struct method_row *row,
                       struct err *e)
 {
@@ -431,6 +446,11 @@ static void put_range(const struct source *s, const struct method_extent *extent
     const struct sql_query q = method_query(s);
 
     sql_trigger_range(sql, &q, extent->leaf, extent->block, extent->end);
+}
+
+static void put_reread(const struct source *s, const struct method_extent *extent, struct buf *sql)
+{
+    method_put_reread_by(sql_trigger_range, s, extent, sql);
 }
 
 static void put_leaf(const struct source *s, const struct method_extent *extent, struct buf *sql)
@@ -571,6 +591,7 @@ const struct method method_trigger = {
     .wants_poll = wants_poll,
     .step_size = sizeof(struct step),
     .range = { .put = put_range, .take = take_range },
+    .reread = { .put = put_reread, .take = take_reread },
     .leaf = { .put = put_leaf, .take = take_leaf, .reads_all = true },
     .xids = { .put = put_xids, .take = take_xid },
     .begin = begin,

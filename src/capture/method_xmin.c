@@ -57,6 +57,7 @@ const struct method method_xmin = {
     .holds = holds,
     .oldest_xid = oldest_xid,
     .range = { .put = method_put_range, .take = method_take_range },
+    .reread = { .put = method_put_reread, .take = method_take_reread },
     .leaf = { .put = method_put_leaf, .take = method_take_leaf },
     .xids = { .put = method_put_xids, .take = method_take_xid },
     .begin = begin,

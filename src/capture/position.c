@@ -13,6 +13,7 @@ void position_fini(struct position *p)
     increment_fini(&p->increment);
     pages_fini(&p->pages);
     logical_fini(&p->logical);
+    reread_fini(&p->reread);
     free(p->signature);
     free(p->columns);
     free(p->declared);
@@ -52,6 +53,7 @@ bool position_copy(struct position *to, const struct position *from)
     to->increment = (struct increment){ 0 };
     to->pages = (struct pages){ 0 };
     to->logical = (struct logical){ 0 };
+    to->reread = (struct reread){ 0 };
     to->signature = from->signature != NULL ? strdup(from->signature) : NULL;
     to->columns = from->columns != NULL ? strdup(from->columns) : NULL;
     to->declared = from->declared != NULL ? strdup(from->declared) : NULL;
@@ -66,7 +68,8 @@ bool position_copy(struct position *to, const struct position *from)
         (from->done.keys == NULL || to->done.keys != NULL) &&
         copy_resume_points(to, from) && horizon_copy(&to->horizon, &from->horizon) &&
         increment_copy(&to->increment, &from->increment) &&
-        pages_copy(&to->pages, &from->pages) && logical_copy(&to->logical, &from->logical))
+        pages_copy(&to->pages, &from->pages) && logical_copy(&to->logical, &from->logical) &&
+        reread_copy(&to->reread, &from->reread))
         return true;
     position_fini(to);
     return false;

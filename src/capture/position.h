@@ -12,6 +12,7 @@
 #include "capture/increment.h"
 #include "capture/logical.h"
 #include "capture/pages.h"
+#include "capture/reread.h"
 #include "capture/row_order.h"
 
 enum position_phase {
@@ -77,7 +78,8 @@ struct position {
     /* of the polls that ended early, for xids that are not done yet */
     struct position_resume_point *resume_points;
     size_t n_resume_points, cap_resume_points;
-    struct position_done done;
+    struct position_done done; /* also of a range that is read again */
+    struct reread reread;
     struct position_stamps stamps;
     struct increment increment; /* where polls go by a column that grows */
     struct pages pages;         /* where rows have no xids */

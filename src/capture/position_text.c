@@ -115,6 +115,18 @@ static void put_logical(struct buf *b, const struct logical *l)
                    l->inside.lsn, l->inside.n);
 }
 
+static void put_reread(struct buf *b, const struct reread *r)
+{
+    if (!reread_is_due(r))
+        return;
+    put_text(b, "reread", r->where);
+    buf_printf(b, "reread_rows %" PRIu64 " %d\n", r->rows, r->has_begun);
+    for (size_t i = 0; i < r->n_leaves; i++)
+        buf_printf(b, "reread_leaf %" PRIu32 " %" PRIu32 " %" PRIu32 " %" PRIu32 "\n",
+                   r->leaves[i].oid, r->leaves[i].filenode, r->leaves[i].blocks,
+                   r->leaves[i].next);
+}
+
 void position_text_write(const struct position *p, const char *source, struct buf *b)
 {
     const struct identity *id = &p->identity;
@@ -141,6 +153,7 @@ void position_text_write(const struct position *p, const char *source, struct bu
     put_increment(b, &p->increment);
     put_paging(b, &p->pages);
     put_logical(b, &p->logical);
+    put_reread(b, &p->reread);
     put_text(b, "signature", p->signature);
     put_text(b, "columns", p->columns);
     put_text(b, "declared", p->declared);
@@ -283,6 +296,27 @@ static bool read_logical(const char *word, const char *text, struct logical *l)
     return false;
 }
 
+/* Reads what put_reread writes. False as above. */
+static bool read_reread(const char *word, const char *text, struct reread *r)
+{
+    struct reread_leaf leaf;
+    int has_begun;
+
+    if (strcmp(word, "reread") == 0)
+        return replace_text(text, &r->where);
+    if (strcmp(word, "reread_rows") == 0) {
+        bool ok = sscanf(text, "%" SCNu64 " %d", &r->rows, &has_begun) == 2;
+
+        r->has_begun = ok && has_begun != 0;
+        return ok;
+    }
+    if (strcmp(word, "reread_leaf") == 0)
+        return sscanf(text, "%" SCNu32 " %" SCNu32 " %" SCNu32 " %" SCNu32, &leaf.oid,
+                      &leaf.filenode, &leaf.blocks, &leaf.next) == 4 &&
+               ARRAY_PUSH(r->leaves, r->n_leaves, r->cap_leaves, leaf);
+    return false;
+}
+
 static bool read_word(const char *text, char *to, size_t size)
 {
     return (size_t)snprintf(to, size, "%s", text) < size;
@@ -411,7 +445,8 @@ static bool read_line(const char *word, const char *text, struct position *p, ui
     if (strcmp(word, "done_keys") == 0)
         return replace_text(text, &p->done.keys);
     return read_number(word, text, p) || read_increment(word, text, &p->increment) ||
-           read_paging(word, text, &p->pages) || read_logical(word, text, &p->logical);
+           read_paging(word, text, &p->pages) || read_logical(word, text, &p->logical) ||
+           read_reread(word, text, &p->reread);
 }
 
 /* The sum is right: a line that cannot be read was written by another version. */

@@ -112,6 +112,21 @@ void reader_wake(struct reader *r, size_t source)
     crew_wake(r->sources[source].crew);
 }
 
+void reader_pause(struct reader *r, size_t source, bool is_paused)
+{
+    crew_pause(r->sources[source].source, is_paused);
+}
+
+void reader_poll(struct reader *r, size_t source)
+{
+    crew_poll(r->sources[source].source);
+}
+
+bool reader_reread(struct reader *r, size_t source, const char *where, struct err *e)
+{
+    return crew_reread(r->sources[source].source, where) || err_memory(e);
+}
+
 void reader_saved(struct reader *r, size_t source, uint64_t lsn)
 {
     crew_saved(r->sources[source].source, lsn);

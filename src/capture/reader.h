@@ -42,6 +42,18 @@ bool reader_answer(struct reader *r, size_t source, const struct tally_request *
 /* A position of <source> was saved, which has this LSN of the log; 0: none. */
 void reader_saved(struct reader *r, size_t source, uint64_t lsn);
 
+/* No step of <source>, and of those that are read together with it, is begun; or they are again.
+ * Not before its MESSAGE_RESOLVED. What a step under way brings still comes. With --once nothing is
+ * read, and MESSAGE_DONE comes at once. */
+void reader_pause(struct reader *r, size_t source, bool is_paused);
+
+/* A poll is due now, whatever the interval. */
+void reader_poll(struct reader *r, size_t source);
+
+/* The rows that fulfil <where> (SQL, copied; "": all) are to be read again, as reads, while polls go
+ * on. MESSAGE_REREAD says what comes of it. Not of sources that are read together. ERR_MEMORY. */
+bool reader_reread(struct reader *r, size_t source, const char *where, struct err *e) WARN_UNUSED;
+
 /* The host is done with a message of <source>: call it after queue_done. */
 void reader_wake(struct reader *r, size_t source);
 

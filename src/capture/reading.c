@@ -22,7 +22,7 @@ void reading_fini(struct reading *r)
 
 bool reading_is_ordered(const struct reading *r)
 {
-    return r->part != READING_RANGE && !r->method.has_new_leaves && !r->method.is_held;
+    return r->part != READING_RANGE && r->part != READING_REREAD && !r->method.has_new_leaves && !r->method.is_held;
 }
 
 bool reading_begin_range(struct reading *r, struct err *e)
@@ -30,6 +30,14 @@ bool reading_begin_range(struct reading *r, struct err *e)
     if (!snapshot_begin(r->source, &r->range, e))
         return false;
     r->part = r->range.end > 0 ? READING_RANGE : READING_NONE;
+    return true;
+}
+
+bool reading_begin_reread(struct reading *r, struct err *e)
+{
+    if (!snapshot_begin_again(r->source, &r->range, e))
+        return false;
+    r->part = r->range.end > 0 ? READING_REREAD : READING_NONE;
     return true;
 }
 
@@ -83,9 +91,10 @@ static void choose_copy(struct reading *r, struct method_extent *extent)
     *extent = (struct method_extent){ .block = r->range.block, .end = r->range.end };
     if (r->part == READING_LEAVES && (extent->leaf = next_leaf(r)) == NULL)
         r->part = READING_POLL;
-    if (r->part == READING_RANGE)
+    if (r->part == READING_RANGE || r->part == READING_REREAD)
         extent->leaf = relation_leaf(&s->facts.table, r->range.leaf);
     r->copy = r->part == READING_RANGE    ? &m->range
+              : r->part == READING_REREAD ? &m->reread
               : r->part == READING_XIDS   ? &m->xids
               : r->part == READING_LEAVES ? &m->leaf
                                           : r->method.copy;
@@ -130,7 +139,8 @@ bool reading_start_chunk(struct reading *r, struct err *e)
     if (s->facts.rowtype != NULL)
         chunk->rowtype = rowtype_ref(s->facts.rowtype);
     chunk->begins = !r->has_out;
-    chunk->is_snapshot = r->part == READING_RANGE;
+    chunk->is_reread = r->part == READING_REREAD;
+    chunk->is_snapshot = r->part == READING_RANGE || chunk->is_reread;
     chunk->leaf = r->range.leaf;
     chunk->end = r->range.end;
     chunk->is_ordered = reading_is_ordered(r);
@@ -155,6 +165,16 @@ static bool was_delivered(struct reading *r, const struct method_row *row)
         return false;
     return snapshot_has_delivered(range, r->source->facts.rowtype, &row->place, fields,
                                   (size_t)(row->end - fields));
+}
+
+/* True if this row of a range was told as a delete. */
+static bool is_soft_deleted(const struct reading *r, const struct method_row *row)
+{
+    const char *fields = row->p;
+    uint64_t hash;
+
+    return (!source_counts_keys(r->source) || key_census_read_hash(&fields, row->end, &hash)) &&
+           rowtype_is_soft_deleted(r->source->facts.rowtype, fields, (size_t)(row->end - fields));
 }
 
 /* Counts the rows of an xid with one fingerprint. True if this row of a poll is one of those that
@@ -266,10 +286,11 @@ static bool take_line(struct reading *r, const char *text, size_t len, struct er
     if (r->part == READING_POLL && r->source->facts.rowtype->order == ROW_ORDER_BY_FINGERPRINT &&
         was_counted(r, &row))
         return true;
-    if (r->part == READING_RANGE) {
-        if (was_delivered(r, &row))
+    if (r->part == READING_RANGE || r->part == READING_REREAD) {
+        if (was_delivered(r, &row) || (r->part == READING_REREAD && is_soft_deleted(r, &row)))
             return true;
-        r->source->position.rows++;
+        *(r->part == READING_RANGE ? &r->source->position.rows
+                                   : &r->source->position.reread.rows) += 1;
     }
     return deliver(r, &row, e);
 }

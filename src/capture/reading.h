@@ -15,6 +15,7 @@
 /* What is being read, in this order. */
 enum reading_part {
     READING_NONE,   /* no row: the host gets a position to start from, or a floor that has risen */
+    READING_REREAD, /* a range that is read again */
     READING_RANGE,  /* a range of the snapshot */
     READING_XIDS,   /* the xids that are there already */
     READING_LEAVES, /* the leaves that are new, one after the other */
@@ -51,6 +52,9 @@ bool reading_is_ordered(const struct reading *r);
 
 /* Chooses the next range of the snapshot, if there is one. */
 bool reading_begin_range(struct reading *r, struct err *e) WARN_UNUSED;
+
+/* The same of what is read again. */
+bool reading_begin_reread(struct reading *r, struct err *e) WARN_UNUSED;
 
 /* Begins a poll, in the transaction that is open. */
 bool reading_begin_poll(struct reading *r, struct conn *conn, struct err *e) WARN_UNUSED;

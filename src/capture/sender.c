@@ -26,6 +26,17 @@ void sender_send(struct sender *s, struct message *m)
         message_free(m);
 }
 
+void sender_reread(struct sender *s, const struct err *e)
+{
+    struct message *m = message_new(MESSAGE_REREAD, s->source);
+
+    if (m == NULL)
+        return;
+    m->notice.err = *e;
+    m->notice.level = LOG_WARN;
+    sender_send(s, m);
+}
+
 void sender_notice(struct sender *s, enum log_level level, const struct err *e, int64_t retry_ms)
 {
     struct message *m = message_new(MESSAGE_NOTICE, s->source);

@@ -30,6 +30,9 @@ void sender_send(struct sender *s, struct message *m);
 /* <retry_ms>: as in struct message_notice. */
 void sender_notice(struct sender *s, enum log_level level, const struct err *e, int64_t retry_ms);
 
+/* MESSAGE_REREAD, of an error. */
+void sender_reread(struct sender *s, const struct err *e);
+
 /* A step begins. <spool_dir>, borrowed, <max_kept>, <is_held>: see struct outbox. */
 void sender_open(struct sender *s, const char *spool_dir, size_t max_kept, bool is_held);
 

@@ -2,6 +2,8 @@
  * SPDX-License-Identifier: MIT */
 #include "capture/snapshot.h"
 
+#include "base/array.h"
+
 #include <stdio.h>
 
 #define RANGE_BLOCKS 1024 /* 8 MB of table at a time, */
@@ -66,13 +68,22 @@ static bool check_leaves(struct source *s, struct err *e)
     return true;
 }
 
-static uint32_t range_length(const struct position_leaf *leaf)
+/* How long the next range is, of so many blocks, those before <next> being done. */
+static uint32_t range_length(uint32_t blocks, uint32_t next)
 {
-    uint32_t left = leaf->blocks - leaf->next;
-    uint32_t half = (leaf->next < left ? leaf->next : left) / 2;
+    uint32_t left = blocks - next;
+    uint32_t half = (next < left ? next : left) / 2;
 
     half = half < FIRST_BLOCKS ? FIRST_BLOCKS : half > RANGE_BLOCKS ? RANGE_BLOCKS : half;
     return half < left ? half : left;
+}
+
+/* The range in hand may have been left half done. */
+static bool begin_marks(struct snapshot_range *r, const struct position *p, struct err *e)
+{
+    buf_init(&r->key, SIZE_MAX / 2);
+    return p->done.keys == NULL || p->done.leaf != r->leaf ||
+           key_multiset_init(&r->done, p->done.keys) || err_memory(e);
 }
 
 bool snapshot_begin(struct source *s, struct snapshot_range *r, struct err *e)
@@ -88,10 +99,8 @@ bool snapshot_begin(struct source *s, struct snapshot_range *r, struct err *e)
             continue;
         r->leaf = leaf->oid;
         r->block = leaf->next;
-        r->end = leaf->next + range_length(leaf);
-        buf_init(&r->key, SIZE_MAX / 2);
-        return p->done.keys == NULL || p->done.leaf != leaf->oid ||
-               key_multiset_init(&r->done, p->done.keys) || err_memory(e);
+        r->end = leaf->next + range_length(leaf->blocks, leaf->next);
+        return begin_marks(r, p, e);
     }
     return true;
 }
@@ -123,4 +132,70 @@ bool snapshot_advance(struct position *p, const struct snapshot_range *r)
         if (p->leaves[i].next < p->leaves[i].blocks)
             return false;
     return true;
+}
+
+/* ---- what is read again ---- */
+
+bool snapshot_wants_sizes(const struct reread *r)
+{
+    return reread_is_due(r) && !r->has_begun;
+}
+
+static bool begin_leaves(struct source *s, struct reread *r, struct err *e)
+{
+    const struct relation *t = &s->facts.table;
+
+    r->n_leaves = 0;
+    for (size_t i = 0; i < t->n_leaves; i++)
+        if (!ARRAY_PUSH(r->leaves, r->n_leaves, r->cap_leaves,
+                        ((struct reread_leaf){ .oid = t->leaves[i].oid,
+                                               .filenode = t->leaves[i].filenode,
+                                               .blocks = t->leaves[i].blocks })))
+            return err_memory(e);
+    r->has_begun = true;
+    return true;
+}
+
+bool snapshot_begin_again(struct source *s, struct snapshot_range *range, struct err *e)
+{
+    struct reread *r = &s->position.reread;
+
+    if (!r->has_begun) {
+        position_forget_done(&s->position);
+        return begin_leaves(s, r, e);
+    }
+    for (size_t i = 0; i < r->n_leaves; i++) {
+        struct reread_leaf *leaf = &r->leaves[i];
+        const struct relation_leaf *now = relation_leaf(&s->facts.table, leaf->oid);
+
+        if (now == NULL)
+            leaf->next = leaf->blocks; /* it was dropped, or detached */
+        if (leaf->next >= leaf->blocks)
+            continue;
+        if (now->filenode != leaf->filenode) {
+            r->has_begun = false;
+            return source_add_notice(s, LOG_WARN, "the table was rewritten while it was read "
+                                     "again: that begins anew", e);
+        }
+        range->leaf = leaf->oid;
+        range->block = leaf->next;
+        range->end = leaf->next + range_length(leaf->blocks, leaf->next);
+        return begin_marks(range, &s->position, e);
+    }
+    return true;
+}
+
+bool snapshot_advance_again(struct position *p, const struct snapshot_range *range)
+{
+    struct reread *r = &p->reread;
+
+    for (size_t i = 0; range->end > 0 && i < r->n_leaves; i++)
+        if (r->leaves[i].oid == range->leaf)
+            r->leaves[i].next = range->end;
+    if (range->end > 0)
+        position_forget_done(p);
+    for (size_t i = 0; i < r->n_leaves; i++)
+        if (r->leaves[i].next < r->leaves[i].blocks)
+            return false;
+    return r->has_begun;
 }

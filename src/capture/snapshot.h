@@ -40,6 +40,20 @@ bool snapshot_begin(struct source *s, struct snapshot_range *r, struct err *e) W
 bool snapshot_has_delivered(struct snapshot_range *r, const struct rowtype *rowtype,
                             const struct chunk_place *place, const char *fields, size_t len);
 
+/* ---- what is read again, see reread.h ---- */
+
+/* True if the next step must know the leaves' sizes. */
+bool snapshot_wants_sizes(const struct reread *r);
+
+/* As snapshot_begin. The first time there is no range: the leaves are noted. If a leaf has another
+ * file meanwhile there is none either, and all is begun again in the next step. */
+bool snapshot_begin_again(struct source *s, struct snapshot_range *r, struct err *e) WARN_UNUSED;
+
+/* As snapshot_advance. */
+bool snapshot_advance_again(struct position *p, const struct snapshot_range *r);
+
+/* ---- the first read ---- */
+
 /* A range is complete, or there was none to read: the position moves over it. True if that was the
  * last one. */
 bool snapshot_advance(struct position *p, const struct snapshot_range *r);

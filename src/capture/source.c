@@ -119,9 +119,10 @@ struct message *source_take_message(struct source *s)
     return queue_list_is_empty(&s->news) ? NULL : message_of(queue_list_take(&s->news));
 }
 
-bool source_add_notice(struct source *s, enum log_level level, const char *text, struct err *e)
+static bool add_text(struct source *s, enum message_kind kind, enum log_level level,
+                     const char *text, struct err *e)
 {
-    struct message *m = message_new(MESSAGE_NOTICE, s->number);
+    struct message *m = message_new(kind, s->number);
 
     if (m == NULL)
         return err_memory(e);
@@ -129,6 +130,16 @@ bool source_add_notice(struct source *s, enum log_level level, const char *text,
     err_set(&m->notice.err, ERR_NONE, "%s", text);
     queue_list_push(&s->news, &m->item);
     return true;
+}
+
+bool source_add_notice(struct source *s, enum log_level level, const char *text, struct err *e)
+{
+    return add_text(s, MESSAGE_NOTICE, level, text, e);
+}
+
+bool source_add_reread(struct source *s, const char *text, struct err *e)
+{
+    return add_text(s, MESSAGE_REREAD, LOG_INFO, text, e);
 }
 
 /* A message that says nothing but its kind. */

@@ -42,6 +42,7 @@ struct source {
     bool is_ready;        /* MESSAGE_READY was given */
     bool knows_no_keys;   /* the key is another one now, so what is kept of keys is of no use */
     bool is_compared;     /* the position knows what was declared, see declared.h */
+    bool has_tried_where; /* the condition of what is read again works */
     bool is_impatient;    /* a standby that lags is taken for a restored one */
     struct queue_list news; /* messages to be handed out before rows */
 };
@@ -80,6 +81,9 @@ bool source_know_leaves(struct source *s, struct err *e) WARN_UNUSED;
 /* A message with <text> for the log. */
 bool source_add_notice(struct source *s, enum log_level level, const char *text,
                        struct err *e) WARN_UNUSED;
+
+/* MESSAGE_REREAD, with <text>. */
+bool source_add_reread(struct source *s, const char *text, struct err *e) WARN_UNUSED;
 
 /* MESSAGE_READING: what follows is all that the table has. */
 bool source_add_reading(struct source *s, struct err *e) WARN_UNUSED;

@@ -5,6 +5,7 @@
 #include "capture/badtext.h"
 #include "capture/fault.h"
 #include "capture/reading.h"
+#include "capture/reread_step.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -14,6 +15,7 @@ struct step {
     struct source source;
     struct key_census census;
     bool is_resolved, has_tried, has_polled;
+    bool is_reread;       /* the step in hand reads a range again, see reread.h */
     /* between step_begin and the end of step_next: */
     struct reading reading;
     uint64_t n_lines;     /* of readings that were dropped, see step_take_lines */
@@ -149,6 +151,16 @@ void step_owe_census(struct step *step)
     step->census.is_owed = source_counts_keys(&step->source);
 }
 
+void step_choose(struct step *step, bool is_reread)
+{
+    step->is_reread = is_reread;
+}
+
+bool step_is_reread(const struct step *step)
+{
+    return step->is_reread;
+}
+
 int64_t step_due_ms(const struct step *step, int64_t poll_ms)
 {
     const struct source *s = &step->source;
@@ -196,7 +208,7 @@ bool step_look(struct step *step, struct conn *conn, bool *is_due, struct err *e
     drop_reading(step);
     if (!fault_glance(&step->source, conn, &is_unchanged, e))
         return false;
-    *is_due = !is_unchanged || wants_poll(step);
+    *is_due = !is_unchanged || step->is_reread || wants_poll(step);
     return true;
 }
 
@@ -280,6 +292,8 @@ static bool begin_reading(struct step *step, bool is_idle, struct conn *conn, st
     }
     if (step->is_start || is_idle)
         return true;
+    if (step->is_reread)
+        return reread_step_try(&step->source, conn, e) && reading_begin_reread(r, e);
     return reads_range(step) ? reading_begin_range(r, e) : reading_begin_poll(r, conn, e);
 }
 
@@ -341,6 +355,8 @@ static bool move_position(struct step *step, struct err *e)
     struct reading *r = &step->reading;
     const struct method *m = r->method.method;
 
+    if (step->is_reread && !step->is_start)
+        return reread_step_advance(s, &r->range, e);
     if (reads_range(step)) {
         if (snapshot_advance(&s->position, &r->range))
             fault_end_snapshot(s);
@@ -389,7 +405,7 @@ static bool end_chunk(struct step *step, struct err *e)
     if (r->part > READING_RANGE)
         key_census_complete(&step->census, &step->source);
     chunk->is_all = is_all_known(step, was_snapshot);
-    chunk->is_lazy = !was_snapshot && !step->is_start && chunk->n_rows == 0 && !r->has_out &&
+    chunk->is_lazy = !was_snapshot && !(step->is_reread && r->range.end == 0) && !step->is_start && chunk->n_rows == 0 && !r->has_out &&
                      !step->source.facts.is_new_rowtype &&
                      r->method.hand_over == METHOD_STAYS;
     step->source.facts.is_new_rowtype = false;

@@ -91,6 +91,10 @@ bool step_is_complete(const struct step *step);
  * step_abort all of them come again. */
 bool step_is_held(const struct step *step);
 
+/* The next step reads a range again (see reread_step.h), or polls. */
+void step_choose(struct step *step, bool is_reread);
+bool step_is_reread(const struct step *step);
+
 /* How many lines of rows the server has sent since this was asked last. */
 uint64_t step_take_lines(struct step *step);
 

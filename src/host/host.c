@@ -15,6 +15,7 @@
 #include "host/publish.h"
 #include "host/reset.h"
 #include "host/rows.h"
+#include "host/steer.h"
 #include "serve/notify.h"
 #include "lua/load.h"
 
@@ -37,6 +38,7 @@ struct host {
     struct delivery **deliveries; /* of each source */
     struct checkpoint checkpoint;
     struct publish publish;
+    struct steer steer;
     struct server *server;  /* owned; NULL: nobody listens */
     struct notify_wish wish; /* socket: owned */
     struct notify *notify;  /* owned; NULL: systemd did not start us */
@@ -84,6 +86,7 @@ static bool resolve(struct host *h, struct message *m, struct err *e)
     if (h->o->mode != READER_CHECK && !hooks_resolved(h->script, m->source, e))
         return false;
     return delivery_restore(d, h->script->store, source->config, source->name, e) &&
+           steer_resolve(&h->steer, m->source, e) &&
            reader_restore(h->reader, m->source, delivery_position(d), e);
 }
 
@@ -168,6 +171,9 @@ static bool handle(struct host *h, struct message *m, struct err *e)
         return is_left(h, m) || hooks_commit(h->script, m->source, &m->log, e);
     case MESSAGE_EMITTED:
         return is_left(h, m) || hooks_emitted(h->script, m->source, &m->log, e);
+    case MESSAGE_REREAD:
+        steer_tell_reread(&h->steer, m->source, &m->notice);
+        return true;
     case MESSAGE_READING:
         delivery_begin_reading(h->deliveries[m->source]);
         return hooks_reading(h->script, m->source, e);
@@ -202,18 +208,21 @@ static bool sleep_until_news(struct host *h, int64_t wait_ms, struct err *e)
 
     if (lazy_ms == 0)
         return checkpoint_save_lazy(&h->checkpoint, e);
-    if (!ARRAY_RESERVE(h->fds, 0, h->cap_fds, n + 2))
+    if (!ARRAY_RESERVE(h->fds, 0, h->cap_fds, n + 4))
         return err_memory(e);
     api_watch_put(h->script, h->fds);
     h->fds[n] = (struct pollfd){ .fd = *h->o->script.stop ? -1 : h->o->script.stop_fd,
                                  .events = POLLIN };
     h->fds[n + 1] = (struct pollfd){ .fd = h->queue != NULL ? queue_fd(h->queue) : -1,
                                      .events = POLLIN };
+    h->fds[n + 2] = (struct pollfd){ .fd = h->o->news->fd, .events = POLLIN };
+    h->fds[n + 3] = (struct pollfd){ .fd = h->steer.reload.fd, .events = POLLIN };
     wait_ms = publish_wait_ms(&h->publish, earlier(wait_ms, lazy_ms));
+    wait_ms = earlier(wait_ms, steer_wait_ms(&h->steer));
     if (script_should_stop(h->script))
         wait_ms = earlier(wait_ms, STOP_TICK_MS);
     beat_set(h->script->beat, BEAT_WAITS, 0);
-    if (poll(h->fds, n + 2, wait_ms > 60000 ? 60000 : (int)wait_ms) < 0)
+    if (poll(h->fds, n + 4, wait_ms > 60000 ? 60000 : (int)wait_ms) < 0)
         return errno == EINTR || err_set(e, ERR_INTERNAL, "poll: %s", strerror(errno));
     for (size_t i = 0; i < n; i++)
         if (h->fds[i].revents != 0 && !hooks_watched(h->script, h->fds[i].fd, h->fds[i].revents, e))
@@ -337,7 +346,7 @@ static bool loop(struct host *h, struct err *e)
         publish_turn(&h->publish);
         beat_set(h->script->beat, BEAT_TIMERS, 0);
         /* timers first: one of them may let a source go on */
-        if (!hooks_run_timers(h->script, &t, e))
+        if (!steer_turn(&h->steer, e) || !hooks_run_timers(h->script, &t, e))
             return false;
         if ((t.has_released && h->script->is_held_back) || t.is_due || h->checkpoint.is_due ||
             h->script->wants_flush) {
@@ -419,11 +428,11 @@ static bool start_watchers(struct host *h, struct err *e)
 {
     bool listens = h->o->listen.listen != NULL, notifies = h->wish.socket != NULL;
 
-    if ((!listens && !notifies) || h->o->mode == READER_CHECK || h->o->is_graph)
+    if (h->o->mode == READER_CHECK || h->o->is_graph)
         return true;
-    if (!publish_init(&h->publish, h->script, h->o->script.state, e))
+    if (!publish_init(&h->publish, h->script, h->o->script.state, listens || notifies, e))
         return false;
-    h->script->tell_figures = tell_figures;
+    h->script->tell_figures = listens || notifies ? tell_figures : NULL;
     h->script->tell_tick = tell_tick;
     h->script->tell_arg = h;
     if (listens && !start_server(h, e))
@@ -476,12 +485,14 @@ static bool start_reader(struct host *h, struct err *e)
     h->script->tell_tick = tell_tick;
     h->script->tell_arg = h;
     publish_begin(&h->publish, h->deliveries, h->queue, h->reader);
+    h->steer.reader = h->reader;
     return reader_start(h->reader, e);
 }
 
 static void fini(struct host *h)
 {
     server_free(h->server);
+    steer_close(&h->steer);
     notify_free(h->notify);
     free(h->wish.socket);
     publish_end(&h->publish);
@@ -520,12 +531,28 @@ static void log_failure(struct host *h, const struct err *e)
     log_line(h->log, LOG_ERROR, e->msg, strlen(e->msg), fields, n);
 }
 
+/* Users can reach the program where it has a state file, which is its own. */
+static void start_steering(struct host *h)
+{
+    const struct control_options o = {
+        .state = h->o->state, .version = h->o->script.version, .board = h->publish.board,
+        .health = &h->o->listen.health,
+        .bells = { &h->o->news->stop, h->o->news->stop_fd, h->o->news->fd },
+    };
+
+    if (h->o->mode == READER_CHECK)
+        return;
+    if (h->script->store != NULL && h->n_sources > 0)
+        steer_open(&h->steer, &o);
+}
+
 static bool run(struct host *h, struct err *e)
 {
     if (!notify_take(&h->wish, e) || (h->script = script_new(&h->o->script, e)) == NULL ||
         !load_script(h->script, e))
         return false;
     h->n_sources = h->script->n_sources;
+    h->steer.script = h->script;
     if (!start_watchers(h, e))
         return false;
     if (h->o->is_graph)
@@ -542,6 +569,7 @@ static bool run(struct host *h, struct err *e)
         return false;
     if (h->n_sources > 0 && !start_reader(h, e))
         return false;
+    start_steering(h);
     if (!loop(h, e) || (h->o->mode == READER_CHECK && !hooks_check(h->script, e)))
         return false;
     log_totals(h);
@@ -550,10 +578,14 @@ static bool run(struct host *h, struct err *e)
 
 bool host_run(const struct host_options *o, int *status, struct err *e)
 {
-    struct host h = { .o = o, .log = o->script.log, .began_ms = clock_mono_ms() };
+    struct host h = { .o = o, .log = o->script.log, .began_ms = clock_mono_ms(),
+                      .steer = { .reload.fd = -1, .news = o->news, .command = o->command,
+                                 .publish = &h.publish } };
     bool ok = run(&h, e);
 
     *status = ok && h.script->is_stopping ? h.script->stop_status : 0;
+    if (ok && h.script->is_stopping)
+        o->news->stop = NEWS_STOP; /* the script wants it, so it is not run anew */
     if (!ok && e->code != ERR_STOPPED && e->code != ERR_USAGE)
         log_failure(&h, e);
     fini(&h);

@@ -50,6 +50,7 @@ static void read_delivery(struct figures_source *s, struct delivery *d)
 {
     const struct position *p = delivery_position(d);
     const struct lag *lag = delivery_lag(d);
+    uint64_t done, total;
 
     s->has_kept = delivery_has_kept(d);
     s->unsaved_us = lag_oldest_us(lag);
@@ -63,6 +64,10 @@ static void read_delivery(struct figures_source *s, struct delivery *d)
     s->lsn = p->logical.lsn;
     s->xmax = p->identity.xmax;
     read_snapshot(s, d, p);
+    s->is_reread = reread_is_due(&p->reread);
+    s->reread_rows = p->reread.rows;
+    reread_progress(&p->reread, &done, &total);
+    s->reread_share = total > 0 ? (double)done / (double)total : 0;
 }
 
 static void read_source(const struct publish *p, size_t i, struct figures_source *s)
@@ -74,7 +79,7 @@ static void read_source(const struct publish *p, size_t i, struct figures_source
     set_name(s->table, source->config->table);
     s->capture = source->config->capture;
     s->interval_ms = source->config->interval_max_ms;
-    s->is_paused = source->pauses > 0;
+    s->is_paused = source->pauses > 0 || source->is_paused;
     memcpy(s->changes, source->delivered, sizeof s->changes);
     s->changed_us = source->delivered_us;
     s->handler_seconds = source->took;
@@ -115,6 +120,7 @@ static void publish(struct publish *p, struct script_figures *half)
                          .lua_bytes = p->script->memory };
 
     p->published_ms = clock_mono_ms();
+    atomic_store_explicit(&p->beat.is_asked, false, memory_order_relaxed);
     f.sources = calloc(f.n_sources + 1, sizeof *f.sources);
     for (size_t i = 0; f.sources != NULL && i < f.n_sources; i++)
         read_source(p, i, &f.sources[i]);
@@ -132,9 +138,7 @@ void publish_tick(struct publish *p)
 
 void publish_turn(struct publish *p)
 {
-    struct script_figures *half = NULL;
     int64_t now;
-    struct err e;
 
     if (p->board == NULL)
         return;
@@ -142,11 +146,20 @@ void publish_turn(struct publish *p)
     now = clock_mono_ms();
     if (now < p->published_ms + PUBLISH_MS)
         return;
-    if (now >= p->asked_ms + ASK_MS) {
-        p->asked_ms = now;
-        if (!hooks_figures(p->script, &half, &e))
-            half = NULL; /* the script has no memory left for them: they stay as they are */
-    }
+    if (p->is_watched && now >= p->asked_ms + ASK_MS)
+        publish_now(p);
+    else
+        publish(p, NULL);
+}
+
+void publish_now(struct publish *p)
+{
+    struct script_figures *half = NULL;
+    struct err e;
+
+    p->asked_ms = clock_mono_ms();
+    if (!hooks_figures(p->script, &half, &e))
+        half = NULL; /* the script has no memory left for them: they stay as they are */
     publish(p, half);
 }
 
@@ -168,19 +181,21 @@ void publish_done(struct publish *p, size_t source)
 
 int64_t publish_wait_ms(const struct publish *p, int64_t wait_ms)
 {
-    return p->board != NULL && (wait_ms < 0 || wait_ms > ASK_MS) ? ASK_MS : wait_ms;
+    return p->is_watched && (wait_ms < 0 || wait_ms > ASK_MS) ? ASK_MS : wait_ms;
 }
 
 /* ---- birth and death ---- */
 
-bool publish_init(struct publish *p, struct script *script, const char *state, struct err *e)
+bool publish_init(struct publish *p, struct script *script, const char *state, bool is_watched,
+                  struct err *e)
 {
-    *p = (struct publish){ .script = script, .state = state };
+    *p = (struct publish){ .script = script, .state = state, .is_watched = is_watched };
     p->is_done = calloc(script->n_sources + 1, sizeof *p->is_done);
     p->board = figures_board_new(script->o.version, script->o.path, &p->beat);
     if (p->is_done == NULL || p->board == NULL)
         return err_memory(e);
     script->beat = &p->beat;
+    script->is_timed = is_watched;
     publish(p, NULL);
     return true;
 }

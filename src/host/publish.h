@@ -13,7 +13,8 @@
 #include "serve/figures.h"
 
 struct publish {
-    struct figures_board *board; /* owned; NULL: nobody watches */
+    struct figures_board *board; /* owned; NULL: nobody can ask */
+    bool is_watched;             /* somebody asks again and again, else now and then */
     struct beat beat;
     struct script *script;       /* borrowed, as all that follows */
     const char *state;           /* path of the state file, or NULL */
@@ -24,8 +25,9 @@ struct publish {
     int64_t published_ms, asked_ms; /* when that was done, and the Lua half asked, last */
 };
 
-/* Makes a board, and publishes for the first time. <p> must not be moved until publish_fini. */
-bool publish_init(struct publish *p, struct script *script, const char *state,
+/* Makes a board, and publishes for the first time. <p> must not be moved until publish_fini.
+ * Where nobody watches the Lua half is asked by publish_now only, and the loop may sleep. */
+bool publish_init(struct publish *p, struct script *script, const char *state, bool is_watched,
                   struct err *e) WARN_UNUSED;
 
 /* The sources are read from now on, until publish_end: <deliveries> and so on are there. */
@@ -36,6 +38,9 @@ void publish_fini(struct publish *p);
 
 /* The loop turns: publishes if it is time. */
 void publish_turn(struct publish *p);
+
+/* Publishes at once all that is known. */
+void publish_now(struct publish *p);
 
 /* The same in the middle of a delivery, where the Lua half cannot be asked. */
 void publish_tick(struct publish *p);

@@ -79,7 +79,7 @@ static bool end_batch(struct checkpoint *c, size_t source, struct chunk *chunk, 
 
     if (!delivery_add_last_rows(d, chunk))
         return err_memory(e);
-    if (chunk->is_snapshot)
+    if (chunk->is_snapshot && !chunk->is_reread)
         progress_show(delivery_progress(d), c->script->o.log, c->script->sources[source].name,
                       chunk->position);
     if (!tell_end(c, source, e))

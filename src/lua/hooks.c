@@ -92,7 +92,7 @@ struct pace {
 
 static struct pace begin_pace(const struct script *s, const struct api_source *source)
 {
-    if (s->beat == NULL)
+    if (!s->is_timed)
         return (struct pace){ 0 };
     return (struct pace){ clock_mono_ns(), clock_tick_ns(), 0,
                           source->took.count > 0 && source->took.last < FAST };
@@ -115,7 +115,9 @@ static void count_change(struct script *s, struct api_source *source, enum op op
     int64_t tick;
 
     source->delivered[op]++;
-    if (s->beat == NULL || (++p->n % EACH != 0 && p->is_fast))
+    if (beat_is_asked(s->beat) && s->tell_tick != NULL)
+        s->tell_tick(s->tell_arg);
+    if (!s->is_timed || (++p->n % EACH != 0 && p->is_fast))
         return;
     beat_turn(s->beat);
     tick = clock_tick_ns();
@@ -130,9 +132,8 @@ static void count_change(struct script *s, struct api_source *source, enum op op
 static void end_pace(const struct script *s, struct api_source *source, struct pace *p,
                      bool has_some)
 {
-    if (s->beat == NULL)
-        return;
-    add_times(source, p);
+    if (s->is_timed)
+        add_times(source, p);
     if (has_some)
         source->delivered_us = clock_wall_us();
 }
@@ -206,7 +207,7 @@ bool hooks_deliver(struct script *s, struct hooks_rows *rows, struct err *e)
     if (rows->chunk->rowtype == NULL || !has_handler(&s->sources[rows->source])) {
         for (; rows->done < rows->chunk->n_rows; rows->done++)
             s->sources[rows->source].delivered[rows->chunk->rows[rows->done].op]++;
-        s->sources[rows->source].delivered_us = s->beat != NULL ? clock_wall_us() : 0;
+        s->sources[rows->source].delivered_us = clock_wall_us();
         return true;
     }
     return script_call(s, deliver, rows, e) || name_failure(s, rows, e);

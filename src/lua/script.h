@@ -54,7 +54,7 @@ enum script_hook {
     SCRIPT_HOOK_TIMERS, SCRIPT_HOOK_START, SCRIPT_HOOK_ENTER, SCRIPT_HOOK_LEAVE,
     SCRIPT_HOOK_RESOLVED, SCRIPT_HOOK_READING, SCRIPT_HOOK_READY,
     SCRIPT_HOOK_CHECKPOINT, SCRIPT_HOOK_LAST, SCRIPT_HOOK_FINISH, SCRIPT_HOOK_GRAPH,
-    SCRIPT_HOOK_CHECK, SCRIPT_HOOK_WIRE, SCRIPT_HOOK_FIGURES,
+    SCRIPT_HOOK_CHECK, SCRIPT_HOOK_WIRE, SCRIPT_HOOK_FIGURES, SCRIPT_HOOK_CONTROL,
     SCRIPT_HOOK_COUNT
 };
 
@@ -88,7 +88,8 @@ struct script {
     void (*tell_figures)(void *arg, struct script_figures *f); /* or NULL: the Lua half has new
                                * ones, which move */
     void *tell_arg;
-    struct beat *beat;        /* borrowed; NULL: nobody watches, and nothing is timed */
+    struct beat *beat;        /* borrowed, or NULL */
+    bool is_timed;            /* somebody watches: what handlers do is timed */
     struct seq seq;           /* numbers for changes */
     bool wants_flush;         /* a sink asks for a checkpoint at the next row where one may be */
     struct script_watch {

@@ -178,3 +178,8 @@ int64_t figures_watch(struct figures_board *b)
     pthread_mutex_unlock(&b->mutex);
     return ago;
 }
+
+void figures_ask(struct figures_board *b)
+{
+    atomic_store_explicit(&b->beat->is_asked, true, memory_order_relaxed);
+}

@@ -48,6 +48,9 @@ struct figures_source {
     double snapshot_share;       /* 0 to 1 */
     int64_t snapshot_began_us;
     double snapshot_left;        /* seconds, as far as can be told; below 0: it cannot */
+    bool is_reread;              /* rows are being read again, see reread.h; as the next two */
+    uint64_t reread_rows;
+    double reread_share;         /* 0 to 1 */
     struct meter_values meter;
 };
 
@@ -93,6 +96,9 @@ void figures_publish(struct figures_board *b, struct figures *f);
 /* Copies the newest figures; the caller owns the copy. Any thread may call it, also at once. False:
  * out of memory, or nothing was published yet. */
 bool figures_copy(struct figures_board *b, struct figures *to) WARN_UNUSED;
+
+/* Asks the host's thread, whatever it does, to publish when it comes to that. Any thread. */
+void figures_ask(struct figures_board *b);
 
 /* Looks whether the loop has turned. To be called about once a second, by any thread. Returns how
  * many milliseconds ago it was last seen to. */

@@ -102,6 +102,19 @@ static void put_snapshot(struct json_text *j, const struct figures_source *sourc
     json_text_end(j, '}');
 }
 
+/* What a user has asked to be read again; null: nothing. */
+static void put_reread(struct json_text *j, const struct figures_source *source)
+{
+    if (!source->is_reread) {
+        json_text_raw(j, "snapshot_again", NULL);
+        return;
+    }
+    json_text_begin(j, "snapshot_again", '{');
+    json_text_u64(j, "rows", source->reread_rows);
+    json_text_seconds(j, "progress", source->reread_share);
+    json_text_end(j, '}');
+}
+
 static void put_position(struct json_text *j, const struct status *s,
                          const struct figures_source *source)
 {
@@ -158,6 +171,7 @@ static void put_source(struct json_text *j, const struct status *s, size_t i)
     json_text_string(j, "lag_since", source->is_since_commit ? "commit" : "read");
     put_changes(j, s, i);
     put_snapshot(j, source);
+    put_reread(j, source);
     put_position(j, s, source);
     put_polls(j, &source->meter);
     put_histogram(j, "handler_seconds", &source->handler_seconds);

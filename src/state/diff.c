@@ -122,8 +122,8 @@ static enum op choose_op(const struct diff *d, const struct chunk *b, const stru
     bool is_there = known->id != 0 && !known->now.is_in_doubt &&
                     !known->now.is_soft_deleted;
 
-    if (row->op == OP_DELETE) /* softly */
-        return OP_DELETE;
+    if (row->op == OP_DELETE || b->is_reread) /* softly; what is read again is read */
+        return row->op;
     if (is_there)
         return OP_UPDATE;
     if (may_have_been_there(d, b, row, known))
@@ -142,7 +142,7 @@ static uint64_t reads_of(const struct chunk *b)
 static bool is_unchanged(const struct diff *d, const struct chunk *b, const struct chunk_row *row,
                          const struct kept_row *known, uint64_t sum)
 {
-    if (known->id == 0 || known->now.is_in_doubt ||
+    if (known->id == 0 || known->now.is_in_doubt || b->is_reread ||
         (known->now.digest != sum &&
          !kept_columns_is_old_digest(d->kept_columns, known->now.digest, b->bytes + row->start,
                                      row->len)))

@@ -110,16 +110,16 @@ local function end_failure(source)
    end
 end
 
--- Pauses a source.
+-- Pauses a source. Returns the timer that ends that.
 local function pause(source, seconds)
    raw.pause(source.number, 1, seconds)
-   timer.after(math.max(seconds, LEAST), function()
+   return timer.after(math.max(seconds, LEAST), function()
       raw.pause(source.number, -1)
    end)
 end
 
 -- Pauses these sources until the next try, as the policy of the first one says. Returns the
--- seconds.
+-- seconds, and the timer for the first one.
 local function wait(sources, err, attempts)
    local source = sources[1]
    local policy = source.policy
@@ -129,10 +129,12 @@ local function wait(sources, err, attempts)
       attempt = attempts, retry_in = seconds })
    failing_since[source.number] = failing_since[source.number] or raw.now()
    troubles.fail(sources, err, attempts, seconds)
+   local first
    for _, s in ipairs(sources) do
-      pause(s, seconds)
+      local t = pause(s, seconds)
+      first = first or t
    end
-   return seconds
+   return seconds, first
 end
 
 -- Raises the error for the host, which ends the program.
@@ -144,7 +146,8 @@ end
 -- ---- changes ----
 
 -- What a source tries again: source -> {attempts =, and either handler = the place of the handler
--- that failed, change = what it got; or letter = a dead letter}.
+-- that failed, change = what it got, err = the error, timer = what it waits for, is_given_up = a
+-- user does not want another try; or letter = a dead letter}.
 local retries = {}
 
 -- The numbers of sources of which a change is half done: some handlers took it, others have not
@@ -178,9 +181,10 @@ local function deliver_letter(source, letter, attempts)
    return raw.again
 end
 
--- Does what the policy says of a change that failed for the last time. Returns as deliver_letter.
-local function give_up(source, change, err, attempts)
-   local otherwise = source.policy.otherwise
+-- Does what the policy says of a change that failed for the last time, or `otherwise`. Returns as
+-- deliver_letter.
+local function give_up(source, change, err, attempts, otherwise)
+   otherwise = otherwise or source.policy.otherwise
    if err.sink or otherwise == "stop" then
       stop(err, attempts)
    end
@@ -202,9 +206,10 @@ local function fail_handler(source, place, change, err, attempts)
    if not err.again_after and attempts > source.policy.tries then
       return give_up(source, change, err, attempts)
    end
-   retries[source] = { handler = place, change = change, attempts = attempts }
    half_done[source.number] = place > 1 or nil
-   wait({ source }, err, attempts)
+   local _, t = wait({ source }, err, attempts)
+   retries[source] = { handler = place, change = change, attempts = attempts, err = err,
+                       timer = t }
    return raw.again
 end
 
@@ -225,6 +230,9 @@ function on_error.guard(source, handlers)
          retries[source], half_done[source.number] = nil, nil
          if retry.letter then
             return deliver_letter(source, retry.letter, retry.attempts)
+         elseif retry.is_given_up then
+            end_failure(source)
+            return give_up(source, retry.change, retry.err, retry.attempts, retry.otherwise)
          end
          first, change, attempts = retry.handler, retry.change, retry.attempts
       end
@@ -243,6 +251,27 @@ function on_error.guard(source, handlers)
          end_failure(source)
       end
    end
+end
+
+--- A user gives up the change of the source that is tried again. Returns true, and what becomes of
+--- it; or false, and why there is nothing to give up.
+function on_error.skip(number)
+   local name, source = raw.source_name(number), by_number[number]
+   local retry = source and retries[source]
+   if not retry or not retry.err or retry.is_given_up then
+      return false, name .. ": no change is tried again"
+   elseif retry.err.sink then
+      return false, ("%s: the sink %s fails, which no change is to blame for"):format(name,
+         participants.sink(retry.err.sink).name)
+   elseif not source.dead_letter and source.policy.otherwise ~= "skip" then
+      return false, name .. ": the change would be lost, since the source has no dead_letter"
+   end
+   retry.is_given_up = true
+   retry.otherwise = source.dead_letter and "dead_letter" or "skip"
+   retry.timer:cancel()
+   raw.pause(number, -1)
+   return true, ("%s: change %s is %s"):format(name, id_of(retry.change),
+      source.dead_letter and "a dead letter now" or "skipped")
 end
 
 -- ---- what comes later than its change ----

@@ -1,0 +1,177 @@
+-- ctl_test.lua: pgcdc-lua ctl: what each command answers, and that it does so.
+-- SPDX-License-Identifier: MIT
+
+local ctl = require "ctl"
+local fixtures = require "fixtures"
+local lu = require "luaunit"
+local program = require "program"
+
+local TestCtl = {}
+
+local SCRIPT = [[
+   pgcdc.source { table = "t", interval = 0.05 }:on("change", function(c)
+      print(c.op, c.key.id)
+   end)
+]]
+
+local function start(db, script, more)
+   local options = { dsn = db, script = script or SCRIPT }
+   for name, value in pairs(more or {}) do
+      options[name] = value
+   end
+   local p = program.start(options)
+   p:wait_stderr "msg=\"?ready"
+   return p
+end
+
+-- ---- how it is ----
+
+function TestCtl.test_status()
+   local p = start(fixtures.names(3))
+   local text = ctl.ok(p, "status")
+   lu.assertStrContains(text, "public.t")
+   lu.assertStrContains(text, "following")
+   lu.assertNotStrContains(text, "\27")
+   local answer = ctl.json(p, "status")
+   lu.assertEquals({ answer.ctl, answer.ok, answer.status.version }, { 1, true, 1 })
+   lu.assertEquals(answer.status.sources[1].changes.read, 3)
+   lu.assertTrue(answer.status.ready)
+   lu.assertEquals(p:stop().status, 0)
+end
+
+function TestCtl.test_status_while_a_handler_hangs()
+   local db = fixtures.names(1)
+   local p = program.start { dsn = db, script = [[
+      pgcdc.source { table = "t", interval = 0.05 }:on("change", function(c)
+         print(c.key.id)
+         io.stdout:flush()
+         while true do end
+      end)]] }
+   p:wait_until(function() return #p:lines() == 1 end)
+   lu.assertStrContains(ctl.ok(p, "status"), "delivers changes of public.t")
+   local answer = ctl.json(p, "pause")
+   lu.assertEquals({ answer.ok, answer.pending }, { true, true })
+   lu.assertStrContains(answer.text, "delivers changes of public.t")
+   lu.assertEquals(ctl.ok(p, "stop"), "it stops")
+   lu.assertEquals(ctl.ok(p, "stop"), "it is stopping already")
+   p:kill9()
+end
+
+-- ---- pauses, polls ----
+
+function TestCtl.test_pause_and_resume()
+   local db = fixtures.names(1)
+   local p = start(db)
+   p:wait_until(function() return #p:lines() == 1 end)
+   lu.assertEquals(ctl.ok(p, "pause", "t"), "public.t: paused")
+   lu.assertEquals(ctl.ok(p, "pause", "source=public.t"), "public.t: already paused")
+   lu.assertTrue(ctl.status(p).sources[1].paused)
+   db:exec "INSERT INTO t VALUES (2, 'b')"
+   lu.assertEquals(ctl.fails(p, "poll"), "public.t is paused: resume it first")
+   lu.assertEquals(#p:stop().lines, 1)
+
+   p = program.start { dsn = db, script = SCRIPT, state = p.state }
+   p:wait_stderr "paused by pgcdc%-lua ctl"
+   p:wait_until(function() return ctl.status(p).sources[1].paused end)
+   local polls = ctl.status(p).sources[1].polls
+   lu.assertEquals(polls.changed + polls.empty + polls.skipped, 0)
+   lu.assertEquals(ctl.ok(p, "resume", "t"), "public.t: resumed")
+   p:wait_until(function() return #p:lines() == 1 end)
+   lu.assertEquals(p:lines(), { "upsert\t2" })
+   lu.assertEquals(ctl.ok(p, "resume"), "public.t: is not paused")
+   p:stop()
+   p = start(db, nil, { state = p.state })
+   lu.assertFalse(ctl.status(p).sources[1].paused)
+   p:stop()
+end
+
+-- With --once a source that is paused brings nothing, and the program ends.
+function TestCtl.test_paused_and_once()
+   local db = fixtures.names(1)
+   local p = start(db)
+   ctl.ok(p, "pause")
+   p:stop()
+   db:exec "INSERT INTO t VALUES (2, 'b')"
+   local result = program.run { dsn = db, script = SCRIPT, state = p.state,
+                                options = { "--once" } }
+   lu.assertEquals({ result.status, result.stdout }, { 0, "" })
+end
+
+function TestCtl.test_poll_now()
+   local db = fixtures.names(0)
+   local p = start(db, (SCRIPT:gsub("0.05", "3600")))
+   db:exec "INSERT INTO t VALUES (7, 'b')"
+   lu.assertEquals(ctl.ok(p, "poll"), "public.t: is polled now")
+   p:wait_until(function() return p:lines()[1] == "upsert\t7" end)
+   p:stop()
+end
+
+-- ---- a change that is tried again ----
+
+function TestCtl.test_skip()
+   local db = fixtures.names(2)
+   local p = program.start { dsn = db, script = [[
+      local t = pgcdc.source { table = "t", interval = 0.05,
+         on_error = { retry = 1000, wait = 3600, otherwise = "dead_letter" },
+         dead_letter = function(letter) print("dead", letter.change.key.id) end }
+      t:on("change", function(c)
+         print(c.key.id)
+         assert(c.key.id ~= 1, "not one")
+      end)]] }
+   p:wait_stderr "not one"
+   local said = ctl.ok(p, "skip")
+   lu.assertStrMatches(said, "public.t: change public.t/%d+/1 is a dead letter now")
+   p:wait_until(function() return p:lines()[3] == "2" end)
+   lu.assertEquals(p:lines(), { "1", "dead\t1", "2" })
+   lu.assertEquals(ctl.fails(p, "skip"), "public.t: no change is tried again")
+   p:stop()
+end
+
+function TestCtl.test_nothing_is_lost_by_skip()
+   local db = fixtures.names(1)
+   local p = program.start { dsn = db, script = [[
+      pgcdc.source { table = "t", interval = 0.05, on_error = { retry = 1000, wait = 3600 } }
+         :on("change", function() error "never" end)]] }
+   p:wait_stderr "never"
+   lu.assertStrContains(ctl.fails(p, "skip"), "has no dead_letter")
+   p:stop()
+end
+
+-- ---- the program ----
+
+function TestCtl.test_log_level()
+   local p = start(fixtures.names(0))
+   lu.assertEquals(ctl.ok(p, "log-level"), "the level is info")
+   lu.assertEquals(ctl.ok(p, "log-level", "warn"), "the level is warn")
+   lu.assertEquals(ctl.ok(p, "log-level", "warn"), "the level is warn already")
+   lu.assertStrContains(ctl.fails(p, "log-level", "loud"), "use error, warn, info or debug")
+   p:stop()
+end
+
+function TestCtl.test_status_in_the_log()
+   local p = start(fixtures.names(3))
+   p:signal "USR1"
+   p:wait_stderr 'msg="status" source=public.t phase=following paused=false changes=3 lag_s=%d'
+   p:stop()
+end
+
+-- ---- bad input ----
+
+function TestCtl.test_bad_words()
+   local p = start(fixtures.names(0))
+   local function usage(...)
+      local result = program.run { state = false, options = { "ctl", "-s", p.state, ... } }
+      lu.assertEquals({ result.status, result.stdout }, { 2, "" })
+      return result.stderr
+   end
+   lu.assertStrContains(usage(), "which command?")
+   lu.assertStrContains(usage "statu", "did you mean status?")
+   lu.assertStrContains(usage("status", "now"), "it takes no now")
+   lu.assertEquals(ctl.fails(p, "pause", "u"), "there is no source u; there is public.t")
+   lu.assertEquals(ctl.fails(p, "pause", "table=t"), "pause takes no table")
+   p:stop()
+   lu.assertStrMatches(ctl.fails(p, "status"), "nobody listens at .*%.ctl: no program runs.*")
+   lu.assertEquals(ctl.json(p, "status").ok, false)
+end
+
+return TestCtl

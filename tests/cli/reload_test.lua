@@ -1,0 +1,74 @@
+-- reload_test.lua: SIGHUP and pgcdc-lua ctl reload.
+-- SPDX-License-Identifier: MIT
+
+local ctl = require "ctl"
+local files = require "files"
+local fixtures = require "fixtures"
+local lu = require "luaunit"
+local program = require "program"
+
+local TestReload = {}
+
+local function script(tag)
+   return ([[
+      pgcdc.source { table = "t", interval = 0.02 }:on("change", function(c)
+         print("%s", c.op, c.key.id)
+      end)]]):format(tag)
+end
+
+local function count(p, pattern)
+   local _, n = p:stderr():gsub(pattern, "")
+   return n
+end
+
+function TestReload.test_another_script_in_the_same_process()
+   local db = fixtures.names(1)
+   local p = program.start { dsn = db, script = script "old" }
+   p:wait_stderr "msg=\"?ready"
+   local pid = p:pid()
+   files.write(p.script, script "new")
+   p:signal "HUP"
+   p:wait_until(function() return count(p, "msg=\"?ready") == 2 end)
+   db:exec "INSERT INTO t VALUES (2, 'b')"
+   p:wait_until(function() return p:lines()[2] end)
+   lu.assertEquals(p:lines(), { "old\tread\t1", "new\tupsert\t2" })
+   lu.assertEquals(p:pid(), pid)
+   files.write(p.script, script "third")
+   lu.assertEquals(ctl.ok(p, "reload"), "the script is good: the program starts anew")
+   db:exec "INSERT INTO t VALUES (3, 'b')"
+   p:wait_until(function() return p:lines()[3] == "third\tupsert\t3" end)
+   lu.assertEquals(p:stop().status, 0)
+end
+
+function TestReload.test_a_bad_script_is_refused()
+   local db = fixtures.names(0)
+   local p = program.start { dsn = db, script = script "old" }
+   p:wait_stderr "msg=\"?ready"
+   for bad, why in pairs {
+      ["pgcdc.source { tabel = 't' }"] = "unknown field 'tabel'", ["x ="] = "unexpected symbol",
+      ["error 'no'"] = "no", ["os.exit(5)"] = "status 5", ["pgcdc.nothing()"] = "nothing",
+   } do
+      files.write(p.script, bad)
+      lu.assertStrContains(ctl.fails(p, "reload"), "not reloaded: ")
+      p:wait_stderr("goes on with the script that it has\" error=[^\n]*" .. why)
+   end
+   p:signal "HUP"
+   db:exec "INSERT INTO t VALUES (2, 'b')"
+   p:wait_until(function() return p:lines()[1] == "old\tupsert\t2" end)
+   lu.assertEquals(count(p, "msg=\"?ready"), 1)
+   p:stop()
+end
+
+-- --reset forgets once.
+function TestReload.test_nothing_is_forgotten_again()
+   local db = fixtures.names(2)
+   local p = program.start { dsn = db, script = script "a", options = { "--log-level", "info",
+                                                                       "--reset" } }
+   p:wait_stderr "msg=\"?ready"
+   ctl.ok(p, "reload")
+   db:exec "INSERT INTO t VALUES (3, 'b')"
+   p:wait_until(function() return p:lines()[3] end)
+   lu.assertEquals(p:stop().lines, { "a\tread\t1", "a\tread\t2", "a\tupsert\t3" })
+end
+
+return TestReload
