@@ -58,6 +58,9 @@ static const char help[] =
     "      --test FILE...      run suites of luaunit that test scripts, without a database\n"
     "      --lint SCRIPT       load the script without a database, say what is wrong\n"
     "      --new NAME          write NAME.lua and NAME_test.lua, to begin with\n"
+    "      --record FILE       write all changes that reach the script to FILE as well\n"
+    "      --replay FILE       feed what was recorded to the script; print what its sinks\n"
+    "                          would get; to two scripts: where they differ\n"
     "      --list              show the bundled scripts; NAME help=1 shows what one takes\n"
     "  -h, --help              show this\n"
     "  -V, --version           show the version\n"
@@ -67,7 +70,7 @@ static const char help[] =
 
 enum { O_ONCE = 256, O_NAME, O_LEASE, O_CHECK, O_GRAPH, O_RESET, O_MAX_MEMORY, O_MAX_TIME,
        O_SANDBOX, O_ALLOW_NETWORK, O_LISTEN, O_LISTEN_TOKEN_FILE, O_LISTEN_ROWS, O_MAX_LAG,
-       O_LOG_LEVEL, O_LOG_FORMAT, O_TEST, O_LINT, O_NEW, O_LIST, O_JSON };
+       O_LOG_LEVEL, O_LOG_FORMAT, O_TEST, O_LINT, O_NEW, O_RECORD, O_REPLAY, O_LIST, O_JSON };
 
 static const struct option options[] = {
     { "dsn", required_argument, NULL, 'd' },
@@ -91,6 +94,8 @@ static const struct option options[] = {
     { "test", no_argument, NULL, O_TEST },
     { "lint", no_argument, NULL, O_LINT },
     { "new", no_argument, NULL, O_NEW },
+    { "record", required_argument, NULL, O_RECORD },
+    { "replay", required_argument, NULL, O_REPLAY },
     { "list", no_argument, NULL, O_LIST },
     { "json", no_argument, NULL, O_JSON },
     { "help", no_argument, NULL, 'h' },
@@ -235,6 +240,13 @@ static bool read_option(struct cli *cli, int c, const char *word, struct err *e)
     case O_NEW:
         cli->tool = "new";
         return true;
+    case O_RECORD:
+        s->record = optarg;
+        return true;
+    case O_REPLAY:
+        cli->tool = "replay";
+        s->replay = optarg;
+        return true;
     case O_LIST:
         cli->is_list = cli->is_answered = true;
         return true;
@@ -281,6 +293,9 @@ static bool read_rest(struct cli *cli, int argc, char **argv, struct err *e)
     if (cli->tool != NULL) {
         cli->host.script.files = argv + optind;
         cli->host.script.n_files = (size_t)(argc - optind);
+        if (optind >= argc && cli->host.script.replay != NULL)
+            return err_set(e, ERR_USAGE, "which script? Name one, such as: "
+                           "pgcdc-lua --replay paid.rec paid.lua");
         return optind < argc || err_set(e, ERR_USAGE, "which file? Name one, such as: "
                                         "pgcdc-lua --test paid_test.lua");
     }
@@ -408,7 +423,7 @@ static bool fail_script(const struct cli *cli, struct err *e)
     return false;
 }
 
-/* Finds the script of our own that does what --test, --lint or --new ask for. */
+/* Finds the script of our own that does what --test and the like ask for. */
 static bool find_tool(struct cli *cli, struct err *e)
 {
     char *start = join(cli->lua_dir, "/pgcdc/testing/", cli->tool);

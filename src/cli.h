@@ -15,7 +15,7 @@ struct cli {
     struct log log;
     bool is_answered;         /* --help, --version, --list: it was printed; nothing is to be run */
     bool is_list, is_version;
-    const char *tool;         /* --test, --lint, --new: the name in lua/pgcdc/testing; else NULL */
+    const char *tool;         /* --test and the like: the name in lua/pgcdc/testing; else NULL */
     bool is_bundled;          /* the script is one of ours, asked for by its name */
     bool is_old_state;        /* the state file is one that an earlier version named */
     bool is_ctl;              /* <ctl> is to be asked, and nothing is to be run */

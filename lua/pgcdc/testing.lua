@@ -8,5 +8,5 @@
 local strict = require "pgcdc.strict"
 
 return strict.table("field of pgcdc.testing", {
-   script = require "pgcdc.testing.run",
+   script = require("pgcdc.testing.run").script,
 })

@@ -1,4 +1,4 @@
-/* rowtype_derive.c -- row types that are made of another one, or by hand.
+/* rowtype_derive.c -- row types that are made of another one, by hand, or of a recording.
  * SPDX-License-Identifier: MIT */
 #include "capture/rowtype_derive.h"
 
@@ -108,6 +108,35 @@ struct rowtype *rowtype_derive_by_hand(const struct rowtype_derive_hand *hand)
     for (; ok && s->n_key < hand->n_key; s->n_key++)
         s->key[s->n_key] = hand->key[s->n_key];
     s->has_no_xid = s->is_by_hand = true;
+    s->soft = SIZE_MAX;
+    if (ok && rowtype_sign(s, &e))
+        return s;
+    rowtype_unref(s);
+    return NULL;
+}
+
+struct rowtype *rowtype_derive_recorded(const struct rowtype *like)
+{
+    struct rowtype *s = allocate(like->database, like->schema, like->table, like->n_columns,
+                                 like->n_key);
+    struct err e;
+    bool ok = s != NULL && copy_text(&s->table_id, like->table_id);
+
+    if (s == NULL)
+        return NULL;
+    for (; ok && s->n_columns < like->n_columns; s->n_columns++) {
+        struct rowtype_derive_column column = {
+            like->columns[s->n_columns].name, s->n_columns, false, false,
+        };
+
+        ok = derive_column(&s->columns[s->n_columns], like->columns, &column);
+    }
+    s->n_row = like->n_row;
+    for (; s->n_key < like->n_key; s->n_key++)
+        s->key[s->n_key] = like->key[s->n_key];
+    s->hides_key = like->hides_key;
+    s->has_no_xid = like->has_no_xid;
+    s->has_place = like->has_place;
     s->soft = SIZE_MAX;
     if (ok && rowtype_sign(s, &e))
         return s;

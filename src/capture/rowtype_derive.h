@@ -1,4 +1,4 @@
-/* rowtype_derive.h -- row types that are made of another one, or by hand.
+/* rowtype_derive.h -- row types that are made of another one, by hand, or of a recording.
  * SPDX-License-Identifier: MIT */
 #ifndef ROWTYPE_DERIVE_H
 #define ROWTYPE_DERIVE_H
@@ -33,5 +33,11 @@ struct rowtype_derive_hand {
 
 /* Returns owned, or NULL (out of memory). */
 struct rowtype *rowtype_derive_by_hand(const struct rowtype_derive_hand *hand);
+
+/* The type of rows that a recording has, see recording.h. All borrowed; of columns these fields:
+ * name, type, base_type, kind, is_nullable, is_text, is_total; of <like> these: database, schema,
+ * table, table_id, n_columns, n_row, key, n_key, hides_key, has_no_xid, has_place. Returns owned,
+ * or NULL (out of memory). */
+struct rowtype *rowtype_derive_recorded(const struct rowtype *like);
 
 #endif

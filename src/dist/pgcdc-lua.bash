@@ -12,7 +12,7 @@ _pgcdc_lua() {
    for ((i = 1; i < COMP_CWORD; i++)); do
       case ${COMP_WORDS[i]} in
       -d | -s | --dsn | --state | --max-memory | --max-time | --log-level | --log-format | \
-         --listen | --listen-token-file | --max-lag | --name | --lease)
+         --listen | --listen-token-file | --max-lag | --name | --lease | --record | --replay)
          ((i++))
          [[ ${COMP_WORDS[i]} == = ]] && ((i++))
          ;;

@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "base/text.h"
 #include "capture/position_text.h"
+#include "capture/recording.h"
 #include "lua/api_state.h"
 #include "lua/api_watch.h"
 #include "host/deletes.h"
@@ -40,6 +41,7 @@ struct host {
     struct publish publish;
     struct steer steer;
     struct server *server;  /* owned; NULL: nobody listens */
+    struct recording *recording; /* owned; NULL: nothing is recorded */
     struct notify_wish wish; /* socket: owned */
     struct notify *notify;  /* owned; NULL: systemd did not start us */
     struct pollfd *fds;     /* owned scratch */
@@ -189,6 +191,15 @@ static bool handle(struct host *h, struct message *m, struct err *e)
 }
 
 /* ---- the loop ---- */
+
+/* Says so if the recording had to end. */
+static void tell_recording(struct host *h)
+{
+    struct err e;
+
+    if (recording_take_failure(h->recording, &e))
+        log_text(h->log, LOG_WARN, e.msg, NULL, NULL);
+}
 
 static bool flush_output(struct host *h, struct err *e)
 {
@@ -344,6 +355,7 @@ static bool loop(struct host *h, struct err *e)
         bool idle;
 
         publish_turn(&h->publish);
+        tell_recording(h);
         beat_set(h->script->beat, BEAT_TIMERS, 0);
         /* timers first: one of them may let a source go on */
         if (!steer_turn(&h->steer, e) || !hooks_run_timers(h->script, &t, e))
@@ -513,6 +525,7 @@ static void fini(struct host *h)
     if (h->script != NULL)
         api_source_free(h->script);
     script_free(h->script);
+    recording_close(h->recording);
     publish_fini(&h->publish);
     log_bar(h->log, NULL);
 }
@@ -546,6 +559,17 @@ static void start_steering(struct host *h)
         steer_open(&h->steer, &o);
 }
 
+/* Opens the recording, if one is asked for. */
+static bool start_recording(struct host *h, struct err *e)
+{
+    const struct script_options *o = &h->o->script;
+
+    if (o->record == NULL || h->o->mode == READER_CHECK)
+        return true;
+    h->script->recording = h->recording = recording_open(o->record, o->version, o->path, e);
+    return h->recording != NULL;
+}
+
 static bool run(struct host *h, struct err *e)
 {
     if (!notify_take(&h->wish, e) || (h->script = script_new(&h->o->script, e)) == NULL ||
@@ -562,7 +586,7 @@ static bool run(struct host *h, struct err *e)
     if (h->o->script.reset != NULL && h->n_sources > 0 && h->o->mode != READER_CHECK &&
         !reset_source(h->script, e))
         return false;
-    if (!hooks_wire(h->script, e) ||
+    if (!start_recording(h, e) || !hooks_wire(h->script, e) ||
         (h->o->mode != READER_CHECK && !hooks_start(h->script, e)))
         return false;
     if (!seq_open(&h->script->seq, h->script->store, e))

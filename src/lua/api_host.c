@@ -317,6 +317,7 @@ static void set_facts(lua_State *L, const struct script_options *o)
     set_text(L, "scripts_dir", o->scripts_dir);
     set_text(L, "script", o->path);
     set_text(L, "state_file", o->state);
+    set_text(L, "replay", o->replay);
     lua_pushboolean(L, o->resets && o->reset == NULL);
     lua_setfield(L, -2, "is_reset");
     lua_pushboolean(L, o->is_sandboxed);

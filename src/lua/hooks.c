@@ -17,6 +17,7 @@
 #include "lua/hooks.h"
 
 #include "base/clock.h"
+#include "capture/recording.h"
 #include "lua/change.h"
 #include "pg/lsn.h"
 
@@ -200,17 +201,32 @@ static bool name_failure(const struct script *s, const struct hooks_rows *rows, 
     return false;
 }
 
+/* Records the rows that were delivered since <before>, and one that failed. */
+static void record(const struct script *s, const struct hooks_rows *rows, size_t before, bool ok)
+{
+    size_t end = !ok && rows->done < rows->chunk->n_rows ? rows->done + 1 : rows->done;
+
+    if (s->recording != NULL)
+        recording_add_rows(s->recording, s->sources[rows->source].name, rows->chunk, before, end);
+}
+
 bool hooks_deliver(struct script *s, struct hooks_rows *rows, struct err *e)
 {
+    size_t before = rows->done;
+    bool ok;
+
     if (rows->chunk->rowtype != NULL && !hooks_announce(s, rows->source, rows->chunk->rowtype, e))
         return false;
     if (rows->chunk->rowtype == NULL || !has_handler(&s->sources[rows->source])) {
         for (; rows->done < rows->chunk->n_rows; rows->done++)
             s->sources[rows->source].delivered[rows->chunk->rows[rows->done].op]++;
         s->sources[rows->source].delivered_us = clock_wall_us();
+        record(s, rows, before, true);
         return true;
     }
-    return script_call(s, deliver, rows, e) || name_failure(s, rows, e);
+    ok = script_call(s, deliver, rows, e);
+    record(s, rows, before, ok);
+    return ok || name_failure(s, rows, e);
 }
 
 /* ---- events ---- */
@@ -312,8 +328,17 @@ static int emit(lua_State *L)
     return 0;
 }
 
+static const char *const recorded_events[API_SOURCE_EVENTS] = {
+    [API_SOURCE_BATCH] = "batch", [API_SOURCE_TRUNCATE] = "truncate",
+    [API_SOURCE_COMMIT] = "commit", [API_SOURCE_MESSAGE] = "message",
+    [API_SOURCE_READY] = "ready",
+};
+
 static bool emit_event(struct script *s, const struct event_job *job, struct err *e)
 {
+    if (s->recording != NULL && recorded_events[job->event] != NULL)
+        recording_add_event(s->recording, s->sources[job->source].name,
+                            recorded_events[job->event], job->log);
     if (s->sources[job->source].handlers[job->event] == LUA_NOREF)
         return true;
     return script_call(s, emit, (void *)job, e);

@@ -29,7 +29,7 @@ struct script_options {
     const char *modules_dir;  /* modules in C, see lua/native.h */
     char *const *words;       /* NAME=VALUE */
     size_t n_words;
-    char *const *files;       /* of --test, --lint, --new: the rest of the command line */
+    char *const *files;       /* of --test and the like: the rest of the command line */
     size_t n_files;
     const char *dsn;          /* of sources that name none */
     const char *state;        /* the state file; NULL: nothing is kept */
@@ -37,6 +37,8 @@ struct script_options {
                                * files for this machine alone stand beside <state> */
     const char *pipeline;     /* its name in the database */
     int lease_s;              /* seconds after which another process may take it over */
+    const char *record;       /* --record: a file; NULL: none */
+    const char *replay;       /* --replay: a recording; NULL: none */
     bool resets;              /* --reset */
     const char *reset;        /* the source that it names, or NULL for all */
     size_t max_memory;        /* bytes; 0: no limit */
@@ -58,6 +60,7 @@ enum script_hook {
     SCRIPT_HOOK_COUNT
 };
 
+struct recording;
 struct script_figures;
 
 struct script {
@@ -90,6 +93,7 @@ struct script {
     void *tell_arg;
     struct beat *beat;        /* borrowed, or NULL */
     bool is_timed;            /* somebody watches: what handlers do is timed */
+    struct recording *recording; /* borrowed: gets all that is delivered; or NULL */
     struct seq seq;           /* numbers for changes */
     bool wants_flush;         /* a sink asks for a checkpoint at the next row where one may be */
     struct script_watch {

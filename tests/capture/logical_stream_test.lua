@@ -447,6 +447,46 @@ function TestLogicalStream.test_messages()
    lu.assertEquals(lists[1][2][2], tonumber(xid))
 end
 
+-- What came by the log is fed again as it came: old rows, places in the log, messages, commits,
+-- a TRUNCATE, values that an update left as they were.
+function TestLogicalStream.test_recorded()
+   local db = by_log.database [[ALTER TABLE t ALTER v SET STORAGE EXTERNAL, ADD n int;
+      UPDATE t SET v = repeat('x', 9000) WHERE id = 1]]
+   local dir = scope.dir "by_log_recorded"
+   files.write(dir .. "/s.lua", [[
+      local source = pgcdc.source { table = "t", capture = "logical", interval = 0.5,
+                                    toast = "leave" }
+      source:on("ready", function(e) print("ready", e.source) end)
+      source:on("change", function(c)
+         print(c.op, c.id, c.lsn, c.commit_ts, c.xid, c.seq,
+            table.concat(c.unchanged or {}, ","), c)
+      end)
+      source:on("commit", function(e) print("commit", e.xid, e.lsn, e.commit_ts, e.count) end)
+      source:on("truncate", function(e) print("truncate", e.source) end)
+      pgcdc.messages {}:on("message", function(m) print(m.prefix, m.content, m.xid, m.lsn) end)]])
+   local p = program.start { dsn = db, file = dir .. "/s.lua", cwd = dir,
+                             options = { "--record", "a.rec" } }
+   watch.wait_line(p, "^ready\t", 30)
+   db:exec [[BEGIN; INSERT INTO t VALUES (4); SELECT pg_logical_emit_message(true, 'p', 'é');
+      UPDATE t SET n = 5 WHERE id = 1; DELETE FROM t WHERE id = 2; COMMIT]]
+   db:exec "TRUNCATE t"
+   db:exec "BEGIN; INSERT INTO t VALUES (9); SELECT pg_logical_emit_message(true, 'p', 'end'); END"
+   watch.wait_line(p, "^p\tend\t", 30)
+   p:stop()
+   local lines = p:lines()
+   local result = program.run { state = false, cwd = dir,
+                                options = { "--replay", "a.rec", "s.lua" } }
+   lu.assertEquals(result.status, 0, result.stderr)
+   for i, line in ipairs(lines) do
+      lu.assertEquals((result.lines[i] or ""):sub(1, 300), line:sub(1, 300))
+   end
+   lu.assertEquals(#result.lines, #lines)
+   local text = table.concat(lines, "\n")
+   for _, word in ipairs { "\nupdate\t[^\n]*\tv\t", "\ntruncate\tpublic.t", "\ncommit\t%d+" } do
+      lu.assertStrMatches(text, ".*" .. word .. ".*")
+   end
+end
+
 -- Wrong use: one line that says what is wrong.
 function TestLogicalStream.test_bad_input()
    local db = by_log.database()

@@ -18,19 +18,6 @@ local function complain(text)
    complaints[#complaints + 1] = text
 end
 
--- The path of a script that the command line names; a bundled one has only a name.
-local function find(path)
-   for _, candidate in ipairs { path, ("%s/%s"):format(raw.scripts_dir, path),
-                                ("%s/%s.lua"):format(raw.scripts_dir, path) } do
-      local file = io.open(candidate)
-      if file and file:read(0) then
-         file:close()
-         return candidate
-      end
-   end
-   raw.usage(("--lint: there is no script %s, here or among the bundled ones"):format(path))
-end
-
 -- From now on the world notes the globals that the script makes, and where its streams come from.
 local function watch(w)
    local globals, places = {}, {}
@@ -93,7 +80,8 @@ for _, word in ipairs(raw.files) do
       path = word
    end
 end
-lint(find(path))
+lint(world.find(path)
+   or raw.usage(("--lint: there is no script %s, here or among the bundled ones"):format(path)))
 for _, text in ipairs(complaints) do
    print(text)
 end

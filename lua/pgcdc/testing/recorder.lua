@@ -93,6 +93,24 @@ local function cut(target, n)
    target.n_durable = n
 end
 
+-- Takes from a sink what it does besides.
+local function take_away(sink)
+   for _, name in ipairs { "prepares", "flush_together", "together", "expect", "wants_flush" } do
+      if sink[name] ~= nil then
+         rawset(sink, name, false)
+      end
+   end
+   for _, name in ipairs { "saved", "close", "owes", "wants_reading", "begin_reading",
+                           "add_table" } do
+      if sink[name] ~= nil then
+         rawset(sink, name, function()
+            return false
+         end)
+      end
+   end
+   rawset(sink, "saves_itself", false)
+end
+
 -- Replaces what a sink does.
 local function replace(world, sink, target)
    local participants = world.require "pgcdc.delivery.participants"
@@ -138,27 +156,49 @@ local function replace(world, sink, target)
       end)
       rawset(sink, "identify", function() end)
    end
-   for _, name in ipairs { "prepares", "flush_together", "together", "expect", "wants_flush" } do
-      if sink[name] ~= nil then
-         rawset(sink, name, false)
+   take_away(sink)
+end
+
+-- What is shown of a value: JSON, of changes by hand without times and ids.
+local function text_of(value)
+   if raw.is_change(value) and raw.is_by_hand(value) then
+      value = plain(value)
+   end
+   local ok, text = pcall(raw.encode, value)
+   return ok and text or tostring(value)
+end
+
+-- Has a sink show what is written to it, and keep nothing.
+local function show(world, sink, name)
+   local participants = world.require "pgcdc.delivery.participants"
+   local is_exact = sink.recall ~= nil
+   rawset(sink, "write", function(_, value)
+      local before = participants.enter_sink(sink)
+      participants.touch(participants.sink(sink))
+      world.shows.value(name, text_of(value))
+      participants.leave_sink(before)
+   end)
+   for _, method in ipairs { "flush", "restore", "recall", "identify" } do
+      if method == "flush" or method == "restore" or is_exact then
+         rawset(sink, method, function() end)
       end
    end
-   for _, name in ipairs { "saved", "close", "owes", "wants_reading", "begin_reading",
-                           "add_table" } do
-      if sink[name] ~= nil then
-         rawset(sink, name, function()
-            return false
-         end)
-      end
+   if is_exact then
+      rawset(sink, "seal", function()
+         return 1
+      end)
    end
-   rawset(sink, "saves_itself", false)
+   take_away(sink)
 end
 
 --- Replaces what a sink that a script has made does. `kind`: its name in pgcdc.sinks. Returns it.
 function recorder.record(world, kind, sink)
    local name = rawget(sink, "name") or kind .. " -"
-   local target = target_of(world, kind, name)
-   replace(world, sink, target)
+   if world.shows then
+      show(world, sink, name)
+   else
+      replace(world, sink, target_of(world, kind, name))
+   end
    world.sinks[#world.sinks + 1] = sink
    return sink
 end

@@ -12,6 +12,7 @@
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
 local strict = require "pgcdc.strict"
+local recording = require "pgcdc.testing.recording"
 local world = require "pgcdc.testing.world"
 
 local FIRST_XID = 1000
@@ -37,7 +38,7 @@ end
 
 -- True if a batch of the source has begun and has not ended.
 local function is_amid(source)
-   return source.batch ~= nil and source.done < #source.batch.changes
+   return source.batch ~= nil and source.done < source.batch.count
 end
 
 -- The positions of these sources, and true if they can be told: none is in the middle of a batch.
@@ -65,7 +66,11 @@ local function save(self, source, is_moment)
       is_known and positions or nil, members, is_moment)
    if is_taken then
       for number, batch in pairs(ended) do
-         self.world.sources[number].saved = batch
+         local other = self.world.sources[number]
+         for i = self.forgets and other.saved + 1 or batch + 1, batch do
+            self.batches[other.name][i] = false
+         end
+         other.saved = batch
       end
    end
    return is_done
@@ -73,17 +78,53 @@ end
 
 -- ---- delivery ----
 
+-- Tells the script which columns changes of a class have, if others came before.
+local function announce(source, class)
+   if class and class ~= source.class then
+      source.class = class
+      source.handlers.columns(raw.recorded_example(class))
+   end
+end
+
+-- Tells the script an event in the middle of a batch.
+local function tell(hooks, source, batch, item)
+   local f = source.handlers[item.event]
+   if f then
+      hooks.leave()
+      f(item.facts)
+      hooks.enter(source.number, batch.number, false)
+   end
+end
+
+-- Gives the next thing of the batch in hand to the script. Returns true if that wants it again.
+local function deliver_item(hooks, source, batch)
+   local place = source.done + 1
+   if not source.item or source.item.place ~= place then
+      local change, event, facts = batch.make(place)
+      source.item = { place = place, change = change, event = event, facts = facts }
+   end
+   local item = source.item
+   if item.event then
+      tell(hooks, source, batch, item)
+      return false
+   end
+   announce(source, batch.class and batch.class(place))
+   local f = source.handlers[item.change.op]
+   return f and rawequal(f(item.change), raw.again)
+end
+
 -- Gives the rest of the batch in hand to the script, up to where the source is paused.
 local function deliver(self, source)
    local batch, hooks = source.batch, self.world.hooks
-   hooks.enter(source.number, batch.number, source.done < #batch.changes)
-   while source.done < #batch.changes and source.pauses <= 0 do
-      local change = batch.changes[source.done + 1]
-      local f = source.handlers[change.op]
-      if f and rawequal(f(change), raw.again) then
+   hooks.enter(source.number, batch.number, source.done < batch.count)
+   while source.done < batch.count and source.pauses <= 0 do
+      if deliver_item(hooks, source, batch) then
          break
       end
       source.done = source.done + 1
+   end
+   if source.done == batch.count then
+      source.item = nil
    end
    hooks.leave()
 end
@@ -92,8 +133,8 @@ end
 local function finish_batch(self, source)
    local batch = source.batch
    if not source.is_saving then
-      if #batch.changes > 0 and source.handlers.batch then
-         source.handlers.batch { source = source.name, count = #batch.changes }
+      if batch.count > 0 and source.handlers.batch then
+         source.handlers.batch { source = source.name, count = batch.n_changes }
       end
       source.ended, source.is_saving = batch.number, true
    end
@@ -113,16 +154,29 @@ local function become_ready(self, source)
    end
 end
 
-local function make_changes(self, source, batch)
-   local changes = {}
-   for i, spec in ipairs(batch.specs) do
-      changes[i] = self.world.pgcdc.change(spec)
+-- What was fed, as a batch: {number =, count =, n_changes = those of them that are no events,
+-- make = function(place) -> change, or nil, an event and its facts; class = function(place) ->
+-- class of a recorded change, or nil}.
+local function batch_of(self, fed)
+   local batch = { number = fed.number, count = #(fed.specs or fed.items or {}) }
+   batch.n_changes = fed.n_changes or batch.count
+   if fed.items then
+      batch.make = function(place)
+         return recording.item(fed.items[place])
+      end
+      batch.class = function(place)
+         return fed.items[place].class
+      end
+   else
+      batch.make = function(place)
+         return self.world.pgcdc.change(fed.specs[place])
+      end
    end
-   return { number = batch.number, changes = changes, source = source }
+   return batch
 end
 
 -- Does one thing for a source. Returns false where nothing can be done.
-local function step(self, source)
+local function go_on(self, source)
    if source.pauses > 0 or self.world.is_stopping then
       return false
    end
@@ -133,10 +187,8 @@ local function step(self, source)
          return false
       elseif batch.is_ready then
          become_ready(self, source)
-         source.batch, source.done = { number = batch.number, changes = {} }, 0
-      else
-         source.batch, source.done = make_changes(self, source, batch), 0
       end
+      source.batch, source.done = batch_of(self, batch), 0
    end
    if is_amid(source) then
       deliver(self, source)
@@ -162,7 +214,7 @@ local function settle(self)
          has_moved = not w.is_due
       end
       for _, source in ipairs(w.sources) do
-         has_moved = step(self, source) or has_moved
+         has_moved = go_on(self, source) or has_moved
       end
       if not has_moved then
          return seconds
@@ -201,10 +253,12 @@ end
 local function start(self)
    self.world = world.open { path = self.path, words = self.words, records = self.records,
                              targets = self.targets, clock = self.clock, connect = self.connect,
-                             log = self.messages, output = self.printed }
+                             log = self.messages, output = self.printed, epoch = self.epoch,
+                             shows = self.shows }
    self.world.hooks.wire()
    self.world.hooks.start()
-   for _, source in ipairs(self.world.sources) do
+   for number, source in ipairs(self.world.sources) do
+      source.name = self.names[number] or source.name
       restore(self, source)
    end
    settle(self)
@@ -223,31 +277,33 @@ end
 
 local services = { connect = true }
 
---- Loads a script. `options`: its NAME=VALUE words as a table, or nil. `given`: {connect =
---- function(conninfo) -> what stands for the connection}, or nil. Returns the run.
-local function new(path, options, given)
-   check.text("pgcdc.testing.script: the path", path)
-   given = check.taken("pgcdc.testing.script", given or {}, services)
-   local file = io.open(path)
-   if not file then
-      local bundled = ("%s/%s.lua"):format(raw.scripts_dir, path)
-      file = io.open(bundled)
-      if not file then
-         check.fail("pgcdc.testing.script: there is no script %s, here or among the bundled ones",
-            path)
-      end
-      path = bundled
-   end
-   file:close()
-   local self = setmetatable({ path = path, words = words_of(options), records = {}, targets = {},
-                               clock = FIRST_CLOCK, connect = given.connect or false, batches = {},
-                               is_ready = {}, xid = FIRST_XID, seq = 0, messages = {},
-                               printed = {}, world = false }, Run)
+local run = {}
+
+--- Starts a run of a script. `facts`: {path = its file, words = list of NAME=VALUE, connect = as in
+--- `script`, epoch =, shows = as world.open takes them, forgets = true: what is saved is not kept,
+--- so that the run cannot begin again; or nil each}. Returns the run.
+function run.start(facts)
+   local self = setmetatable({ path = facts.path, words = facts.words, records = {}, targets = {},
+                               clock = FIRST_CLOCK, connect = facts.connect or false, batches = {},
+                               epoch = facts.epoch or false, shows = facts.shows or false,
+                               forgets = facts.forgets or false, is_ready = {}, xid = FIRST_XID,
+                               seq = 0, messages = {}, printed = {}, world = false,
+                               recorded_at = false, names = {} }, Run)
    local ok, why = raw.try(raw.explain, start, self)
    if not ok then
       error(why, 0)
    end
    return self
+end
+
+--- Loads a script. `options`: its NAME=VALUE words as a table, or nil. `given`: {connect =
+--- function(conninfo) -> what stands for the connection}, or nil. Returns the run.
+function run.script(path, options, given)
+   check.text("pgcdc.testing.script: the path", path)
+   given = check.taken("pgcdc.testing.script", given or {}, services)
+   path = world.find(path) or check.fail(
+      "pgcdc.testing.script: there is no script %s, here or among the bundled ones", path)
+   return run.start { path = path, words = words_of(options), connect = given.connect }
 end
 
 -- ---- what a test does ----
@@ -375,6 +431,73 @@ local function advance(self, seconds)
    error("the script sets timers without end", 0)
 end
 
+-- Gives a source the name that it had where it was recorded, unless something was fed already.
+local function rename(self, source, name)
+   if not self.batches[source.name] then
+      self.names[source.number] = name
+      source.name = name
+   end
+   return source
+end
+
+-- The source that a step of a recording is of: by its name, else by its table; nil: there is none.
+local function recorded_source(self, step)
+   for _, source in ipairs(self.world.sources) do
+      if source.name == step.source then
+         return source
+      end
+   end
+   for _, source in ipairs(self.world.sources) do
+      local schema, name = table_of(source)
+      local has_schema = source.table:find(".", 1, true)
+      if name == step.table and (not has_schema or schema == step.schema)
+         or step.source == source.table or step.source == ("%s.%s"):format(schema, name) then
+         return rename(self, source, step.source)
+      end
+   end
+end
+
+-- Moves the clock to the time of a step, by the hour: a timer may run often meanwhile. While the
+-- program did not run no time passes.
+local function follow_clock(self, step)
+   local seconds = not step.begins and self.recorded_at and step.at - self.recorded_at or 0
+   self.recorded_at = math.max(step.at, self.recorded_at or step.at)
+   while seconds > 0 do
+      self:advance(math.min(seconds, 3600))
+      seconds = seconds - 3600
+   end
+end
+
+--- Feeds a step of a recording (see testing/recording). Returns false if the script has no source
+--- for it.
+function Run:take(step)
+   follow_clock(self, step)
+   local source = recorded_source(self, step)
+   if not source then
+      return false
+   elseif step.is_ready then
+      self:ready(source.name)
+      return true
+   end
+   local n = 0
+   for _, item in ipairs(step.items) do
+      n = n + (item.line and 1 or 0)
+   end
+   add(self, source, { items = step.items, n_changes = n })
+   guarded(self, settle)
+   return true
+end
+
+--- Feeds all that was recorded by --record, at the times at which it came.
+function Run:replay(path)
+   check.text("run:replay: the file", path)
+   for step in recording.steps(path) do
+      if not self:take(step) then
+         check.fail("run:replay: the script has no source for %s, which %s has", step.source, path)
+      end
+   end
+end
+
 --- Moves the clock, and runs what is due on the way: timers, windows, further tries.
 function Run:advance(seconds)
    check.seconds("run:advance", seconds, 0)
@@ -472,4 +595,4 @@ function Run:status()
    return self.world and self.world.status
 end
 
-return new
+return run

@@ -115,6 +115,7 @@ local function own_raw(self)
          return sources[number].name, true
       end,
       set_exact = function() end,
+      want = function() end,
       methods = function() end,
       pause = function(number, by)
          sources[number].pauses = sources[number].pauses + by
@@ -150,6 +151,9 @@ local function own_raw(self)
          self.is_stopping, self.status = true, status or 0
       end,
       log = function(level, message, fields)
+         if self.shows then
+            return self.shows.log(level, message, fields)
+         end
          self.log[#self.log + 1] = { level = level, message = message, fields = fields }
       end,
       rethrow = function(text)
@@ -228,35 +232,59 @@ local function printer(self)
       for i = 1, texts.n do
          texts[i] = tostring(texts[i])
       end
-      self.output[#self.output + 1] = table.concat(texts, "\t")
+      local line = table.concat(texts, "\t")
+      if self.shows then
+         return self.shows.value(nil, line)
+      end
+      self.output[#self.output + 1] = line
    end
 end
 
--- os.time and os.date, of the world's clock.
-local function set_os(self, os)
+-- os.time and os.date, of the world's clock. `epoch`: what os.time() is at first; nil: now.
+local function set_os(self, os, epoch)
    local time, date, began = os.time, os.date, self.clock
    function os.time(t)
-      return t and time(t) or time() + math.floor(self.clock - began)
+      return t and time(t) or (epoch or time()) + math.floor(self.clock - began)
    end
    function os.date(format, at)
       return date(format or "%c", at or os.time())
    end
 end
 
+--- The file of a script: a path, or the name of a bundled one; nil if there is none.
+function world.find(path)
+   for _, candidate in ipairs { path, ("%s/%s"):format(raw.scripts_dir, path),
+                                ("%s/%s.lua"):format(raw.scripts_dir, path) } do
+      local file = io.open(candidate)
+      local _, problem
+      if file then
+         _, problem = file:read(0) -- a folder can be opened as well
+         file:close()
+      end
+      if file and not problem then
+         return candidate
+      end
+   end
+end
+
 --- Makes a world, and loads the script. `spec`: {path =, words = list of NAME=VALUE, records = what
 --- was saved, targets = what sinks have, see recorder; clock = seconds; log, output = lists;
 --- connect = function(conninfo) -> what stands for a connection, or nil; on_made =
---- function(world), called before the script is loaded, or nil}. Raises what the script raises.
+--- function(world), called before the script is loaded, or nil; epoch = what os.time() is at first,
+--- or nil; shows = {value = function(name of a sink or nil, text), log = function(level, message,
+--- fields)}, which get what sinks get, what is printed and logged, and nothing is kept of it; or
+--- nil}. Raises what the script raises.
 function world.open(spec)
    local self = { path = spec.path, words = spec.words, records = spec.records,
                   targets = spec.targets, clock = spec.clock, sources = {}, hooks = {}, loaded = {},
-                  log = spec.log, output = spec.output, sinks = {} }
+                  log = spec.log, output = spec.output, sinks = {},
+                  shows = spec.shows }
    self.globals = standard_globals()
    local env = setmetatable({ _G = self.globals }, { __index = ours })
    self.require = requirer(self, env)
    self.globals.require, env.require = self.require, self.require
    self.globals.print, env.print = printer(self), printer(self)
-   set_os(self, self.globals.os)
+   set_os(self, self.globals.os, spec.epoch)
    self.loaded["pgcdc.raw"] = own_raw(self)
    record_sinks(self, self.require "pgcdc.sinks.by_name")
    self.pgcdc = self.require "pgcdc"
