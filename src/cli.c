@@ -32,8 +32,9 @@ static const char help[] =
     "  -s, --state FILE        where positions are kept (default: a file for this script,\n"
     "                          or this use of a bundled one, in $XDG_STATE_HOME/pgcdc-lua)\n"
     "      --once              finish the snapshot, poll each source once, deliver, exit\n"
-    "      --check             connect, check tables, keys and privileges, print what\n"
-    "                          would run, exit\n"
+    "      --check             look at each source and sink: print ok, or what is wrong\n"
+    "                          and what mends it; exit with 0 or 3\n"
+    "      --json              with --check: print JSON\n"
     "      --graph             print the script's pipeline as Graphviz DOT, exit\n"
     "      --reset[=SOURCE]    forget the position of all sources, or of one, first\n"
     "      --max-memory SIZE   memory cap of the script (e.g. 256M; default none)\n"
@@ -58,7 +59,7 @@ static const char help[] =
     "Exit status: 0 done or asked to stop, 1 the script failed, 2 usage, 3 the database\n"
     "refused, 4 the state file, 70 an internal error.\n";
 
-enum { O_ONCE = 256, O_CHECK, O_GRAPH, O_RESET, O_MAX_MEMORY, O_MAX_TIME, O_SANDBOX,
+enum { O_ONCE = 256, O_CHECK, O_JSON, O_GRAPH, O_RESET, O_MAX_MEMORY, O_MAX_TIME, O_SANDBOX,
        O_ALLOW_NETWORK, O_LISTEN, O_LISTEN_TOKEN_FILE, O_LISTEN_ROWS, O_MAX_LAG, O_LOG_LEVEL,
        O_LOG_FORMAT, O_TEST, O_LINT, O_NEW, O_LIST };
 
@@ -67,6 +68,7 @@ static const struct option options[] = {
     { "state", required_argument, NULL, 's' },
     { "once", no_argument, NULL, O_ONCE },
     { "check", no_argument, NULL, O_CHECK },
+    { "json", no_argument, NULL, O_JSON },
     { "graph", no_argument, NULL, O_GRAPH },
     { "reset", optional_argument, NULL, O_RESET },
     { "max-memory", required_argument, NULL, O_MAX_MEMORY },
@@ -160,6 +162,9 @@ static bool read_option(struct cli *cli, int c, const char *word, struct err *e)
         return true;
     case O_CHECK:
         cli->host.mode = READER_CHECK;
+        return true;
+    case O_JSON:
+        s->as_json = true;
         return true;
     case O_GRAPH:
         cli->host.is_graph = true;
@@ -544,7 +549,9 @@ bool cli_read(struct cli *cli, int argc, char **argv, struct err *e)
         return false;
     if (cli->host.script.is_sandboxed && !shut_off(cli, e))
         return false;
-    if (cli->host.mode != READER_CHECK && !cli->host.is_graph)
+    if (cli->host.mode == READER_CHECK)
+        cli->host.script.state_asked = cli->host.state;
+    else if (!cli->host.is_graph)
         cli->host.script.state = cli->host.state;
     return true;
 }

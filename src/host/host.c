@@ -10,6 +10,7 @@
 #include "capture/position_text.h"
 #include "lua/api_state.h"
 #include "lua/api_watch.h"
+#include "lua/hooks_check.h"
 #include "host/deletes.h"
 #include "host/output.h"
 #include "host/publish.h"
@@ -107,27 +108,28 @@ static bool notice(struct host *h, size_t source, const struct message_notice *n
     return n->retry_ms < 0 || hooks_error(h->script, source, n, e);
 }
 
-static void print_report(const char *source, const char *text)
-{
-    struct buf b;
-
-    buf_init(&b, SIZE_MAX / 2);
-    buf_puts(&b, "source ");
-    text_put_plain(&b, source, strlen(source));
-    buf_puts(&b, ": ");
-    text_put_plain(&b, text, strlen(text));
-    if (buf_ok(&b))
-        puts(b.data);
-    buf_fini(&b);
-}
-
 static bool finish_source(struct host *h, const struct message *m, struct err *e)
 {
-    if (m->text != NULL && h->o->mode == READER_CHECK)
-        print_report(h->script->sources[m->source].name, m->text);
     h->n_done++;
     publish_done(&h->publish, m->source);
+    if (h->o->mode == READER_CHECK && m->text != NULL &&
+        !hooks_check_source(h->script, m->source, m->text, NULL, e))
+        return false;
     return m->rowtype == NULL || hooks_announce(h->script, m->source, m->rowtype, e);
+}
+
+/* A source cannot be read. With --check that is what it has found, and it goes on to others. */
+static bool fail_source(struct host *h, const struct message *m, struct err *e)
+{
+    const struct err *fault = &m->fault;
+
+    if (h->o->mode == READER_CHECK && fault->code != ERR_ANSWER &&
+        err_exit_status(fault->code) == 3) {
+        h->n_done++;
+        return hooks_check_source(h->script, m->source, NULL, fault, e);
+    }
+    *e = *fault;
+    return err_prefix(e, "source %s", h->script->sources[m->source].name);
 }
 
 static bool ready(struct host *h, size_t source, struct err *e)
@@ -176,8 +178,7 @@ static bool handle(struct host *h, struct message *m, struct err *e)
     case MESSAGE_DONE:
         return finish_source(h, m, e);
     case MESSAGE_FAULT:
-        *e = m->fault;
-        return err_prefix(e, "source %s", h->script->sources[m->source].name);
+        return fail_source(h, m, e);
     }
     return true;
 }
