@@ -3,6 +3,7 @@
 #include "cli.h"
 
 #include "base/text.h"
+#include "cli_scripts.h"
 #include "default_state.h"
 #include "lua/native.h"
 #include "pg/conninfo.h"
@@ -10,7 +11,6 @@
 #include "state/database.h"
 #include "version.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -39,8 +39,9 @@ static const char help[] =
     "      --name NAME         of the pipeline in that database (default: the script's)\n"
     "      --lease SECONDS     after which another process may take it over (default 10)\n"
     "      --once              finish the snapshot, poll each source once, deliver, exit\n"
-    "      --check             connect, check tables, keys and privileges, print what\n"
-    "                          would run, exit\n"
+    "      --check             look at each source and sink: print ok, or what is wrong\n"
+    "                          and what mends it; exit with 0 or 3\n"
+    "      --json              with --check: print JSON\n"
     "      --graph             print the script's pipeline as Graphviz DOT, exit\n"
     "      --reset[=SOURCE]    forget the position of all sources, or of one, first\n"
     "      --max-memory SIZE   memory cap of the script (e.g. 256M; default none)\n"
@@ -79,6 +80,7 @@ static const struct option options[] = {
     { "lease", required_argument, NULL, O_LEASE },
     { "once", no_argument, NULL, O_ONCE },
     { "check", no_argument, NULL, O_CHECK },
+    { "json", no_argument, NULL, O_JSON },
     { "graph", no_argument, NULL, O_GRAPH },
     { "reset", optional_argument, NULL, O_RESET },
     { "max-memory", required_argument, NULL, O_MAX_MEMORY },
@@ -97,7 +99,6 @@ static const struct option options[] = {
     { "record", required_argument, NULL, O_RECORD },
     { "replay", required_argument, NULL, O_REPLAY },
     { "list", no_argument, NULL, O_LIST },
-    { "json", no_argument, NULL, O_JSON },
     { "help", no_argument, NULL, 'h' },
     { "version", no_argument, NULL, 'V' },
     { NULL, 0, NULL, 0 },
@@ -192,6 +193,9 @@ static bool read_option(struct cli *cli, int c, const char *word, struct err *e)
     case O_CHECK:
         cli->host.mode = READER_CHECK;
         return true;
+    case O_JSON:
+        cli->ctl.as_json = s->as_json = true;
+        return true;
     case O_GRAPH:
         cli->host.is_graph = true;
         return true;
@@ -250,9 +254,6 @@ static bool read_option(struct cli *cli, int c, const char *word, struct err *e)
     case O_LIST:
         cli->is_list = cli->is_answered = true;
         return true;
-    case O_JSON:
-        cli->ctl.as_json = true;
-        return cli->is_ctl || err_set(e, ERR_USAGE, "--json is for pgcdc-lua ctl");
     case 'h':
         if (cli->is_ctl)
             ctl_help();
@@ -322,6 +323,8 @@ static bool read_arguments(struct cli *cli, int argc, char **argv, struct err *e
     while (!cli->is_answered && (c = getopt_long(argc, argv, "+:d:s:hV", options, NULL)) != -1)
         if (!read_option(cli, c, argv[optind - 1], e))
             return false;
+    if (cli->ctl.as_json && !cli->is_ctl && cli->host.mode != READER_CHECK && !cli->is_answered)
+        return err_set(e, ERR_USAGE, "--json is for --check and for pgcdc-lua ctl");
     return cli->is_answered || read_rest(cli, argc, argv, e);
 }
 
@@ -391,38 +394,6 @@ static bool find_home(struct cli *cli, struct err *e)
     return true;
 }
 
-static int is_script(const struct dirent *entry)
-{
-    size_t len = strlen(entry->d_name);
-
-    return len > 4 && entry->d_name[0] != '.' && strcmp(entry->d_name + len - 4, ".lua") == 0;
-}
-
-/* Sets the error for a script that is not there. Returns false. */
-static bool fail_script(const struct cli *cli, struct err *e)
-{
-    struct dirent **entries = NULL;
-    int n = scandir(cli->scripts_dir, &entries, is_script, alphasort);
-    const char **names = n > 0 ? calloc((size_t)n, sizeof *names) : NULL;
-    const char *nearest = NULL;
-
-    for (int i = 0; i < n; i++) {
-        entries[i]->d_name[strlen(entries[i]->d_name) - 4] = '\0';
-        if (names != NULL)
-            names[i] = entries[i]->d_name;
-    }
-    if (names != NULL)
-        nearest = text_nearest(cli->asked, names, (size_t)n);
-    err_set(e, ERR_USAGE, "there is no script %s, here or among the bundled ones in %s%s%s%s",
-            cli->asked, cli->scripts_dir, nearest != NULL ? "; did you mean " : "",
-            nearest != NULL ? nearest : "", nearest != NULL ? "?" : "");
-    for (int i = 0; i < n; i++)
-        free(entries[i]);
-    free(entries);
-    free(names);
-    return false;
-}
-
 /* Finds the script of our own that does what --test and the like ask for. */
 static bool find_tool(struct cli *cli, struct err *e)
 {
@@ -456,7 +427,7 @@ static bool find_script(struct cli *cli, struct err *e)
     if (found == NULL && no_memory)
         return err_memory(e);
     if (found == NULL)
-        return fail_script(cli, e);
+        return cli_scripts_fail(cli->asked, cli->scripts_dir, e);
     cli->host.script.path = cli->script = found;
     return true;
 }
@@ -510,53 +481,6 @@ static bool shut_off(struct cli *cli, struct err *e)
     return ok || why.code == ERR_USAGE;
 }
 
-/* ---- --list ---- */
-
-#define WIDTH 12
-
-/* Prints the name of a script and its first line, of which "-- jsonl: every change ..." becomes
- * "every change ...". */
-static void print_script(int folder, const char *file)
-{
-    int fd = openat(folder, file, O_RDONLY | O_CLOEXEC), len = (int)strlen(file) - 4;
-    FILE *f = fd >= 0 ? fdopen(fd, "r") : NULL;
-    char line[400] = "", *job = line;
-
-    if (f == NULL || fgets(line, sizeof line, f) == NULL)
-        line[0] = '\0';
-    if (f != NULL)
-        fclose(f);
-    else if (fd >= 0)
-        close(fd);
-    line[strcspn(line, "\r\n")] = '\0';
-    if (strncmp(job, "--", 2) == 0)
-        job += 2 + strspn(job + 2, " ");
-    if (strncmp(job, file, (size_t)len) == 0 && job[len] == ':')
-        job += len + 1 + (int)strspn(job + len + 1, " ");
-    printf("%-*.*s %s\n", WIDTH, len, file, job);
-}
-
-static bool print_scripts(const char *folder, struct err *e)
-{
-    struct dirent **entries = NULL;
-    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    int n = fd >= 0 ? scandir(folder, &entries, is_script, alphasort) : -1;
-
-    if (n < 0) {
-        err_set(e, ERR_INTERNAL, "%s: %s", folder, strerror(errno));
-        if (fd >= 0)
-            close(fd);
-        return false;
-    }
-    for (int i = 0; i < n; i++) {
-        print_script(fd, entries[i]->d_name);
-        free(entries[i]);
-    }
-    free(entries);
-    close(fd);
-    return true;
-}
-
 /* ---- --version ---- */
 
 /* Prints our version, and that of the library of each module. */
@@ -604,7 +528,7 @@ bool cli_read(struct cli *cli, int argc, char **argv, struct err *e)
     if (!read_arguments(cli, argc, argv, e))
         return false;
     if (cli->is_list)
-        return find_home(cli, e) && print_scripts(cli->scripts_dir, e);
+        return find_home(cli, e) && cli_scripts_print(cli->scripts_dir, e);
     if (cli->is_version)
         return print_version(cli, e);
     if (cli->is_answered)
@@ -620,7 +544,9 @@ bool cli_read(struct cli *cli, int argc, char **argv, struct err *e)
         return false;
     if (cli->host.script.is_sandboxed && !shut_off(cli, e))
         return false;
-    if (cli->host.mode != READER_CHECK && !cli->host.is_graph)
+    if (cli->host.mode == READER_CHECK)
+        cli->host.script.state_asked = cli->host.state;
+    else if (!cli->host.is_graph)
         cli->host.script.state = cli->host.state;
     return true;
 }

@@ -2,7 +2,8 @@
 -- SPDX-License-Identifier: MIT
 --
 -- The modules are in folders. A module requires those of its own folder and of the folders before
--- it in this list: this folder except init and bundled; postgres/; delivery/; sinks/; stream/.
+-- it in this list: this folder except init and bundled; postgres/; delivery/; sinks/; stream/;
+-- doctor/.
 -- init and bundled may require all. pgcdc.raw is what the C side exports, see src/lua/api_*.h. The
 -- host calls the hooks at the end of this file, see src/lua/hooks.h.
 
@@ -19,7 +20,6 @@ local control = require "pgcdc.delivery.control"
 local feeds = require "pgcdc.delivery.feeds"
 local lineage = require "pgcdc.delivery.lineage"
 local on_error = require "pgcdc.delivery.on_error"
-local participants = require "pgcdc.delivery.participants"
 local recovery = require "pgcdc.delivery.recovery"
 local refused = require "pgcdc.delivery.refused"
 local state = require "pgcdc.delivery.state"
@@ -30,6 +30,7 @@ local connect = require "pgcdc.postgres.client"
 local stream = require "pgcdc.stream.stream"
 local source = require "pgcdc.stream.source"
 local messages = require "pgcdc.stream.messages"
+local doctor = require "pgcdc.doctor.doctor"
 
 for _, name in ipairs { "basic", "choose", "combine", "ends", "envelope", "fold", "only",
                         "pace", "project", "reduce", "route", "window" } do
@@ -121,7 +122,8 @@ end)
 raw.hook("graph", function()
    print(graph.dot())
 end)
-raw.hook("check", participants.check)
+raw.hook("checked", doctor.source)
+raw.hook("check", doctor.finish)
 raw.hook("figures", figures.all)
 raw.hook("control", control.run)
 function troubles.show()

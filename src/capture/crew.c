@@ -245,7 +245,7 @@ static bool resolve_all(struct crew_unit *u, struct conn *conn, bool *is_done, s
         struct crew_source *s = source_in_turn(u);
         struct message *m;
 
-        if (step_is_resolved(s->step))
+        if (s->is_finished || step_is_resolved(s->step))
             continue;
         *is_done = false;
         if (!step_resolve(s->step, conn, &m, e))
@@ -312,7 +312,8 @@ static bool do_step(struct crew_unit *u, struct thread_conn *tc, struct err *e)
     u->interval_ms = config_next_interval(u->sources[0]->config, u->interval_ms, n_rows > 0);
     u->next_ms = unit_due_ms(&u->unit, u->next_ms + u->interval_ms);
     u->next_ms = wish_end_poll(&u->wish, u->sources[0]->step, u->next_ms);
-    return !job->is_once || u->next_ms == 0 || step_is_streaming(u->sources[0]->step) || finish_all(u);
+    return !job->is_once || u->next_ms == 0 || step_is_streaming(u->sources[0]->step) ||
+           finish_all(u);
 }
 
 /* False if the thread should end. */
@@ -379,21 +380,25 @@ static int64_t due_ms(const struct crew_unit *u)
     return u->failures.n == 0 && soon < u->due_ms && is_announced(u) ? soon : u->due_ms;
 }
 
-/* True if a thread may take the unit's next step. */
+/* True if a thread may take the unit's next step. (Where each source is looked at, one that failed
+ * is finished before the others.) */
 static bool is_free(const struct crew_unit *u)
 {
+    size_t n_finished = 0;
+
     if (u->is_paused && !u->crew->job.is_once)
         return false;
     for (size_t i = 0; i < u->n; i++) {
         struct crew_source *s = u->sources[i];
 
-        if (u->is_busy || s->is_waiting || s->is_finished)
+        n_finished += s->is_finished;
+        if (u->is_busy || s->is_waiting || (s->is_finished && !u->crew->job.is_check))
             return false;
         if ((u->unit.is_joint || !step_is_in_snapshot(s->step)) && !s->followed.is_streaming &&
             !queue_lane_is_empty(u->crew->job.queue, &s->sender.lane))
             return false; /* until crew_wake */
     }
-    return true;
+    return n_finished < u->n;
 }
 
 /* The unit that has been due the longest. NULL: none is due for *wait_ms, or, if that is -1,

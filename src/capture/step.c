@@ -405,8 +405,8 @@ static bool end_chunk(struct step *step, struct err *e)
     if (r->part > READING_RANGE)
         key_census_complete(&step->census, &step->source);
     chunk->is_all = is_all_known(step, was_snapshot);
-    chunk->is_lazy = !was_snapshot && !(step->is_reread && r->range.end == 0) && !step->is_start && chunk->n_rows == 0 && !r->has_out &&
-                     !step->source.facts.is_new_rowtype &&
+    chunk->is_lazy = !was_snapshot && !(step->is_reread && r->range.end == 0) && !step->is_start &&
+                     chunk->n_rows == 0 && !r->has_out && !step->source.facts.is_new_rowtype &&
                      r->method.hand_over == METHOD_STAYS;
     step->source.facts.is_new_rowtype = false;
     chunk->ends = true;
@@ -546,6 +546,14 @@ static void put_report(const struct source *s, int server_version, struct buf *r
                f->identity.in_recovery ? "standby" : "primary");
 }
 
+/* Names may hold anything: what stands from <begin> on becomes one line. */
+static void make_line(struct buf *text, size_t begin)
+{
+    for (size_t i = begin; buf_ok(text) && i < text->len; i++)
+        if ((unsigned char)text->data[i] < ' ' || text->data[i] == 127)
+            text->data[i] = '?';
+}
+
 bool step_check(struct step *step, struct conn *conn, struct message **message, struct err *e)
 {
     struct message *m;
@@ -557,9 +565,14 @@ bool step_check(struct step *step, struct conn *conn, struct message **message, 
         return false;
     buf_init(&report, BUF_SQL_MAX);
     put_report(&step->source, conn_version(conn), &report);
+    make_line(&report, 0);
     while ((m = source_take_message(&step->source)) != NULL) {
-        if (m->kind == MESSAGE_NOTICE)
-            buf_printf(&report, "; %s", m->notice.err.msg);
+        size_t begin = report.len + 1;
+
+        if (m->kind == MESSAGE_NOTICE) {
+            buf_printf(&report, "\n%s", m->notice.err.msg);
+            make_line(&report, begin);
+        }
         message_free(m);
     }
     if (!make_message(MESSAGE_DONE, step, &report, message, e))

@@ -11,9 +11,11 @@
 #include "capture/recording.h"
 #include "lua/api_state.h"
 #include "lua/api_watch.h"
+#include "lua/hooks_check.h"
 #include "host/deletes.h"
 #include "host/output.h"
 #include "host/publish.h"
+#include "host/report.h"
 #include "host/reset.h"
 #include "host/rows.h"
 #include "host/steer.h"
@@ -94,45 +96,32 @@ static bool resolve(struct host *h, struct message *m, struct err *e)
 
 static bool notice(struct host *h, size_t source, const struct message_notice *n, struct err *e)
 {
-    struct log_field fields[3];
-    const char *name = h->script->sources[source].name;
-    const struct err *what = &n->err;
-    char retry[32];
-    size_t n_fields = 0;
-
-    fields[n_fields++] = (struct log_field){ "source", name, strlen(name), false };
-    if (what->sqlstate[0] != '\0')
-        fields[n_fields++] = (struct log_field){ "sqlstate", what->sqlstate,
-                                                 strlen(what->sqlstate), false };
-    if (n->retry_ms >= 0) {
-        snprintf(retry, sizeof retry, "%.1f", (double)n->retry_ms / 1000);
-        fields[n_fields++] = (struct log_field){ "retry_in", retry, strlen(retry), true };
-    }
-    log_line(h->log, n->level, what->msg, strlen(what->msg), fields, n_fields);
+    report_notice(h->log, h->script->sources[source].name, n);
     return n->retry_ms < 0 || hooks_error(h->script, source, n, e);
-}
-
-static void print_report(const char *source, const char *text)
-{
-    struct buf b;
-
-    buf_init(&b, SIZE_MAX / 2);
-    buf_puts(&b, "source ");
-    text_put_plain(&b, source, strlen(source));
-    buf_puts(&b, ": ");
-    text_put_plain(&b, text, strlen(text));
-    if (buf_ok(&b))
-        puts(b.data);
-    buf_fini(&b);
 }
 
 static bool finish_source(struct host *h, const struct message *m, struct err *e)
 {
-    if (m->text != NULL && h->o->mode == READER_CHECK)
-        print_report(h->script->sources[m->source].name, m->text);
     h->n_done++;
     publish_done(&h->publish, m->source);
+    if (h->o->mode == READER_CHECK && m->text != NULL &&
+        !hooks_check_source(h->script, m->source, m->text, NULL, e))
+        return false;
     return m->rowtype == NULL || hooks_announce(h->script, m->source, m->rowtype, e);
+}
+
+/* A source cannot be read. With --check that is what it has found, and it goes on to others. */
+static bool fail_source(struct host *h, const struct message *m, struct err *e)
+{
+    const struct err *fault = &m->fault;
+
+    if (h->o->mode == READER_CHECK && fault->code != ERR_ANSWER &&
+        err_exit_status(fault->code) == 3) {
+        h->n_done++;
+        return hooks_check_source(h->script, m->source, NULL, fault, e);
+    }
+    *e = *fault;
+    return err_prefix(e, "source %s", h->script->sources[m->source].name);
 }
 
 static bool ready(struct host *h, size_t source, struct err *e)
@@ -184,8 +173,7 @@ static bool handle(struct host *h, struct message *m, struct err *e)
     case MESSAGE_DONE:
         return finish_source(h, m, e);
     case MESSAGE_FAULT:
-        *e = m->fault;
-        return err_prefix(e, "source %s", h->script->sources[m->source].name);
+        return fail_source(h, m, e);
     }
     return true;
 }
@@ -326,26 +314,6 @@ static bool finish_deliveries(struct host *h, struct err *e)
         if (!delivery_finish(h->deliveries[i], e))
             return false;
     return true;
-}
-
-/* After --once: one line for each source. */
-static void log_totals(struct host *h)
-{
-    double seconds = (double)(clock_mono_ms() - h->began_ms) / 1000;
-
-    for (size_t i = 0; h->o->mode == READER_ONCE && i < h->n_sources; i++) {
-        const char *name = h->script->sources[i].name;
-        char rows[32], bytes[32], text[32];
-        uint64_t n_rows, n_bytes;
-
-        delivery_totals(h->deliveries[i], &n_rows, &n_bytes);
-        snprintf(rows, sizeof rows, "%" PRIu64, n_rows);
-        snprintf(bytes, sizeof bytes, "%" PRIu64, n_bytes);
-        snprintf(text, sizeof text, "%.3f", seconds);
-        log_line(h->log, LOG_INFO, "done", 4, (struct log_field[]){
-            { "source", name, strlen(name), false }, { "rows", rows, strlen(rows), true },
-            { "bytes", bytes, strlen(bytes), true }, { "seconds", text, strlen(text), true } }, 4);
-    }
 }
 
 static bool loop(struct host *h, struct err *e)
@@ -530,20 +498,6 @@ static void fini(struct host *h)
     log_bar(h->log, NULL);
 }
 
-static void log_failure(struct host *h, const struct err *e)
-{
-    struct log_field fields[2];
-    size_t n = 0;
-
-    if (e->sqlstate[0] != '\0')
-        fields[n++] = (struct log_field){ "sqlstate", e->sqlstate, strlen(e->sqlstate), false };
-    if (e->code == ERR_SCRIPT && h->script != NULL && h->script->traceback != NULL &&
-        strchr(h->script->traceback, '\n') != NULL) /* it shows a frame */
-        fields[n++] = (struct log_field){ "traceback", h->script->traceback,
-                                          strlen(h->script->traceback), false };
-    log_line(h->log, LOG_ERROR, e->msg, strlen(e->msg), fields, n);
-}
-
 /* Users can reach the program where it has a state file, which is its own. */
 static void start_steering(struct host *h)
 {
@@ -596,7 +550,8 @@ static bool run(struct host *h, struct err *e)
     start_steering(h);
     if (!loop(h, e) || (h->o->mode == READER_CHECK && !hooks_check(h->script, e)))
         return false;
-    log_totals(h);
+    for (size_t i = 0; h->o->mode == READER_ONCE && i < h->n_sources; i++)
+        report_total(h->log, h->script->sources[i].name, h->deliveries[i], h->began_ms);
     return true;
 }
 
@@ -611,7 +566,7 @@ bool host_run(const struct host_options *o, int *status, struct err *e)
     if (ok && h.script->is_stopping)
         o->news->stop = NEWS_STOP; /* the script wants it, so it is not run anew */
     if (!ok && e->code != ERR_STOPPED && e->code != ERR_USAGE)
-        log_failure(&h, e);
+        report_failure(h.script, h.log, e);
     fini(&h);
     return ok || e->code == ERR_STOPPED;
 }

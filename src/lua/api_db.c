@@ -124,6 +124,24 @@ static int check_db(lua_State *L)
     return 1;
 }
 
+/* db_user(conninfo) -> the role that it names, or nil */
+static int user_of(lua_State *L)
+{
+    const char *conninfo;
+    struct buf *b;
+
+    lua_settop(L, 1);
+    conninfo = script_push_conninfo(L, 1);
+    b = script_scratch(L);
+    conninfo_user(b, conninfo);
+    json_check(L, b);
+    if (b->len > 0)
+        lua_pushlstring(L, b->data, b->len);
+    else
+        lua_pushnil(L);
+    return 1;
+}
+
 /* place(connection) -> the database and the role */
 static int place(lua_State *L)
 {
@@ -389,7 +407,8 @@ static int passes(lua_State *L)
 void api_db_export(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        { "db_open", open_db }, { "db_check", check_db }, { "session", session },
+        { "db_open", open_db }, { "db_check", check_db }, { "db_user", user_of },
+        { "session", session },
         { "sqlstate_passes", passes }, { "parts_sql", parts_sql },
         { NULL, NULL },
     };

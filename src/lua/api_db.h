@@ -17,6 +17,7 @@
  *   version(), close()
  *
  * And db_check(conninfo) -> nil, or why a sandboxed script may not use it, as db_open says, too;
+ * db_user(conninfo) -> the role that it connects as, or nil where that is not known;
  * session(use, version) -> SQL with the settings of a session for "client", "target" or "verify" on
  * a server of that version; sqlstate_passes(state) -> true if a sink tries again what failed with
  * that SQLSTATE; parts_sql(first) -> what sql_parts_of (capture/sql_parts.h) makes of it.

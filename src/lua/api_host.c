@@ -276,7 +276,7 @@ static int hook(lua_State *L)
 {
     static const char *const names[] = { "timers", "start", "enter", "leave", "resolved", "reading",
                                          "ready", "checkpoint", "last", "finish", "graph", "check",
-                                         "wire", "figures", "control", NULL };
+                                         "checked", "wire", "figures", "control", NULL };
     int *ref = &script_of(L)->hooks[luaL_checkoption(L, 1, NULL, names)];
 
     luaL_checktype(L, 2, LUA_TFUNCTION);
@@ -318,6 +318,9 @@ static void set_facts(lua_State *L, const struct script_options *o)
     set_text(L, "script", o->path);
     set_text(L, "state_file", o->state);
     set_text(L, "replay", o->replay);
+    set_text(L, "state_asked", o->state_asked);
+    lua_pushboolean(L, o->as_json);
+    lua_setfield(L, -2, "as_json");
     lua_pushboolean(L, o->resets && o->reset == NULL);
     lua_setfield(L, -2, "is_reset");
     lua_pushboolean(L, o->is_sandboxed);

@@ -1,7 +1,7 @@
 /* hooks.c -- what the host asks of a script that is loaded.
  *
  * The hooks, functions of the Lua half:
- *   wire(), start(), last(), finish(), graph(), check(): see the functions of the same name in
+ *   wire(), start(), last(), finish(), graph(): see the functions of the same name in
  *     hooks.h;
  *   timers() -> seconds until the next timer is due, or nil; then has_windows, has_released, is_due
  *     as in struct hooks_timers;
@@ -440,11 +440,6 @@ static bool run_hook(struct script *s, enum script_hook hook, struct err *e)
 bool hooks_graph(struct script *s, struct err *e)
 {
     return run_hook(s, SCRIPT_HOOK_GRAPH, e);
-}
-
-bool hooks_check(struct script *s, struct err *e)
-{
-    return run_hook(s, SCRIPT_HOOK_CHECK, e);
 }
 
 bool hooks_wire(struct script *s, struct err *e)

@@ -14,9 +14,6 @@
 /* Prints the pipeline. */
 bool hooks_graph(struct script *s, struct err *e) WARN_UNUSED;
 
-/* Asks the sinks whether they can be used, and prints what they say. */
-bool hooks_check(struct script *s, struct err *e) WARN_UNUSED;
-
 /* Finds out who listens to which source. To be called when the script is loaded. */
 bool hooks_wire(struct script *s, struct err *e) WARN_UNUSED;
 

@@ -39,6 +39,8 @@ struct script_options {
     int lease_s;              /* seconds after which another process may take it over */
     const char *record;       /* --record: a file; NULL: none */
     const char *replay;       /* --replay: a recording; NULL: none */
+    const char *state_asked;  /* --check: the state file that a run would have; else NULL */
+    bool as_json;             /* --check: prints JSON */
     bool resets;              /* --reset */
     const char *reset;        /* the source that it names, or NULL for all */
     size_t max_memory;        /* bytes; 0: no limit */
@@ -56,7 +58,8 @@ enum script_hook {
     SCRIPT_HOOK_TIMERS, SCRIPT_HOOK_START, SCRIPT_HOOK_ENTER, SCRIPT_HOOK_LEAVE,
     SCRIPT_HOOK_RESOLVED, SCRIPT_HOOK_READING, SCRIPT_HOOK_READY,
     SCRIPT_HOOK_CHECKPOINT, SCRIPT_HOOK_LAST, SCRIPT_HOOK_FINISH, SCRIPT_HOOK_GRAPH,
-    SCRIPT_HOOK_CHECK, SCRIPT_HOOK_WIRE, SCRIPT_HOOK_FIGURES, SCRIPT_HOOK_CONTROL,
+    SCRIPT_HOOK_CHECK, SCRIPT_HOOK_CHECKED, SCRIPT_HOOK_WIRE, SCRIPT_HOOK_FIGURES,
+    SCRIPT_HOOK_CONTROL,
     SCRIPT_HOOK_COUNT
 };
 

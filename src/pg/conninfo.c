@@ -1,4 +1,4 @@
-/* conninfo.c -- connection strings in the sandbox.
+/* conninfo.c -- connection strings: what they say, and what they may in the sandbox.
  * SPDX-License-Identifier: MIT */
 #include "pg/conninfo.h"
 
@@ -105,6 +105,22 @@ bool conninfo_resolve(struct buf *to, const char *conninfo, struct err *e)
     PQconninfoFree(given);
     PQconninfoFree(defaults);
     return ok && finish(to, e);
+}
+
+void conninfo_user(struct buf *to, const char *conninfo)
+{
+    struct err ignored;
+    PQconninfoOption *given, *defaults = NULL;
+    const char *user;
+
+    if (!parse(conninfo, &given, &ignored))
+        return;
+    user = value_of(given, "user");
+    if (user == NULL)
+        user = value_of(defaults = PQconndefaults(), "user");
+    buf_puts(to, user != NULL ? user : "");
+    PQconninfoFree(given);
+    PQconninfoFree(defaults);
 }
 
 /* True for a variable that libpq reads. (Ours begin with PGCDC.) */

@@ -1,4 +1,4 @@
-/* conninfo.h -- connection strings in the sandbox.
+/* conninfo.h -- connection strings: what they say, and what they may in the sandbox.
  *
  * --dsn is resolved once, before the script runs: what the environment and the service file add
  * becomes part of its text, which the script never sees. A connection string of the script's own is
@@ -14,6 +14,9 @@
 /* Appends <conninfo> with what the environment and the service file say in place of what it leaves
  * out. May set PGSERVICE. False with ERR_USAGE if it cannot be read. */
 bool conninfo_resolve(struct buf *to, const char *conninfo, struct err *e) WARN_UNUSED;
+
+/* Appends the role that <conninfo> connects as; nothing if that is not known. */
+void conninfo_user(struct buf *to, const char *conninfo);
 
 /* Clears libpq's variables. (The folder of service files stays known: a resolved string names its
  * service, so that libpq says if there is none.) For a program that has one thread. */

@@ -23,6 +23,10 @@ local function check(status, message, options)
    options.deadline = 10
    local result = program.run(options)
    result.stderr = result.stderr:gsub('\\"', '"') -- as it was before it was logged
+   if options.options[1] == "--check" then -- which says the same on its standard output
+      lu.assertStrContains(result.stdout, "wrong  source ")
+      lu.assertStrContains(result.stdout, message)
+   end
    return once.fail(status, message, result)
 end
 

@@ -258,9 +258,9 @@ function TestCli.test_check()
    table.sort(result.lines)
    lu.assertEquals(#result.lines, 3)
    lu.assertStrContains(result.lines[2],
-      "source odd: table public.Odd, key c,a, 1 columns, every 10 s, Postgres ")
+      "ok     source odd: table public.Odd, key c,a, 1 columns, every 10 s, Postgres ")
    lu.assertStrContains(result.lines[3],
-      "source public.t: table public.t, key id, 2 columns, every 0.5 to 20 s, Postgres ")
+      "ok     source public.t: table public.t, key id, 2 columns, every 0.5 to 20 s, Postgres ")
    lu.assertNil(io.open(result.program.state))
 
    check_fails(3, "there is no table nowhere", {

@@ -79,6 +79,7 @@ local words = {
       "^src/capture/meter%.", "^src/serve/metrics%.", "^src/serve/status%.",
       "^src/capture/position_text%.", "^src/lua/api_source%.", "^lua/pgcdc/stream/source%.lua",
       "^lua/pgcdc/stream/messages%.lua", "^lua/pgcdc/meta%.lua", "^lua/pgcdc/postgres/slot%.lua",
+      "^lua/pgcdc/doctor/log%.lua",
       "^scripts/slot%.lua", "^src/capture/slot_" } },
    { "link", "say what is connected, or a plan", lines = "symbolic link", files = { "%.md$" } },
    { "keyset", "a multiset of keys" },

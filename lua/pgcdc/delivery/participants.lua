@@ -302,12 +302,15 @@ function participants.sink(sink)
 end
 
 --- Asks the sinks that have a method `check` whether they can be used: each returns a line about
---- its target, which is printed, or raises why it cannot.
-function participants.check()
+--- its target, or raises why it cannot. Calls found(participant, ok, the line or why) for each.
+function participants.check(found)
    for _, participant in ipairs(participants.list) do
       local sink = participant.sink
       if sink and sink.check then
-         print(("sink %s: %s"):format(participant.name, participants.call(sink, "check")))
+         local before = participants.enter_sink(sink)
+         local ok, text = raw.try(tostring, sink.check, sink)
+         participants.leave_sink(before)
+         found(participant, ok, text)
       end
    end
 end

@@ -579,6 +579,7 @@ function Source.declare(spec)
    feeds.declare(source.number, {
       deletes = has_deletes or capture == "trigger" or capture == "logical",
       old = spec.old or spec.soft_delete ~= nil,
+      spec = spec, table = full_name, interval = min,
       capture = capture, starts_with_snapshot = start(spec.start) == "snapshot",
       leads_to = function(sinks)
          return leads_to(source, sinks)

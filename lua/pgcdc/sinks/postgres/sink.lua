@@ -20,6 +20,7 @@ local lineage = require "pgcdc.delivery.lineage"
 local participants = require "pgcdc.delivery.participants"
 local seal = require "pgcdc.seal"
 local new_connection = require "pgcdc.sinks.postgres.target_connection"
+local postgres_advice = require "pgcdc.sinks.postgres.advice"
 local postgres_apply = require "pgcdc.sinks.postgres.apply"
 local postgres_blame = require "pgcdc.sinks.postgres.blame"
 local own_rows = require "pgcdc.sinks.postgres.own_rows"
@@ -510,6 +511,10 @@ function Sink:check()
       end)
       text = ("%s, in database %s as role %s"):format(text, connection.db:place())
    end)
+   if not ok then
+      local knows, mends = pcall(postgres_advice.mends, connection, self.table, tostring(problem))
+      self.mends = knows and mends or nil
+   end
    connection:close()
    if not ok then
       raw.refuse(tostring(problem))

@@ -141,6 +141,11 @@ function Connection:probe(f)
    return not ok and problem or nil
 end
 
+--- The role that it connects as, or nil if that is not known.
+function Connection:role()
+   return raw.db_user(targets[self])
+end
+
 --- Undoes the transaction, if there is one, and calls f() in another one, which is undone, too.
 function Connection:rehearse(f)
    if self.db:transaction() ~= "idle" then
@@ -304,11 +309,15 @@ function Connection:try_all(f)
    self.db = db
    self.generation = self.generation + 1
    self:rehearse(function()
+      local has_table
+      explain(NO_ROW, function()
+         has_table = self:row(HAS_TABLE).yes
+      end)
       explain(NO_TABLE, function()
          if not self:row(HAS_SCHEMA).yes then
             self:run "CREATE SCHEMA pgcdc"
          end
-         if not self:row(HAS_TABLE).yes then
+         if not has_table then
             self:run(POSITION)
          end
       end)
