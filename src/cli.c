@@ -4,6 +4,7 @@
 
 #include "base/text.h"
 #include "default_state.h"
+#include "list.h"
 #include "lua/native.h"
 #include "pg/conninfo.h"
 #include "pg/connect.h"
@@ -376,18 +377,11 @@ static bool find_home(struct cli *cli, struct err *e)
     return true;
 }
 
-static int is_script(const struct dirent *entry)
-{
-    size_t len = strlen(entry->d_name);
-
-    return len > 4 && entry->d_name[0] != '.' && strcmp(entry->d_name + len - 4, ".lua") == 0;
-}
-
 /* Sets the error for a script that is not there. Returns false. */
 static bool fail_script(const struct cli *cli, struct err *e)
 {
     struct dirent **entries = NULL;
-    int n = scandir(cli->scripts_dir, &entries, is_script, alphasort);
+    int n = scandir(cli->scripts_dir, &entries, list_is_script, alphasort);
     const char **names = n > 0 ? calloc((size_t)n, sizeof *names) : NULL;
     const char *nearest = NULL;
 
@@ -462,9 +456,13 @@ static bool find_state(struct cli *cli, struct err *e)
     } else if (o->state != NULL) {
         return true;
     }
+    if (o->script.pipeline != NULL) { /* two of them may run one script */
+        o->state = cli->state = default_state_of(o->script.pipeline, e);
+        return cli->state != NULL;
+    }
     cli->state = default_state_path(o, cli->is_bundled, &cli->is_old_state, e);
     o->state = cli->state;
-    if (cli->state == NULL || o->script.database == NULL || o->script.pipeline != NULL)
+    if (cli->state == NULL || o->script.database == NULL)
         return cli->state != NULL;
     cli->pipeline = default_state_name(cli->state);
     o->script.pipeline = cli->pipeline;
@@ -493,53 +491,6 @@ static bool shut_off(struct cli *cli, struct err *e)
     }
     buf_fini(&text);
     return ok || why.code == ERR_USAGE;
-}
-
-/* ---- --list ---- */
-
-#define WIDTH 12
-
-/* Prints the name of a script and its first line, of which "-- jsonl: every change ..." becomes
- * "every change ...". */
-static void print_script(int folder, const char *file)
-{
-    int fd = openat(folder, file, O_RDONLY | O_CLOEXEC), len = (int)strlen(file) - 4;
-    FILE *f = fd >= 0 ? fdopen(fd, "r") : NULL;
-    char line[400] = "", *job = line;
-
-    if (f == NULL || fgets(line, sizeof line, f) == NULL)
-        line[0] = '\0';
-    if (f != NULL)
-        fclose(f);
-    else if (fd >= 0)
-        close(fd);
-    line[strcspn(line, "\r\n")] = '\0';
-    if (strncmp(job, "--", 2) == 0)
-        job += 2 + strspn(job + 2, " ");
-    if (strncmp(job, file, (size_t)len) == 0 && job[len] == ':')
-        job += len + 1 + (int)strspn(job + len + 1, " ");
-    printf("%-*.*s %s\n", WIDTH, len, file, job);
-}
-
-static bool print_scripts(const char *folder, struct err *e)
-{
-    struct dirent **entries = NULL;
-    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    int n = fd >= 0 ? scandir(folder, &entries, is_script, alphasort) : -1;
-
-    if (n < 0) {
-        err_set(e, ERR_INTERNAL, "%s: %s", folder, strerror(errno));
-        if (fd >= 0)
-            close(fd);
-        return false;
-    }
-    for (int i = 0; i < n; i++) {
-        print_script(fd, entries[i]->d_name);
-        free(entries[i]);
-    }
-    free(entries);
-    close(fd);
-    return true;
 }
 
 /* ---- --version ---- */
@@ -589,7 +540,7 @@ bool cli_read(struct cli *cli, int argc, char **argv, struct err *e)
     if (!read_arguments(cli, argc, argv, e))
         return false;
     if (cli->is_list)
-        return find_home(cli, e) && print_scripts(cli->scripts_dir, e);
+        return find_home(cli, e) && list_print(cli->scripts_dir, e);
     if (cli->is_version)
         return print_version(cli, e);
     if (cli->is_answered)
@@ -599,8 +550,14 @@ bool cli_read(struct cli *cli, int argc, char **argv, struct err *e)
         return false;
     if (cli->tool != NULL)
         return find_tool(cli, e);
-    if (cli->is_ctl && (cli->host.state != NULL || cli->asked == NULL))
+    if (cli->is_ctl && (cli->host.state == NULL ? cli->asked == NULL
+                                                : !database_is_named(cli->host.state)))
         return true;
+    if (cli->is_ctl && cli->asked == NULL)
+        return cli->host.script.pipeline != NULL
+                   ? find_state(cli, e)
+                   : err_set(e, ERR_USAGE, "ctl: which pipeline? Name it with --name, or its "
+                             "script");
     if (!find_script(cli, e) || !find_state(cli, e))
         return false;
     if (cli->host.script.is_sandboxed && !shut_off(cli, e))

@@ -35,6 +35,7 @@ static const struct ctl_command commands[] = {
     { "resume", "[SOURCE]", "begin them again", "source" },
     { "poll", "[SOURCE]", "poll now, whatever the interval", "source" },
     { "snapshot", "[SOURCE] [where=SQL]", "read rows again, while polls go on", "source" },
+    { "tap", "[SOURCE] [count=10]", "show the next changes, as they are delivered", "source" },
     { "skip", "[SOURCE]", "give up the change that is tried again and again", "source" },
     { "reload", "", "load the script anew, if it can be loaded", NULL },
     { "stop", "", "finish the change in hand, save, end", NULL },
@@ -331,7 +332,7 @@ static bool show(const struct ctl *ctl, const char *state, int *status, struct e
     bool is_ok = false, ok = line != NULL && ctl_show_answer(line, ctl->as_json, &is_ok, &run, e);
 
     *status = is_ok ? 0 : 1;
-    while (ok && is_ok && (line = next_line(&a, -1)) != NULL && puts(line) >= 0 &&
+    while (ok && is_ok && strcmp(ctl->command, "tap") == 0 && (line = next_line(&a, -1)) != NULL && puts(line) >= 0 &&
            fflush(stdout) == 0)
         ;
     close_answer(&a);

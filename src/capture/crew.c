@@ -312,7 +312,8 @@ static bool do_step(struct crew_unit *u, struct thread_conn *tc, struct err *e)
     u->interval_ms = config_next_interval(u->sources[0]->config, u->interval_ms, n_rows > 0);
     u->next_ms = unit_due_ms(&u->unit, u->next_ms + u->interval_ms);
     u->next_ms = wish_end_poll(&u->wish, u->sources[0]->step, u->next_ms);
-    return !job->is_once || u->next_ms == 0 || step_is_streaming(u->sources[0]->step) || finish_all(u);
+    return !job->is_once || u->next_ms == 0 || step_is_streaming(u->sources[0]->step) ||
+           finish_all(u);
 }
 
 /* False if the thread should end. */

@@ -50,8 +50,9 @@ void reader_pause(struct reader *r, size_t source, bool is_paused);
 /* A poll is due now, whatever the interval. */
 void reader_poll(struct reader *r, size_t source);
 
-/* The rows that fulfil <where> (SQL, copied; "": all) are to be read again, as reads, while polls go
- * on. MESSAGE_REREAD says what comes of it. Not of sources that are read together. ERR_MEMORY. */
+/* The rows that fulfil <where> (SQL, copied; "": all) are to be read again, as reads, while polls
+ * go on. MESSAGE_REREAD says what comes of it. Not of sources that are read together.
+ * ERR_MEMORY. */
 bool reader_reread(struct reader *r, size_t source, const char *where, struct err *e) WARN_UNUSED;
 
 /* The host is done with a message of <source>: call it after queue_done. */

@@ -22,7 +22,8 @@ void reading_fini(struct reading *r)
 
 bool reading_is_ordered(const struct reading *r)
 {
-    return r->part != READING_RANGE && r->part != READING_REREAD && !r->method.has_new_leaves && !r->method.is_held;
+    return r->part != READING_RANGE && r->part != READING_REREAD && !r->method.has_new_leaves &&
+           !r->method.is_held;
 }
 
 bool reading_begin_range(struct reading *r, struct err *e)

@@ -405,9 +405,9 @@ static bool end_chunk(struct step *step, struct err *e)
     if (r->part > READING_RANGE)
         key_census_complete(&step->census, &step->source);
     chunk->is_all = is_all_known(step, was_snapshot);
-    chunk->is_lazy = !was_snapshot && !(step->is_reread && r->range.end == 0) && !step->is_start && chunk->n_rows == 0 && !r->has_out &&
-                     !step->source.facts.is_new_rowtype &&
-                     r->method.hand_over == METHOD_STAYS;
+    chunk->is_lazy = !was_snapshot && !(step->is_reread && r->range.end == 0) &&
+                     !step->is_start && chunk->n_rows == 0 && !r->has_out &&
+                     !step->source.facts.is_new_rowtype && r->method.hand_over == METHOD_STAYS;
     step->source.facts.is_new_rowtype = false;
     chunk->ends = true;
     if (!chunk_set_position(chunk, p))

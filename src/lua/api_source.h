@@ -39,6 +39,7 @@ struct api_source {
     int metatable;         /* of its changes, see change.h */
     struct rowtype *announced; /* counted reference: of the last API_SOURCE_COLUMNS, or NULL */
     int pauses;            /* > 0: its changes wait */
+    bool is_tapped;        /* a user wants to see its changes, see tap.h */
     bool is_paused;        /* a user has paused it: nothing is read */
     uint64_t delivered[OP_COUNT]; /* changes that were delivered, by op; nobody may have listened */
     int64_t delivered_us;  /* when the last one was, by clock_wall_us; 0: none was */

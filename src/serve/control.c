@@ -256,7 +256,8 @@ static void take_request(struct control *c, struct client *k, struct request *r)
     if (k->is_status)
         figures_ask(c->o.board);
     k->is_asking = true;
-    k->due_ms = clock_mono_ms() + (k->is_status ? FIGURES_MS : HOST_MS);
+    k->due_ms = strcmp(r->command, "tap") == 0 /* it waits for changes as well */
+                    ? 0 : clock_mono_ms() + (k->is_status ? FIGURES_MS : HOST_MS);
     r->next = NULL;
     if (c->last != NULL)
         c->last->next = r;

@@ -3,6 +3,7 @@
 
 local ctl = require "ctl"
 local fixtures = require "fixtures"
+local json = require "json"
 local lu = require "luaunit"
 local program = require "program"
 
@@ -103,6 +104,49 @@ function TestCtl.test_poll_now()
    db:exec "INSERT INTO t VALUES (7, 'b')"
    lu.assertEquals(ctl.ok(p, "poll"), "public.t: is polled now")
    p:wait_until(function() return p:lines()[1] == "upsert\t7" end)
+   p:stop()
+end
+
+-- ---- changes, as they are delivered ----
+
+function TestCtl.test_tap()
+   local db = fixtures.names(0)
+   local p = start(db)
+   local tap = program.start { state = false, stdout = "pipe",
+                               options = { "ctl", "-s", p.state, "tap", "count=2" } }
+   local n = 0
+   tap:wait_until(function() -- it may not have begun yet
+      n = n + 1
+      db:exec("INSERT INTO t VALUES (" .. n .. ", 'a')")
+      return #tap:lines() > 0
+   end)
+   db:exec "INSERT INTO t VALUES (1000, 'b'), (1001, 'c')"
+   local lines = tap:finish().lines
+   lu.assertEquals(#lines, 2)
+   local first, second = json.decode(lines[1]), json.decode(lines[2])
+   lu.assertEquals({ first.op, first.row.name, first.table }, { "upsert", "a", "t" })
+   lu.assertTrue(second.key.id > first.key.id)
+   p:wait_until(function() return #p:lines() == n + 2 end)
+   lu.assertStrContains(ctl.fails(p, "tap", "count=all"), "write how many changes")
+   p:stop()
+end
+
+-- ---- a terminal ----
+
+function TestCtl.test_top()
+   local p = start(fixtures.names(2))
+   local plain = ctl.ok(p, "top", "count=2", "interval=0.1")
+   lu.assertNotStrContains(plain, "\27")
+   local _, heads = plain:gsub("SOURCE +CAPTURE", "")
+   lu.assertEquals(heads, 2)
+   lu.assertStrMatches(plain, ".*public%.t +xmin +following +%d.*")
+   local screen = ctl.on_terminal(p, 1, 40, "top")
+   lu.assertStrContains(screen, "\27[?1049h") -- takes the screen, and gives it back
+   lu.assertStrContains(screen, "\27[?1049l")
+   lu.assertStrContains(screen, "\27[32mready")
+   for line in screen:gsub("\27%[[%d;?]*[A-Za-z]", ""):gmatch "[^\r\n]+" do
+      lu.assertTrue(utf8.len(line) <= 40, line)
+   end
    p:stop()
 end
 
