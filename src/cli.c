@@ -60,6 +60,7 @@ static const char help[] =
     "      --lint SCRIPT       load the script without a database, say what is wrong\n"
     "      --new NAME          write NAME.lua and NAME_test.lua, to begin with\n"
     "      --list              show the bundled scripts; NAME help=1 shows what one takes\n"
+    "      --json              with ctl: print the answer as JSON\n"
     "  -h, --help              show this\n"
     "  -V, --version           show the version\n"
     "\n"

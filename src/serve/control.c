@@ -51,6 +51,7 @@ struct control {
     struct client clients[MOST_CLIENTS];
     uint64_t n_clients;  /* that there ever were */
     char run[40];
+    struct health_options health; /* who may ask here may read the log as well */
     struct request *first, *last; /* for the host */
     bool is_stopping;
 };
@@ -495,6 +496,9 @@ struct control *control_new(const struct control_options *o, struct err *e)
     }
     c->o = *o;
     c->fd = -1;
+    c->health = *o->health;
+    c->health.shows_rows = true;
+    c->o.health = &c->health;
     snprintf(c->run, sizeof c->run, "%d/%lld", (int)getpid(), (long long)clock_wall_us());
     pthread_mutex_init(&c->mutex, NULL);
     pthread_cond_init(&c->changed, NULL);

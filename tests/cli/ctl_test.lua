@@ -2,10 +2,14 @@
 -- SPDX-License-Identifier: MIT
 
 local ctl = require "ctl"
+local files = require "files"
 local fixtures = require "fixtures"
 local json = require "json"
 local lu = require "luaunit"
+local native = require "native"
 local program = require "program"
+local scope = require "scope"
+local served = require "served"
 
 local TestCtl = {}
 
@@ -66,7 +70,8 @@ function TestCtl.test_pause_and_resume()
    p:wait_until(function() return #p:lines() == 1 end)
    lu.assertEquals(ctl.ok(p, "pause", "t"), "public.t: paused")
    lu.assertEquals(ctl.ok(p, "pause", "source=public.t"), "public.t: already paused")
-   lu.assertTrue(ctl.status(p).sources[1].paused)
+   lu.assertTrue(ctl.status(p).sources[1].paused_by_user)
+   lu.assertStrContains(ctl.ok(p, "status"), "paused")
    db:exec "INSERT INTO t VALUES (2, 'b')"
    lu.assertEquals(ctl.fails(p, "poll"), "public.t is paused: resume it first")
    lu.assertEquals(#p:stop().lines, 1)
@@ -197,6 +202,43 @@ function TestCtl.test_status_in_the_log()
    p:signal "USR1"
    p:wait_stderr 'msg="status" source=public.t phase=following paused=false changes=3 lag_s=%d'
    p:stop()
+end
+
+-- ---- over HTTP ----
+
+function TestCtl.test_post()
+   if not served.is_there() then
+      return
+   end
+   local db = fixtures.names(1)
+   local token = ("t"):rep(20)
+   local path = scope.dir "token" .. "/token"
+   files.write(path, token .. "\n")
+   native.chmod(path, 384)
+   local p = served.start { dsn = db, script = SCRIPT, options = { "--listen-token-file", path } }
+   p:wait_stderr "msg=\"?ready"
+   local function post(command, ...)
+      return p:get("/ctl/" .. command, { "-X", "POST", "-H", "Authorization: Bearer " .. token, ... })
+   end
+   local status, body = post("pause", "-d", "source=public.t")
+   lu.assertEquals({ status, json.decode(body).text }, { 200, "public.t: paused" })
+   status, body = post("poll", "--data-urlencode", "source=t")
+   lu.assertEquals({ status, json.decode(body).error }, { 409,
+      "public.t is paused: resume it first" })
+   lu.assertEquals((post "resume"), 200)
+   status, body = post "status"
+   lu.assertEquals({ status, json.decode(body).status.version }, { 200, 1 })
+   status = post("snapshot", "--data-urlencode", "where=id = 1 + 0 AND name LIKE '%1'")
+   lu.assertEquals(status, 200)
+   p:wait_until(function() return #p:lines() == 2 end)
+   lu.assertEquals((post "tap"), 501)
+   lu.assertEquals((post "nothing"), 409)
+   lu.assertEquals((post("pause", "-H", "Content-Length: 1000000000")), 413)
+   lu.assertEquals((p:get("/ctl/stop", { "-H", "Authorization: Bearer " .. token })), 405)
+   lu.assertEquals((p:get("/ctl/stop", { "-X", "POST", "-u", "a:" .. token })), 401)
+   lu.assertEquals((p:get("/ctl/stop", { "-X", "POST" })), 401)
+   lu.assertEquals((post "stop"), 200)
+   lu.assertEquals(p:finish().status, 0)
 end
 
 -- ---- bad input ----
