@@ -332,8 +332,8 @@ static bool show(const struct ctl *ctl, const char *state, int *status, struct e
     bool is_ok = false, ok = line != NULL && ctl_show_answer(line, ctl->as_json, &is_ok, &run, e);
 
     *status = is_ok ? 0 : 1;
-    while (ok && is_ok && strcmp(ctl->command, "tap") == 0 && (line = next_line(&a, -1)) != NULL && puts(line) >= 0 &&
-           fflush(stdout) == 0)
+    while (ok && is_ok && strcmp(ctl->command, "tap") == 0 &&
+           (line = next_line(&a, -1)) != NULL && puts(line) >= 0 && fflush(stdout) == 0)
         ;
     close_answer(&a);
     if (ok && is_ok && strcmp(ctl->command, "reload") == 0 && run != NULL)
@@ -389,6 +389,8 @@ bool ctl_run(const struct ctl *ctl, const char *state, int *status, struct err *
     else
         ok = show(ctl, state, status, e);
     free(only);
+    if (!ok && e->code != ERR_USAGE)
+        e->code = ERR_SCRIPT; /* for the status of the exit */
     if (!ok && ctl->as_json && e->code != ERR_USAGE)
         ctl_show_error(e->msg);
     return ok;

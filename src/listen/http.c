@@ -224,17 +224,19 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *client, cons
     struct listen *l = arg;
     struct MHD_Response *r;
     enum MHD_Result result;
+    struct body *body;
 
     (void)http;
     if (*state == NULL && (*state = make_body(client, method)) != NULL)
         return MHD_YES;
-    if (*state != NULL && *state != arg && *data_size > 0) {
-        add_body(*state, data, data_size);
+    body = *state != arg ? *state : NULL;
+    if (body != NULL && *data_size > 0) {
+        add_body(body, data, data_size);
         return MHD_YES;
     }
-    if (*state != NULL && *state != arg) {
-        request.body = ((struct body *)*state)->bytes;
-        request.body_len = ((struct body *)*state)->len;
+    if (body != NULL) {
+        request.body = body->bytes;
+        request.body_len = body->len;
     }
     request.is_too_long = request.body == NULL && has_body(client);
     if (*state == NULL && !has_body(client) && (strcmp(method, "GET") == 0 ||

@@ -16,7 +16,7 @@
 
 #define LISTEN_ABI 2u /* changes whenever what is below does */
 #define LISTEN_SYMBOL "listen_module"
-#define LISTEN_BODY_MAX ((size_t)64 << 10) /* bytes; of a POST; a longer one is answered before it */
+#define LISTEN_BODY_MAX ((size_t)64 << 10) /* of a POST; what is longer is not read */
 
 /* All borrowed; NULL where the client did not send it. */
 struct listen_request {

@@ -32,7 +32,7 @@
 struct server {
     struct server_options o;
     struct figures_board *board; /* borrowed */
-    _Atomic(struct control *) control; /* borrowed; NULL: nobody takes commands */
+    struct control *_Atomic control; /* borrowed; NULL: nobody takes commands */
     struct address address;
     char name[sizeof(struct sockaddr_un) + 80]; /* of the address */
     struct token token;
@@ -230,8 +230,8 @@ static void answer_health(struct server *s, struct listen_answer *a)
 
 /* ---- commands ---- */
 
-/* Appends a word of a form, with its + and %XX undone. */
-static void put_form_word(struct buf *to, const char *p, const char *end)
+/* Appends a word, of which + is a blank and %XX a byte. */
+static void put_word(struct buf *to, const char *p, const char *end)
 {
     for (; p < end; p++) {
         int high = p + 2 < end && *p == '%' ? text_hex_digit((char)tolower(p[1])) : -1;
@@ -257,7 +257,7 @@ static void put_request(struct buf *to, const struct listen_request *r)
 
         next = next != NULL ? next : end;
         if (next > p)
-            put_form_word(to, p, next);
+            put_word(to, p, next);
         p = next + 1;
     }
     request_put_end(to);

@@ -9,7 +9,7 @@
  *    GET /status    JSON, see status.h
  *    GET /events    the same, again and again, as server-sent events
  *    GET /          the page, which reads /events
- *    POST /ctl/COMMAND   as pgcdc-lua ctl, with a token only: NAME=VALUE&..., as of a form
+ *    POST /ctl/COMMAND   as pgcdc-lua ctl, with a token only: NAME=VALUE&...
  *
  * SPDX-License-Identifier: MIT */
 #ifndef SERVER_H

@@ -1,6 +1,7 @@
 -- ctl_test.lua: pgcdc-lua ctl: what each command answers, and that it does so.
 -- SPDX-License-Identifier: MIT
 
+local child = require "child"
 local ctl = require "ctl"
 local files = require "files"
 local fixtures = require "fixtures"
@@ -218,7 +219,8 @@ function TestCtl.test_post()
    local p = served.start { dsn = db, script = SCRIPT, options = { "--listen-token-file", path } }
    p:wait_stderr "msg=\"?ready"
    local function post(command, ...)
-      return p:get("/ctl/" .. command, { "-X", "POST", "-H", "Authorization: Bearer " .. token, ... })
+      return p:get("/ctl/" .. command, { "-X", "POST", "-H", "Authorization: Bearer " .. token,
+                                         ... })
    end
    local status, body = post("pause", "-d", "source=public.t")
    lu.assertEquals({ status, json.decode(body).text }, { 200, "public.t: paused" })
@@ -242,6 +244,77 @@ function TestCtl.test_post()
 end
 
 -- ---- bad input ----
+
+-- What is wrong on the socket gets one line, and holds nobody up.
+function TestCtl.test_hostile_clients()
+   local python = native.realpath "/usr/bin/python3"
+   lu.skipIf(not python, "there is no python3")
+   local p = start(fixtures.names(1))
+   local text = child.run({ stderr = "stdout", argv = { python, "-c", [[
+import socket, sys
+def connect():
+    s = socket.socket(socket.AF_UNIX); s.settimeout(20); s.connect(sys.argv[1]); return s
+def ask(data):
+    s = connect()
+    try:
+        while data:
+            data = data[s.send(data[:65536]):]
+        s.shutdown(socket.SHUT_WR)
+    except OSError:
+        pass
+    try:
+        return s.recv(4096).decode().strip()
+    except OSError:
+        return "cut off"
+print(ask(b"GET / HTTP/1.1\r\n\r\n"))
+print(ask(b"pgcdc-ctl 2\0status\0\0"))
+print(ask(b"pgcdc-ctl 1\0\0"))
+print(ask(b"pgcdc-ctl 1\0pause\0source=" + b"x" * 1000000))
+idle = []
+for i in range(1000):
+    idle.append(connect())
+print(ask(b"pgcdc-ctl 1\0ping\0\0"))
+]], p.state .. ".ctl" } }, 60)
+   local lines = {}
+   for line in text:gmatch "[^\n]+" do
+      lines[#lines + 1] = line
+   end
+   lu.assertStrContains(lines[1], "this is not what pgcdc-lua ctl sends")
+   lu.assertStrContains(lines[2], "ctl is of another version than the program that runs")
+   lu.assertStrContains(lines[3], "this is not what pgcdc-lua ctl sends")
+   lu.assertStrContains(lines[4], "longer than 64 kB")
+   lu.assertStrContains(lines[5], '"ok":true', text)
+   lu.assertEquals(ctl.status(p).sources[1].changes.read, 1)
+   lu.assertEquals(p:stop().status, 0)
+end
+
+-- A path that is too long for a socket's is none for us; a name that is gets a warning.
+function TestCtl.test_long_paths()
+   local db = fixtures.names(1)
+   local folder = scope.dir "long" .. ("/" .. ("f"):rep(90)):rep(2)
+   os.execute("mkdir -p " .. folder)
+   local p = start(db, nil, { state = folder .. "/s.db" })
+   lu.assertStrContains(ctl.ok(p, "status"), "public.t")
+   p:stop()
+   p = start(db, nil, { state = p.dir .. "/" .. ("n"):rep(100) })
+   p:wait_stderr "ctl cannot reach this program.*choose one of at most 70 bytes"
+   lu.assertStrContains(ctl.fails(p, "status"), "name of the state file is too long")
+   p:stop()
+end
+
+-- A socket that was left by a program that was killed is replaced, and is the user's only.
+function TestCtl.test_a_socket_that_was_left()
+   local db = fixtures.names(1)
+   local p = start(db)
+   p:kill9()
+   lu.assertStrContains(ctl.fails(p, "status"), "nobody listens")
+   p = start(db, nil, { state = p.state })
+   lu.assertStrContains(ctl.ok(p, "status"), "public.t")
+   lu.assertStrMatches(child.run { argv = { "stat", "-c", "%a %F", p.state .. ".ctl" } },
+      "600 socket\n")
+   p:stop()
+   lu.assertNil(native.realpath(p.state .. ".ctl"))
+end
 
 function TestCtl.test_bad_words()
    local p = start(fixtures.names(0))
