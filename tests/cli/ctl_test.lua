@@ -253,7 +253,7 @@ function TestCtl.test_hostile_clients()
    local text = child.run({ stderr = "stdout", argv = { python, "-c", [[
 import socket, sys
 def connect():
-    s = socket.socket(socket.AF_UNIX); s.settimeout(20); s.connect(sys.argv[1]); return s
+    s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); s.settimeout(20); return s
 def ask(data):
     s = connect()
     try:
