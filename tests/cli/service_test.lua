@@ -126,7 +126,7 @@ function TestService.test_a_reload()
    local _, reloads = messages():gsub("RELOADING=1|MONOTONIC_USEC=%d+\n", "")
    lu.assertEquals({ reloads, count(messages(), "STOPPING=1") }, { 1, 0 }, messages())
    p:stop()
-   lu.assertEquals(count(messages(), "STOPPING=1"), 1)
+   wait.until_(function() return count(messages(), "STOPPING=1") == 1 end, 10, messages)
 end
 
 return TestService
