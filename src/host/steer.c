@@ -286,13 +286,13 @@ static void tell_tap(void *arg, size_t source, const char *line, size_t len)
 /* Commands that are the Lua half's. */
 static bool run_command(struct steer *s, const struct request *r, size_t source, struct err *e)
 {
-    static const char *const words[] = { "source", "action", "id", "limit" };
-    const char *values[4];
+    static const char *const words[] = { "source", "action", "letter" };
+    const char *values[3];
     struct command c = { .name = r->command, .source = source, .words = words, .values = values,
-                         .n_words = 4 };
+                         .n_words = 3 };
     bool ok;
 
-    for (size_t i = 0; i < 4; i++)
+    for (size_t i = 0; i < 3; i++)
         values[i] = request_word(r, words[i]);
     buf_init(&c.text, ANSWER_MAX);
     buf_init(&c.json, ANSWER_MAX);
@@ -423,6 +423,13 @@ static void report(struct steer *s)
 
 /* ---- requests ---- */
 
+static bool run_letters(struct steer *s, const struct request *r, size_t source, struct err *e)
+{
+    if (request_word(r, "source") == NULL)
+        return run_command(s, r, COMMAND_ALL, e);
+    return !find_source(s, r, &source) || run_command(s, r, source, e);
+}
+
 static bool show_figures(struct steer *s, const struct request *r, size_t source, struct err *e)
 {
     (void)source;
@@ -447,6 +454,7 @@ static const struct steer_command commands[] = {
     { "snapshot", true, { "source", "where", NULL }, reread },
     { "tap", true, { "source", "count", NULL }, tap },
     { "skip", true, { "source", NULL }, run_command },
+    { "dead-letters", false, { "action", "source", "letter", NULL }, run_letters },
     { "reload", false, { NULL }, reload },
     { "log-level", false, { "level", NULL }, set_log_level },
 };
