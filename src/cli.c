@@ -41,7 +41,7 @@ static const char help[] =
     "      --once              finish the snapshot, poll each source once, deliver, exit\n"
     "      --check             look at each source and sink: print ok, or what is wrong\n"
     "                          and what mends it; exit with 0 or 3\n"
-    "      --json              with --check: print JSON\n"
+    "      --json              with --check and ctl: print JSON\n"
     "      --graph             print the script's pipeline as Graphviz DOT, exit\n"
     "      --reset[=SOURCE]    forget the position of all sources, or of one, first\n"
     "      --max-memory SIZE   memory cap of the script (e.g. 256M; default none)\n"
@@ -448,9 +448,13 @@ static bool find_state(struct cli *cli, struct err *e)
     } else if (o->state != NULL) {
         return true;
     }
+    if (o->script.pipeline != NULL) { /* two of them may run one script */
+        o->state = cli->state = default_state_of(o->script.pipeline, e);
+        return cli->state != NULL;
+    }
     cli->state = default_state_path(o, cli->is_bundled, &cli->is_old_state, e);
     o->state = cli->state;
-    if (cli->state == NULL || o->script.database == NULL || o->script.pipeline != NULL)
+    if (cli->state == NULL || o->script.database == NULL)
         return cli->state != NULL;
     cli->pipeline = default_state_name(cli->state);
     o->script.pipeline = cli->pipeline;
@@ -538,8 +542,14 @@ bool cli_read(struct cli *cli, int argc, char **argv, struct err *e)
         return false;
     if (cli->tool != NULL)
         return find_tool(cli, e);
-    if (cli->is_ctl && (cli->host.state != NULL || cli->asked == NULL))
+    if (cli->is_ctl && (cli->host.state == NULL ? cli->asked == NULL
+                                                : !database_is_named(cli->host.state)))
         return true;
+    if (cli->is_ctl && cli->asked == NULL)
+        return cli->host.script.pipeline != NULL
+                   ? find_state(cli, e)
+                   : err_set(e, ERR_USAGE, "ctl: which pipeline? Name it with --name, or its "
+                             "script");
     if (!find_script(cli, e) || !find_state(cli, e))
         return false;
     if (cli->host.script.is_sandboxed && !shut_off(cli, e))

@@ -25,20 +25,23 @@
 
 struct ctl_command {
     const char *name, *words, *help;
-    const char *first; /* the name of a word that may stand there without it; NULL: none */
+    const char *bare[2]; /* the names of words that may stand there without them; NULL: none */
 };
 
 static const struct ctl_command commands[] = {
-    { "status", "", "how it is", NULL },
-    { "top", "[interval=1] [count=N]", "the same again and again", NULL },
-    { "pause", "[SOURCE]", "begin no more polls, also after a restart", "source" },
-    { "resume", "[SOURCE]", "begin them again", "source" },
-    { "poll", "[SOURCE]", "poll now, whatever the interval", "source" },
-    { "snapshot", "[SOURCE] [where=SQL]", "read rows again, while polls go on", "source" },
-    { "skip", "[SOURCE]", "give up the change that is tried again and again", "source" },
-    { "reload", "", "load the script anew, if it can be loaded", NULL },
-    { "stop", "", "finish the change in hand, save, end", NULL },
-    { "log-level", "[LEVEL]", "error, warn, info or debug; or say which it is", "level" },
+    { "status", "", "how it is", { NULL } },
+    { "top", "[interval=1] [count=N]", "the same again and again", { NULL } },
+    { "pause", "[SOURCE]", "begin no more polls, also after a restart", { "source" } },
+    { "resume", "[SOURCE]", "begin them again", { "source" } },
+    { "poll", "[SOURCE]", "poll now, whatever the interval", { "source" } },
+    { "snapshot", "[SOURCE] [where=SQL]", "read rows again, while polls go on", { "source" } },
+    { "tap", "[SOURCE] [count=10]", "show the next changes, as they are delivered", { "source" } },
+    { "skip", "[SOURCE]", "give up the change that is tried again and again", { "source" } },
+    { "dead-letters", "[ACTION] [SOURCE] [letter=]", "list, show, replay or purge them",
+      { "action", "source" } },
+    { "reload", "", "load the script anew, if it can be loaded", { NULL } },
+    { "stop", "", "finish the change in hand, save, end", { NULL } },
+    { "log-level", "[LEVEL]", "error, warn, info or debug; or say which it is", { "level" } },
 };
 
 #define N_COMMANDS (sizeof commands / sizeof *commands)
@@ -59,7 +62,7 @@ void ctl_help(void)
          "\n"
          "      --json     print the answer as JSON\n");
     for (size_t i = 0; i < N_COMMANDS; i++)
-        printf("  %-9s %-24s %s\n", commands[i].name, commands[i].words, commands[i].help);
+        printf("  %-12s %-27s %s\n", commands[i].name, commands[i].words, commands[i].help);
     puts("\nSOURCE is the name of a source; a script with one needs none.\n"
          "Exit status: 0 done, 1 not possible, or nobody answers, 2 usage.");
 }
@@ -79,7 +82,7 @@ static bool fail_command(const char *word, struct err *e)
 bool ctl_read(struct ctl *ctl, char *const *words, size_t n, struct err *e)
 {
     const struct ctl_command *c;
-    size_t i = 0;
+    size_t i = 0, n_bare = 0;
 
     if (n > 0 && find_command(words[0]) == NULL) {
         ctl->script = words[i++];
@@ -101,7 +104,8 @@ bool ctl_read(struct ctl *ctl, char *const *words, size_t n, struct err *e)
 
         if (strcmp(word, "--json") == 0)
             ctl->as_json = true;
-        else if (strchr(word, '=') == NULL && (c->first == NULL || word[0] == '-'))
+        else if (strchr(word, '=') == NULL && (word[0] == '-' || n_bare == 2 ||
+                                               c->bare[n_bare++] == NULL))
             return err_set(e, ERR_USAGE, "ctl %s: it takes no %s", c->name, word);
     }
     return true;
@@ -198,10 +202,11 @@ struct answer {
     size_t read; /* of <in>, that were handed out */
 };
 
-/* Writes the words that stand after the command; the first one may lack its name. */
+/* Writes the words that stand after the command; some may lack their names. */
 static void put_words(const struct ctl *ctl, struct buf *to)
 {
     const struct ctl_command *c = find_command(ctl->command);
+    size_t n_bare = 0;
 
     for (size_t i = 0; i < ctl->n_more; i++) {
         const char *word = ctl->more[i];
@@ -211,7 +216,7 @@ static void put_words(const struct ctl *ctl, struct buf *to)
             continue;
         buf_init(&b, REQUEST_MAX);
         if (strchr(word, '=') == NULL)
-            buf_printf(&b, "%s=", c->first);
+            buf_printf(&b, "%s=", c->bare[n_bare++]);
         buf_puts(&b, word);
         request_put_word(to, b.data != NULL ? b.data : "", b.len);
         buf_fini(&b);
@@ -331,8 +336,8 @@ static bool show(const struct ctl *ctl, const char *state, int *status, struct e
     bool is_ok = false, ok = line != NULL && ctl_show_answer(line, ctl->as_json, &is_ok, &run, e);
 
     *status = is_ok ? 0 : 1;
-    while (ok && is_ok && (line = next_line(&a, -1)) != NULL && puts(line) >= 0 &&
-           fflush(stdout) == 0)
+    while (ok && is_ok && strcmp(ctl->command, "tap") == 0 &&
+           (line = next_line(&a, -1)) != NULL && puts(line) >= 0 && fflush(stdout) == 0)
         ;
     close_answer(&a);
     if (ok && is_ok && strcmp(ctl->command, "reload") == 0 && run != NULL)
@@ -388,6 +393,8 @@ bool ctl_run(const struct ctl *ctl, const char *state, int *status, struct err *
     else
         ok = show(ctl, state, status, e);
     free(only);
+    if (!ok && e->code != ERR_USAGE)
+        e->code = ERR_SCRIPT; /* for the status of the exit */
     if (!ok && ctl->as_json && e->code != ERR_USAGE)
         ctl_show_error(e->msg);
     return ok;

@@ -157,8 +157,10 @@ static void put_state(struct show *s, const json_t *source)
     const json_t *again = json_object_get(source, "snapshot_again");
     const char *phase = text_of(source, "phase");
 
-    if (is_true(source, "paused"))
+    if (is_true(source, "paused_by_user"))
         put(s, "paused");
+    else if (is_true(source, "paused"))
+        put(s, "waits");
     else if (strcmp(phase, "snapshot") == 0)
         put_format(s, "snapshot %.0f%%", number_of(snapshot, "progress") * 100);
     else if (json_is_object(again))

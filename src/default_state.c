@@ -35,6 +35,12 @@ void default_state_folder(struct buf *path)
         buf_printf(path, "%s/.local/state/pgcdc-lua/", home);
 }
 
+static void fail_home(struct err *e)
+{
+    err_set(e, ERR_USAGE, "neither XDG_STATE_HOME nor HOME is set: say where positions are kept, "
+            "with --state FILE");
+}
+
 static void put_script(struct buf *path, const char *script)
 {
     const char *slash = strrchr(script, '/'), *name = slash != NULL ? slash + 1 : script;
@@ -109,8 +115,7 @@ char *default_state_path(const struct host_options *host, bool is_bundled, bool 
     buf_init(&text, BUF_SQL_MAX);
     default_state_folder(&path);
     if (path.len == 0) {
-        err_set(e, ERR_USAGE, "neither XDG_STATE_HOME nor HOME is set: say where positions are "
-                "kept, with --state FILE");
+        fail_home(e);
         return NULL;
     }
     put_script(&path, s->path);
@@ -138,4 +143,21 @@ char *default_state_name(const char *path)
     const char *slash = strrchr(path, '/'), *name = slash != NULL ? slash + 1 : path;
 
     return strndup(name, strlen(name) - strlen(".db"));
+}
+
+char *default_state_of(const char *name, struct err *e)
+{
+    struct buf path;
+    char *found = NULL;
+
+    buf_init(&path, PATH_MAX);
+    default_state_folder(&path);
+    if (path.len == 0)
+        fail_home(e);
+    else
+        buf_printf(&path, "%s.db", name);
+    if (path.len > 0 && (found = buf_take(&path)) == NULL)
+        err_memory(e);
+    buf_fini(&path);
+    return found;
 }

@@ -20,6 +20,9 @@ void default_state_folder(struct buf *path);
 char *default_state_path(const struct host_options *host, bool is_bundled, bool *is_old,
                          struct err *e);
 
+/* The path for a pipeline that is called so, as default_state_path. */
+char *default_state_of(const char *name, struct err *e);
+
 /* What a pipeline is called whose state file would have this path: its name without .db. Returns
  * owned, or NULL if there is no memory. */
 char *default_state_name(const char *path);

@@ -18,7 +18,8 @@ enum beat_work {
     BEAT_DELIVERS,  /* changes of a source, to handlers and operators */
     BEAT_SAVES,     /* sinks are flushed, and positions saved */
     BEAT_TIMERS,    /* timers of the script, and of operators */
-    BEAT_STOPS,     /* the program is about to end */
+    BEAT_STOPS,     /* the program is about to end, */
+    BEAT_RELOADS,   /* or to be run anew */
 };
 
 /* Zeroed at birth. */

@@ -23,6 +23,11 @@ _pgcdc_lua() {
          ;;
       esac
    done
+   if [[ $script == ctl ]]; then
+      COMPREPLY=($(compgen -W "--json $("$program" ctl --help 2>/dev/null |
+         sed -n 's/^  \([a-z][a-z-]*\) .*/\1/p')" -- "$cur") $(compgen -f -X '!*.lua' -- "$cur"))
+      return
+   fi
    if [[ -n $script ]]; then
       local IFS=$'\n'
       COMPREPLY=($(compgen -W "$("$program" "$script" help=1 2>/dev/null |

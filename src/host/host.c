@@ -316,6 +316,12 @@ static bool finish_deliveries(struct host *h, struct err *e)
     return true;
 }
 
+/* It ends to be run anew. */
+static bool is_reloading(const struct host *h)
+{
+    return h->o->news->stop == NEWS_RELOAD;
+}
+
 static bool loop(struct host *h, struct err *e)
 {
     for (;;) {
@@ -324,9 +330,11 @@ static bool loop(struct host *h, struct err *e)
 
         publish_turn(&h->publish);
         tell_recording(h);
+        if (!steer_turn(&h->steer, e))
+            return false;
         beat_set(h->script->beat, BEAT_TIMERS, 0);
         /* timers first: one of them may let a source go on */
-        if (!steer_turn(&h->steer, e) || !hooks_run_timers(h->script, &t, e))
+        if (!hooks_run_timers(h->script, &t, e))
             return false;
         if ((t.has_released && h->script->is_held_back) || t.is_due || h->checkpoint.is_due ||
             h->script->wants_flush) {
@@ -352,7 +360,7 @@ static bool loop(struct host *h, struct err *e)
         if (idle && (!flush_output(h, e) || !sleep_until_news(h, t.wait_ms, e)))
             return false;
     }
-    beat_set(h->script->beat, BEAT_STOPS, 0);
+    beat_set(h->script->beat, is_reloading(h) ? BEAT_RELOADS : BEAT_STOPS, 0);
     /* --check writes nothing to sinks, which know what they would get */
     return hooks_last(h->script, e) && flush_output(h, e) &&
            checkpoint_save_lazy(&h->checkpoint, e) &&
@@ -473,7 +481,7 @@ static void fini(struct host *h)
 {
     server_free(h->server);
     steer_close(&h->steer);
-    notify_free(h->notify);
+    notify_free(h->notify, is_reloading(h));
     free(h->wish.socket);
     publish_end(&h->publish);
     if (h->queue != NULL)
@@ -498,7 +506,7 @@ static void fini(struct host *h)
     log_bar(h->log, NULL);
 }
 
-/* Users can reach the program where it has a state file, which is its own. */
+/* Users can reach the program where it has a state, which is its own. */
 static void start_steering(struct host *h)
 {
     const struct control_options o = {
@@ -506,11 +514,10 @@ static void start_steering(struct host *h)
         .health = &h->o->listen.health,
         .bells = { &h->o->news->stop, h->o->news->stop_fd, h->o->news->fd },
     };
-
-    if (h->o->mode == READER_CHECK)
-        return;
-    if (h->script->store != NULL && h->n_sources > 0)
+    if (h->o->mode != READER_CHECK && h->script->store != NULL && h->n_sources > 0)
         steer_open(&h->steer, &o);
+    if (h->server != NULL)
+        server_set_control(h->server, h->steer.control);
 }
 
 /* Opens the recording, if one is asked for. */

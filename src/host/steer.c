@@ -2,6 +2,9 @@
  * SPDX-License-Identifier: MIT */
 #include "host/steer.h"
 
+#include "base/array.h"
+#include "base/file.h"
+#include "base/text.h"
 #include "lua/command.h"
 
 #include <errno.h>
@@ -227,16 +230,69 @@ void steer_tell_reread(struct steer *s, size_t source, const struct message_noti
     s->rereads[source] = 0;
 }
 
+/* ---- taps ---- */
+
+static bool tap(struct steer *s, const struct request *r, size_t source, struct err *e)
+{
+    const char *count = request_word(r, "count");
+    struct steer_tap t = { .client = r->client, .left = 10, .source = source };
+    struct json_text j;
+    struct buf b;
+    bool ok;
+
+    if (count != NULL && (!text_is_u64(count, &t.left) || t.left == 0)) {
+        answer(s, r->client, false, "tap: count=%s: write how many changes, such as 10", count);
+        return true;
+    }
+    if (!ARRAY_PUSH(s->taps, s->n_taps, s->cap_taps, t))
+        return err_memory(e);
+    s->script->sources[source].is_tapped = true;
+    buf_init(&b, 4096);
+    request_answer(&j, &b, s->script->o.version, true, "");
+    request_end(&j);
+    ok = control_send(s->control, r->client, b.data, b.len, false);
+    buf_fini(&b);
+    if (!ok)
+        s->taps[s->n_taps - 1].left = 0; /* it has hung up; the next change ends it */
+    return true;
+}
+
+/* A change of a source that is tapped was delivered. */
+static void tell_tap(void *arg, size_t source, const char *line, size_t len)
+{
+    struct steer *s = arg;
+    bool is_tapped = false;
+    size_t n = 0;
+
+    for (size_t i = 0; i < s->n_taps; i++) {
+        struct steer_tap *t = &s->taps[i];
+        bool is_last = t->left == 1;
+
+        if (t->source == source) {
+            if (t->left == 0 || !control_send(s->control, t->client, line, len, is_last) ||
+                is_last)
+                continue;
+            t->left--;
+            is_tapped = true;
+        }
+        s->taps[n++] = *t;
+    }
+    s->n_taps = n;
+    s->script->sources[source].is_tapped = is_tapped;
+}
+
+/* ---- the Lua half ---- */
+
 /* Commands that are the Lua half's. */
 static bool run_command(struct steer *s, const struct request *r, size_t source, struct err *e)
 {
-    static const char *const words[] = { "source", "action", "id", "limit" };
-    const char *values[4];
+    static const char *const words[] = { "source", "action", "letter" };
+    const char *values[3];
     struct command c = { .name = r->command, .source = source, .words = words, .values = values,
-                         .n_words = 4 };
+                         .n_words = 3 };
     bool ok;
 
-    for (size_t i = 0; i < 4; i++)
+    for (size_t i = 0; i < 3; i++)
         values[i] = request_word(r, words[i]);
     buf_init(&c.text, ANSWER_MAX);
     buf_init(&c.json, ANSWER_MAX);
@@ -367,6 +423,13 @@ static void report(struct steer *s)
 
 /* ---- requests ---- */
 
+static bool run_letters(struct steer *s, const struct request *r, size_t source, struct err *e)
+{
+    if (request_word(r, "source") == NULL)
+        return run_command(s, r, COMMAND_ALL, e);
+    return !find_source(s, r, &source) || run_command(s, r, source, e);
+}
+
 static bool show_figures(struct steer *s, const struct request *r, size_t source, struct err *e)
 {
     (void)source;
@@ -389,7 +452,9 @@ static const struct steer_command commands[] = {
     { "resume", true, { "source", NULL }, pause_source },
     { "poll", true, { "source", NULL }, poll_source },
     { "snapshot", true, { "source", "where", NULL }, reread },
+    { "tap", true, { "source", "count", NULL }, tap },
     { "skip", true, { "source", NULL }, run_command },
+    { "dead-letters", false, { "action", "source", "letter", NULL }, run_letters },
     { "reload", false, { NULL }, reload },
     { "log-level", false, { "level", NULL }, set_log_level },
 };
@@ -470,6 +535,15 @@ void steer_open(struct steer *s, const struct control_options *o)
 {
     struct err e;
 
+    char *folder = file_folder(o->state);
+    struct path_why why;
+
+    if (folder != NULL && !file_make_folder(folder, 0700, &why)) {
+        /* then it cannot be listened there, which is told */
+    }
+    free(folder);
+    s->script->tell_tap = tell_tap;
+    s->script->tap_arg = s;
     s->rereads = calloc(s->script->n_sources + 1, sizeof *s->rereads);
     s->control = s->rereads != NULL ? control_new(o, &e) : (err_memory(&e), NULL);
     if (s->control == NULL)
@@ -482,6 +556,9 @@ void steer_close(struct steer *s)
     control_free(s->control);
     s->control = NULL;
     reload_fini(&s->reload);
+    free(s->taps);
+    s->taps = NULL;
+    s->n_taps = s->cap_taps = 0;
     free(s->rereads);
     s->rereads = NULL;
 }

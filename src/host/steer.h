@@ -14,6 +14,12 @@
 #include "host/reload.h"
 #include "serve/control.h"
 
+/* A client sees so many changes of a source. */
+struct steer_tap {
+    uint64_t client, left;
+    size_t source;
+};
+
 /* All borrowed but what is said to be owned. */
 struct steer {
     struct control *control;    /* owned; NULL: no command can come */
@@ -24,6 +30,8 @@ struct steer {
     struct reader *reader;      /* NULL before the sources are read */
     struct reload reload;       /* owned */
     uint64_t reload_client;     /* who waits for it; 0: nobody, a signal has asked */
+    struct steer_tap *taps;     /* owned */
+    size_t n_taps, cap_taps;
     uint64_t *rereads;          /* of each source: who waits for what comes of that; owned */
 };
 

@@ -2,7 +2,7 @@
  *
  * One thread, which is the program's, does all. A client costs a bounded part of memory, and is cut
  * off when it neither sends nor takes anything for some seconds; of too many clients the newest
- * wait. A body is not read: whoever sends one is answered before it.
+ * wait. Only the short body of a POST is read: whoever sends another is answered before it.
  *
  * SPDX-License-Identifier: MIT */
 #include "listen/listen.h"
@@ -164,6 +164,47 @@ static const char *header(struct MHD_Connection *client, const char *name)
     return MHD_lookup_connection_value(client, MHD_HEADER_KIND, name);
 }
 
+/* The body of a POST, as it comes. */
+struct body {
+    size_t len, cap;
+    char bytes[];
+};
+
+/* Where the body of this request is to go. NULL: there is none, or it is not to be read. */
+static struct body *make_body(struct MHD_Connection *client, const char *method)
+{
+    const char *text = header(client, "Content-Length");
+    char *end;
+    unsigned long long len = text != NULL ? strtoull(text, &end, 10) : 0;
+    struct body *b;
+
+    if (strcmp(method, "POST") != 0 || len > LISTEN_BODY_MAX ||
+        header(client, "Transfer-Encoding") != NULL)
+        return NULL;
+    b = calloc(1, sizeof *b + (size_t)len + 1);
+    if (b != NULL)
+        b->cap = (size_t)len;
+    return b;
+}
+
+/* A piece of it has come. */
+static void add_body(struct body *b, const char *data, size_t *size)
+{
+    if (b->len + *size <= b->cap)
+        memcpy(b->bytes + b->len, data, *size);
+    b->len += b->len + *size <= b->cap ? *size : 0;
+    *size = 0;
+}
+
+static void on_end(void *arg, struct MHD_Connection *client, void **state,
+                   enum MHD_RequestTerminationCode why)
+{
+    (void)client, (void)why;
+    if (*state != arg)
+        free(*state);
+    *state = NULL;
+}
+
 /* Whoever sends a body is answered before it, and cut off. */
 static bool has_body(struct MHD_Connection *client)
 {
@@ -176,14 +217,28 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *client, cons
                                   const char *method, const char *http, const char *data,
                                   size_t *data_size, void **state)
 {
-    const struct listen_request request = { method, url, header(client, "Authorization"),
-                                            header(client, "Host"), header(client, "Accept") };
+    struct listen_request request = { method, url, header(client, "Authorization"),
+                                      header(client, "Host"), header(client, "Accept"), NULL, 0,
+                                      false };
     struct listen_answer a = { .status = MHD_HTTP_INTERNAL_SERVER_ERROR };
     struct listen *l = arg;
     struct MHD_Response *r;
     enum MHD_Result result;
+    struct body *body;
 
-    (void)http, (void)data, (void)data_size;
+    (void)http;
+    if (*state == NULL && (*state = make_body(client, method)) != NULL)
+        return MHD_YES;
+    body = *state != arg ? *state : NULL;
+    if (body != NULL && *data_size > 0) {
+        add_body(body, data, data_size);
+        return MHD_YES;
+    }
+    if (body != NULL) {
+        request.body = body->bytes;
+        request.body_len = body->len;
+    }
+    request.is_too_long = request.body == NULL && has_body(client);
     if (*state == NULL && !has_body(client) && (strcmp(method, "GET") == 0 ||
                                                 strcmp(method, "HEAD") == 0)) {
         *state = l; /* an answer at the next call lets the client use the connection again */
@@ -225,7 +280,8 @@ static struct listen *open_listen(const struct listen_options *o)
                                  on_request, l, MHD_OPTION_LISTEN_SOCKET, o->fd,
                                  MHD_OPTION_CONNECTION_LIMIT, MOST_CLIENTS,
                                  MHD_OPTION_CONNECTION_TIMEOUT, IDLE_SECONDS,
-                                 MHD_OPTION_CONNECTION_MEMORY_LIMIT, CLIENT_BYTES, MHD_OPTION_END);
+                                 MHD_OPTION_CONNECTION_MEMORY_LIMIT, CLIENT_BYTES,
+                                 MHD_OPTION_NOTIFY_COMPLETED, on_end, l, MHD_OPTION_END);
     if (l->daemon != NULL)
         return l;
     free(l);

@@ -14,13 +14,18 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#define LISTEN_ABI 1u /* changes whenever what is below does */
+#define LISTEN_ABI 2u /* changes whenever what is below does */
 #define LISTEN_SYMBOL "listen_module"
+#define LISTEN_BODY_MAX ((size_t)64 << 10) /* of a POST; what is longer is not read */
 
 /* All borrowed; NULL where the client did not send it. */
 struct listen_request {
     const char *method, *path; /* path: without what follows a "?" */
     const char *authorization, *host, *accept;
+    const char *body;      /* of a POST, <body_len> bytes; NULL: none, or it was not read */
+    size_t body_len;
+    bool is_too_long;      /* it was not read, since it is longer than LISTEN_BODY_MAX, or nobody
+                            * says how long it is */
 };
 
 /* Zeroed at first. */

@@ -19,7 +19,10 @@ static int run(lua_State *L)
 
     lua_rawgeti(L, LUA_REGISTRYINDEX, script_of(L)->hooks[SCRIPT_HOOK_CONTROL]);
     lua_pushstring(L, c->name);
-    lua_pushinteger(L, (lua_Integer)c->source + 1);
+    if (c->source == COMMAND_ALL)
+        lua_pushnil(L);
+    else
+        lua_pushinteger(L, (lua_Integer)c->source + 1);
     lua_createtable(L, 0, (int)c->n_words);
     for (size_t i = 0; i < c->n_words; i++) {
         lua_pushstring(L, c->values[i]); /* nil for NULL */

@@ -7,9 +7,11 @@
 #include "base/buf.h"
 #include "lua/script.h"
 
+#define COMMAND_ALL SIZE_MAX /* the command is about all sources */
+
 struct command {
     const char *name;
-    size_t source;             /* the number of the source that it is about */
+    size_t source;             /* its number, or COMMAND_ALL */
     const char *const *words;  /* names of <n_words> words, */
     const char *const *values; /* and what they are, NULL: not given */
     size_t n_words;

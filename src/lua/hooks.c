@@ -19,6 +19,7 @@
 #include "base/clock.h"
 #include "capture/recording.h"
 #include "lua/change.h"
+#include "lua/tap.h"
 #include "pg/lsn.h"
 
 #include <lauxlib.h>
@@ -172,6 +173,8 @@ static int deliver(lua_State *L)
         }
         d->done++;
         count_change(s, source, row->op, &pace);
+        if (source->is_tapped)
+            tap_show(L, d->source, 2, chunk, row);
         if (source->pauses > 0 || (d->may_stop && (s->wants_flush || script_should_stop(s))))
             break;
     }
@@ -217,7 +220,8 @@ bool hooks_deliver(struct script *s, struct hooks_rows *rows, struct err *e)
 
     if (rows->chunk->rowtype != NULL && !hooks_announce(s, rows->source, rows->chunk->rowtype, e))
         return false;
-    if (rows->chunk->rowtype == NULL || !has_handler(&s->sources[rows->source])) {
+    if (rows->chunk->rowtype == NULL || (!has_handler(&s->sources[rows->source]) &&
+                                         !s->sources[rows->source].is_tapped)) {
         for (; rows->done < rows->chunk->n_rows; rows->done++)
             s->sources[rows->source].delivered[rows->chunk->rows[rows->done].op]++;
         s->sources[rows->source].delivered_us = clock_wall_us();

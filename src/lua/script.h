@@ -94,6 +94,9 @@ struct script {
     void (*tell_figures)(void *arg, struct script_figures *f); /* or NULL: the Lua half has new
                                * ones, which move */
     void *tell_arg;
+    void (*tell_tap)(void *arg, size_t source, const char *line, size_t len); /* see tap.h: a line
+                               * of JSON. Must not use the state */
+    void *tap_arg;
     struct beat *beat;        /* borrowed, or NULL */
     bool is_timed;            /* somebody watches: what handlers do is timed */
     struct recording *recording; /* borrowed: gets all that is delivered; or NULL */

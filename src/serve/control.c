@@ -19,7 +19,7 @@
 #include <unistd.h>
 
 #define ENDING ".ctl"
-#define MOST_CLIENTS 64      /* others wait */
+#define MOST_CLIENTS 64      /* others wait, or take the place of one that is silent */
 #define IDLE_MS 10000        /* a client that sends no request is cut off */
 #define HOST_MS 2000         /* the host has so long for an answer, */
 #define FIGURES_MS 300       /* and for new figures */
@@ -51,6 +51,7 @@ struct control {
     struct client clients[MOST_CLIENTS];
     uint64_t n_clients;  /* that there ever were */
     char run[40];
+    struct health_options health; /* who may ask here may read the log as well */
     struct request *first, *last; /* for the host */
     bool is_stopping;
 };
@@ -256,7 +257,8 @@ static void take_request(struct control *c, struct client *k, struct request *r)
     if (k->is_status)
         figures_ask(c->o.board);
     k->is_asking = true;
-    k->due_ms = clock_mono_ms() + (k->is_status ? FIGURES_MS : HOST_MS);
+    k->due_ms = strcmp(r->command, "tap") == 0 /* it waits for changes as well */
+                    ? 0 : clock_mono_ms() + (k->is_status ? FIGURES_MS : HOST_MS);
     r->next = NULL;
     if (c->last != NULL)
         c->last->next = r;
@@ -291,8 +293,8 @@ static void read_client(struct control *c, struct client *k)
 
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
-    if (n <= 0 || k->is_asking || k->out.len > 0) {
-        k->is_failed = n <= 0 || k->in.len + (size_t)n > REQUEST_MAX;
+    if (n <= 0 || k->is_asking || k->is_over || k->out.len > 0) {
+        k->is_failed = n <= 0 && !k->is_over;
         return; /* it has hung up; or it says more than it should, which nobody reads */
     }
     k->in.len += (size_t)n;
@@ -326,13 +328,32 @@ static void write_client(struct client *k)
     k->sent = 0;
 }
 
+/* Who has connected and sent no request, and did so before all others of that kind; or NULL. */
+static struct client *find_silent(struct control *c)
+{
+    struct client *oldest = NULL;
+
+    for (size_t i = 0; i < MOST_CLIENTS; i++) {
+        struct client *k = &c->clients[i];
+
+        if (k->id != 0 && k->fd >= 0 && !k->is_asking && !k->is_over && k->due_ms != 0 &&
+            (oldest == NULL || k->id < oldest->id))
+            oldest = k;
+    }
+    return oldest;
+}
+
+/* Where all places are taken, a client that is silent makes room. */
 static void accept_clients(struct control *c)
 {
-    while (find_client(c, 0) != NULL) {
+    for (int n = 0; n < BACKLOG; n++) {
+        struct client *silent = find_client(c, 0) == NULL ? find_silent(c) : NULL;
         int fd = accept4(c->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
         if (fd < 0)
             return;
+        if (silent != NULL)
+            drop_client(silent);
         if (add_client(c, fd) == NULL)
             close(fd);
     }
@@ -378,8 +399,8 @@ static int prepare(struct control *c, struct pollfd *fds)
         if (k->id != 0 && k->due_ms != 0 && k->due_ms - now < wait)
             wait = k->due_ms - now;
     }
-    fds[MOST_CLIENTS] = (struct pollfd){ .fd = find_client(c, 0) != NULL ? c->fd : -1,
-                                         .events = POLLIN };
+    fds[MOST_CLIENTS] = (struct pollfd){
+        .fd = find_client(c, 0) != NULL || find_silent(c) != NULL ? c->fd : -1, .events = POLLIN };
     fds[MOST_CLIENTS + 1] = (struct pollfd){ .fd = c->wake_fd, .events = POLLIN };
     return wait > 0 ? (int)wait : 0;
 }
@@ -494,6 +515,9 @@ struct control *control_new(const struct control_options *o, struct err *e)
     }
     c->o = *o;
     c->fd = -1;
+    c->health = *o->health;
+    c->health.shows_rows = true;
+    c->o.health = &c->health;
     snprintf(c->run, sizeof c->run, "%d/%lld", (int)getpid(), (long long)clock_wall_us());
     pthread_mutex_init(&c->mutex, NULL);
     pthread_cond_init(&c->changed, NULL);

@@ -39,12 +39,12 @@ void health_put_work(const struct figures *f, struct buf *to)
 {
     static const char *const words[] = {
         "starts", "waits for changes", "delivers changes", "flushes sinks and saves", "runs timers",
-        "ends",
+        "ends", "is run anew",
     };
     bool has_source = (f->work == BEAT_DELIVERS || f->work == BEAT_SAVES) &&
                       f->work_source < f->n_sources;
 
-    buf_puts(to, f->work >= 0 && f->work <= BEAT_STOPS ? words[f->work] : "works");
+    buf_puts(to, f->work >= 0 && f->work <= BEAT_RELOADS ? words[f->work] : "works");
     if (has_source)
         buf_printf(to, " of %s", f->sources[f->work_source].name);
 }
@@ -115,7 +115,9 @@ static void explain_lag(struct finder *x, size_t i, struct health_problem *p)
     double lag = figures_lag(s, x->now_us, x->now_ms);
     char why[1200] = "";
 
-    if (s->meter.failing_since_ms != 0)
+    if (s->is_paused_by_user)
+        snprintf(why, sizeof why, ": it was paused with pgcdc-lua ctl");
+    else if (s->meter.failing_since_ms != 0)
         snprintf(why, sizeof why, ": %s", server_text(x, &s->meter.err));
     else if (half != NULL && i < half->n_sources && half->sources[i].trouble.since_us != 0)
         snprintf(why, sizeof why, ": %s", health_trouble_text(&half->sources[i].trouble, x->o));

@@ -200,16 +200,19 @@ struct notify *notify_new(const struct notify_wish *w, struct figures_board *boa
     return n;
 }
 
-void notify_free(struct notify *n)
+void notify_free(struct notify *n, bool is_reloading)
 {
     uint64_t one = 1;
+    char text[80];
 
     if (n == NULL)
         return;
     while (write(n->stop_fd, &one, sizeof one) < 0 && errno == EINTR)
         ;
     pthread_join(n->thread, NULL);
+    snprintf(text, sizeof text, "RELOADING=1\nMONOTONIC_USEC=%lld",
+             (long long)clock_mono_ns() / 1000);
     if (!n->was_stopping)
-        tell(n, "STOPPING=1");
+        tell(n, is_reloading ? text : "STOPPING=1");
     close_all(n);
 }

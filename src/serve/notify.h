@@ -4,6 +4,7 @@
  *    STATUS=      how late they are, or what is wrong, when that has changed
  *    WATCHDOG=1   the loop turns; two times in each $WATCHDOG_USEC, if there is one
  *    STOPPING=1   the program is about to end
+ *    RELOADING=1  it is run anew, and says READY=1 again
  *
  * A thread of its own reads copies of the figures, so that a loop that hangs is silent and one that
  * waits for a database or a target is not (see base/beat.h).
@@ -31,7 +32,8 @@ bool notify_take(struct notify_wish *w, struct err *e) WARN_UNUSED;
 struct notify *notify_new(const struct notify_wish *w, struct figures_board *board,
                           const struct health_options *o, struct err *e);
 
-/* Says that the program ends, ends the thread and frees all. NULL is legal. */
-void notify_free(struct notify *n);
+/* Says that the program ends or, <is_reloading>, that it is run anew in this process; ends the
+ * thread and frees all. NULL is legal. */
+void notify_free(struct notify *n, bool is_reloading);
 
 #endif

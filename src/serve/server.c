@@ -3,6 +3,7 @@
 #include "serve/server.h"
 
 #include "base/clock.h"
+#include "base/text.h"
 #include "listen/listen.h"
 #include "serve/address.h"
 #include "serve/metrics.h"
@@ -11,6 +12,7 @@
 #include "serve/token.h"
 
 #include <arpa/inet.h>
+#include <ctype.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <limits.h>
@@ -23,12 +25,14 @@
 
 #define TICK_MS 1000
 #define ANSWER_MAX ((size_t)64 << 20)
+#define CTL "/ctl/"
 #define PLAIN "text/plain; charset=utf-8"
 #define JSON "application/json; charset=utf-8"
 
 struct server {
     struct server_options o;
     struct figures_board *board; /* borrowed */
+    struct control *_Atomic control; /* borrowed; NULL: nobody takes commands */
     struct address address;
     char name[sizeof(struct sockaddr_un) + 80]; /* of the address */
     struct token token;
@@ -224,6 +228,86 @@ static void answer_health(struct server *s, struct listen_answer *a)
         set_text(a, 503, "the loop does not turn\n");
 }
 
+/* ---- commands ---- */
+
+/* Appends a word, of which + is a blank and %XX a byte. */
+static void put_word(struct buf *to, const char *p, const char *end)
+{
+    for (; p < end; p++) {
+        int high = p + 2 < end && *p == '%' ? text_hex_digit((char)tolower(p[1])) : -1;
+        int low = high >= 0 ? text_hex_digit((char)tolower(p[2])) : -1;
+
+        if (low >= 0 && high * 16 + low > 0)
+            buf_putc(to, (char)(high * 16 + low));
+        else
+            buf_putc(to, *p == '+' ? ' ' : *p);
+        p += low >= 0 ? 2 : 0;
+    }
+    buf_putc(to, '\0');
+}
+
+/* The text of a request for what a client has posted. */
+static void put_request(struct buf *to, const struct listen_request *r)
+{
+    const char *p = r->body, *end = r->body != NULL ? p + r->body_len : p;
+
+    request_put(to, r->path + strlen(CTL));
+    while (p < end) {
+        const char *next = memchr(p, '&', (size_t)(end - p));
+
+        next = next != NULL ? next : end;
+        if (next > p)
+            put_word(to, p, next);
+        p = next + 1;
+    }
+    request_put_end(to);
+}
+
+/* 200: done; 202: it will be; 409: it cannot be. */
+static void answer_command(struct server *s, const struct listen_request *r,
+                           struct listen_answer *a)
+{
+    struct control *control = atomic_load(&s->control);
+    struct buf text, said;
+    struct request *request;
+    const char *why;
+
+    buf_init(&text, REQUEST_MAX);
+    buf_init(&said, ANSWER_MAX);
+    put_request(&text, r);
+    request = buf_ok(&text) && request_look(text.data, text.len, &why) == REQUEST_WHOLE
+                  ? request_new(&text) : NULL;
+    if (request == NULL || control == NULL || strcmp(request->command, "tap") == 0) {
+        set_text(a, request == NULL ? 400 : control == NULL ? 503 : 501,
+                 request == NULL ? "this is no command\n" : control == NULL ? "starting\n" :
+                 "only pgcdc-lua ctl can tap\n");
+        request_free(request);
+    } else {
+        control_call(control, request, &said);
+        buf_add(&said, "", 0);
+        take_body(a, said.data == NULL ? 503 : strstr(said.data, "\"ok\":true") == NULL ? 409 :
+                  strstr(said.data, "\"pending\":true") != NULL ? 202 : 200, JSON, &said);
+    }
+    buf_fini(&text);
+    buf_fini(&said);
+}
+
+/* A page of somebody else's can make a browser send a login that it knows, but no "Bearer": so only
+ * that may command. */
+static void answer_post(struct server *s, const struct listen_request *r, struct listen_answer *a)
+{
+    if (r->authorization == NULL || strncasecmp(r->authorization, "Bearer ", 7) != 0) {
+        set_text(a, 401, "a command needs the token as Authorization: Bearer TOKEN\n");
+    } else if (strcmp(r->method, "POST") != 0) {
+        set_text(a, 405, "only POST\n");
+        a->allow = "POST";
+    } else if (r->is_too_long) {
+        set_text(a, 413, "a command has at most 64 kB, and says how many\n");
+    } else {
+        answer_command(s, r, a);
+    }
+}
+
 static void answer(void *arg, const struct listen_request *r, struct listen_answer *a)
 {
     enum path path = find_path(r->path);
@@ -235,6 +319,8 @@ static void answer(void *arg, const struct listen_request *r, struct listen_answ
         a->authenticate = "Basic realm=\"pgcdc-lua\", charset=\"UTF-8\"";
     } else if (!is_safe_host(s, r->host)) {
         set_text(a, 403, "use the address, or localhost, in the place of the name\n");
+    } else if (s->token.text[0] != '\0' && strncmp(r->path, CTL, strlen(CTL)) == 0) {
+        answer_post(s, r, a);
     } else if (path == PATH_NONE) {
         set_text(a, 404, "there is /, /status, /metrics, /healthz and /readyz\n");
     } else if (strcmp(r->method, "GET") != 0 && strcmp(r->method, "HEAD") != 0) {
@@ -342,6 +428,11 @@ struct server *server_new(const struct server_options *o, struct figures_board *
         return s;
     server_free(s);
     return NULL;
+}
+
+void server_set_control(struct server *s, struct control *control)
+{
+    atomic_store(&s->control, control);
 }
 
 const char *server_address(const struct server *s)

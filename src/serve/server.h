@@ -9,12 +9,13 @@
  *    GET /status    JSON, see status.h
  *    GET /events    the same, again and again, as server-sent events
  *    GET /          the page, which reads /events
+ *    POST /ctl/COMMAND   as pgcdc-lua ctl, with a token only: NAME=VALUE&...
  *
  * SPDX-License-Identifier: MIT */
 #ifndef SERVER_H
 #define SERVER_H
 
-#include "serve/health.h"
+#include "serve/control.h"
 
 /* All borrowed. */
 struct server_options {
@@ -30,6 +31,9 @@ struct server;
  * or NULL: ERR_USAGE, ERR_MEMORY. */
 struct server *server_new(const struct server_options *o, struct figures_board *board,
                           struct err *e);
+
+/* Commands go to <control> from now on, NULL: nowhere; borrowed. */
+void server_set_control(struct server *s, struct control *control);
 
 /* What it listens on. Borrowed. */
 const char *server_address(const struct server *s);

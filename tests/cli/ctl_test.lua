@@ -1,10 +1,16 @@
 -- ctl_test.lua: pgcdc-lua ctl: what each command answers, and that it does so.
 -- SPDX-License-Identifier: MIT
 
+local child = require "child"
 local ctl = require "ctl"
+local files = require "files"
 local fixtures = require "fixtures"
+local json = require "json"
 local lu = require "luaunit"
+local native = require "native"
 local program = require "program"
+local scope = require "scope"
+local served = require "served"
 
 local TestCtl = {}
 
@@ -65,7 +71,8 @@ function TestCtl.test_pause_and_resume()
    p:wait_until(function() return #p:lines() == 1 end)
    lu.assertEquals(ctl.ok(p, "pause", "t"), "public.t: paused")
    lu.assertEquals(ctl.ok(p, "pause", "source=public.t"), "public.t: already paused")
-   lu.assertTrue(ctl.status(p).sources[1].paused)
+   lu.assertTrue(ctl.status(p).sources[1].paused_by_user)
+   lu.assertStrContains(ctl.ok(p, "status"), "paused")
    db:exec "INSERT INTO t VALUES (2, 'b')"
    lu.assertEquals(ctl.fails(p, "poll"), "public.t is paused: resume it first")
    lu.assertEquals(#p:stop().lines, 1)
@@ -103,6 +110,49 @@ function TestCtl.test_poll_now()
    db:exec "INSERT INTO t VALUES (7, 'b')"
    lu.assertEquals(ctl.ok(p, "poll"), "public.t: is polled now")
    p:wait_until(function() return p:lines()[1] == "upsert\t7" end)
+   p:stop()
+end
+
+-- ---- changes, as they are delivered ----
+
+function TestCtl.test_tap()
+   local db = fixtures.names(0)
+   local p = start(db)
+   local tap = program.start { state = false, stdout = "pipe",
+                               options = { "ctl", "-s", p.state, "tap", "count=2" } }
+   local n = 0
+   tap:wait_until(function() -- it may not have begun yet
+      n = n + 1
+      db:exec("INSERT INTO t VALUES (" .. n .. ", 'a')")
+      return #tap:lines() > 0
+   end)
+   db:exec "INSERT INTO t VALUES (1000, 'b'), (1001, 'c')"
+   local lines = tap:finish().lines
+   lu.assertEquals(#lines, 2)
+   local first, second = json.decode(lines[1]), json.decode(lines[2])
+   lu.assertEquals({ first.op, first.row.name, first.table }, { "upsert", "a", "t" })
+   lu.assertTrue(second.key.id > first.key.id)
+   p:wait_until(function() return #p:lines() == n + 2 end)
+   lu.assertStrContains(ctl.fails(p, "tap", "count=all"), "write how many changes")
+   p:stop()
+end
+
+-- ---- a terminal ----
+
+function TestCtl.test_top()
+   local p = start(fixtures.names(2))
+   local plain = ctl.ok(p, "top", "count=2", "interval=0.1")
+   lu.assertNotStrContains(plain, "\27")
+   local _, heads = plain:gsub("SOURCE +CAPTURE", "")
+   lu.assertEquals(heads, 2)
+   lu.assertStrMatches(plain, ".*public%.t +xmin +following +%d.*")
+   local screen = ctl.on_terminal(p, 1, 40, "top")
+   lu.assertStrContains(screen, "\27[?1049h") -- takes the screen, and gives it back
+   lu.assertStrContains(screen, "\27[?1049l")
+   lu.assertStrContains(screen, "\27[32mready")
+   for line in screen:gsub("\27%[[%d;?]*[A-Za-z]", ""):gmatch "[^\r\n]+" do
+      lu.assertTrue(utf8.len(line) <= 40, line)
+   end
    p:stop()
 end
 
@@ -155,7 +205,116 @@ function TestCtl.test_status_in_the_log()
    p:stop()
 end
 
+-- ---- over HTTP ----
+
+function TestCtl.test_post()
+   if not served.is_there() then
+      return
+   end
+   local db = fixtures.names(1)
+   local token = ("t"):rep(20)
+   local path = scope.dir "token" .. "/token"
+   files.write(path, token .. "\n")
+   native.chmod(path, 384)
+   local p = served.start { dsn = db, script = SCRIPT, options = { "--listen-token-file", path } }
+   p:wait_stderr "msg=\"?ready"
+   local function post(command, ...)
+      return p:get("/ctl/" .. command, { "-X", "POST", "-H", "Authorization: Bearer " .. token,
+                                         ... })
+   end
+   local status, body = post("pause", "-d", "source=public.t")
+   lu.assertEquals({ status, json.decode(body).text }, { 200, "public.t: paused" })
+   status, body = post("poll", "--data-urlencode", "source=t")
+   lu.assertEquals({ status, json.decode(body).error }, { 409,
+      "public.t is paused: resume it first" })
+   lu.assertEquals((post "resume"), 200)
+   status, body = post "status"
+   lu.assertEquals({ status, json.decode(body).status.version }, { 200, 1 })
+   status = post("snapshot", "--data-urlencode", "where=id = 1 + 0 AND name LIKE '%1'")
+   lu.assertEquals(status, 200)
+   p:wait_until(function() return #p:lines() == 2 end)
+   lu.assertEquals((post "tap"), 501)
+   lu.assertEquals((post "nothing"), 409)
+   lu.assertEquals((post("pause", "-H", "Content-Length: 1000000000")), 413)
+   lu.assertEquals((p:get("/ctl/stop", { "-H", "Authorization: Bearer " .. token })), 405)
+   lu.assertEquals((p:get("/ctl/stop", { "-X", "POST", "-u", "a:" .. token })), 401)
+   lu.assertEquals((p:get("/ctl/stop", { "-X", "POST" })), 401)
+   lu.assertEquals((post "stop"), 200)
+   lu.assertEquals(p:finish().status, 0)
+end
+
 -- ---- bad input ----
+
+-- What is wrong on the socket gets one line, and holds nobody up.
+function TestCtl.test_hostile_clients()
+   local python = native.realpath "/usr/bin/python3"
+   lu.skipIf(not python, "there is no python3")
+   local p = start(fixtures.names(1))
+   local text = child.run({ stderr = "null", argv = { python, "-c", [[
+import socket, sys
+def connect():
+    s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); s.settimeout(20); return s
+def ask(data):
+    s = connect()
+    try:
+        while data:
+            data = data[s.send(data[:65536]):]
+        s.shutdown(socket.SHUT_WR)
+    except OSError:
+        pass
+    try:
+        return s.recv(4096).decode().strip()
+    except OSError:
+        return "cut off"
+print(ask(b"GET / HTTP/1.1\r\n\r\n"))
+print(ask(b"pgcdc-ctl 2\0status\0\0"))
+print(ask(b"pgcdc-ctl 1\0\0"))
+print(ask(b"pgcdc-ctl 1\0pause\0source=" + b"x" * 1000000))
+idle = []
+for i in range(1000):
+    idle.append(connect())
+print(ask(b"pgcdc-ctl 1\0ping\0\0"))
+]], p.state .. ".ctl" } }, 60)
+   local lines = {}
+   for line in text:gmatch "[^\n]+" do
+      lines[#lines + 1] = line
+   end
+   lu.assertStrContains(lines[1], "this is not what pgcdc-lua ctl sends")
+   lu.assertStrContains(lines[2], "ctl is of another version than the program that runs")
+   lu.assertStrContains(lines[3], "this is not what pgcdc-lua ctl sends")
+   lu.assertStrContains(lines[4], "longer than 64 kB")
+   lu.assertStrContains(lines[5], '"ok":true', text)
+   lu.assertEquals(ctl.status(p).sources[1].changes.read, 1)
+   lu.assertEquals(p:stop().status, 0)
+end
+
+-- A path that is too long for a socket's is none for us; a name that is gets a warning.
+function TestCtl.test_long_paths()
+   local db = fixtures.names(1)
+   local folder = scope.dir "long" .. ("/" .. ("f"):rep(90)):rep(2)
+   os.execute("mkdir -p " .. folder)
+   local p = start(db, nil, { state = folder .. "/s.db" })
+   lu.assertStrContains(ctl.ok(p, "status"), "public.t")
+   p:stop()
+   p = start(db, nil, { state = p.dir .. "/" .. ("n"):rep(100) })
+   p:wait_stderr "ctl cannot reach this program.*choose one of at most 70 bytes"
+   lu.assertStrContains(ctl.fails(p, "status"), "name of the state file is too long")
+   p:stop()
+end
+
+-- A socket that was left by a program that was killed is replaced, and is the user's only.
+function TestCtl.test_a_socket_that_was_left()
+   local db = fixtures.names(1)
+   local p = start(db)
+   p:kill9()
+   lu.assertStrContains(ctl.fails(p, "status"), "nobody listens")
+   p = start(db, nil, { state = p.state })
+   lu.assertStrContains(ctl.ok(p, "status"), "public.t")
+   lu.assertStrMatches(child.run { argv = { "stat", "-c", "%a %F", p.state .. ".ctl" } },
+      "600 socket\n")
+   p:stop()
+   lu.assertNil(native.realpath(p.state .. ".ctl"))
+end
 
 function TestCtl.test_bad_words()
    local p = start(fixtures.names(0))
@@ -167,6 +326,9 @@ function TestCtl.test_bad_words()
    lu.assertStrContains(usage(), "which command?")
    lu.assertStrContains(usage "statu", "did you mean status?")
    lu.assertStrContains(usage("status", "now"), "it takes no now")
+   lu.assertEquals(ctl.fails(p, "dead-letters", "eat"),
+      "dead-letters: use list, show, replay or purge")
+   lu.assertStrContains(usage("dead-letters", "list", "t", "u"), "it takes no u")
    lu.assertEquals(ctl.fails(p, "pause", "u"), "there is no source u; there is public.t")
    lu.assertEquals(ctl.fails(p, "pause", "table=t"), "pause takes no table")
    p:stop()

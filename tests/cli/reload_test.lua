@@ -5,6 +5,7 @@ local ctl = require "ctl"
 local files = require "files"
 local fixtures = require "fixtures"
 local lu = require "luaunit"
+local pgbench = require "pgbench"
 local program = require "program"
 
 local TestReload = {}
@@ -57,6 +58,48 @@ function TestReload.test_a_bad_script_is_refused()
    p:wait_until(function() return p:lines()[1] == "old\tupsert\t2" end)
    lu.assertEquals(count(p, "msg=\"?ready"), 1)
    p:stop()
+end
+
+-- Reloads in a row, by both ways, while eight clients write: each version comes once.
+-- $PGCDC_RELOADS: how many.
+function TestReload.test_exact_under_writers()
+   local db = fixtures.database [[
+      CREATE TABLE t (id int PRIMARY KEY, version int NOT NULL);
+      INSERT INTO t SELECT i, 0 FROM generate_series(1, 200) i;]]
+   local p = program.start { dsn = db, script = [[
+      pgcdc.source { table = "t", interval = 0.01, deletes = true }:on("change", function(c)
+         print(c.op .. " " .. c.id .. " " .. c.key.id .. " " .. c.row.version)
+      end)]] }
+   p:wait_stderr "msg=\"?ready"
+   local n = tonumber(os.getenv "PGCDC_RELOADS") or 6
+   local writer = pgbench.start_script(db, [[
+      \set id random(1, 200)
+      UPDATE t SET version = version + 1 WHERE id = :id;]], "-c", "8", "-R", "400", "-T", "600")
+   for i = 1, n do
+      if i % 2 == 0 then
+         ctl.ok(p, "reload")
+      else
+         p:signal "HUP"
+      end
+      p:wait_until(function() return count(p, "msg=\"?ready") == i + 1 end, 30)
+   end
+   writer:kill "KILL"
+   writer:wait(10)
+   local last = db:value "SELECT string_agg(id || ' ' || version, ',' ORDER BY id) FROM t"
+   local newest = {}
+   local function is_all()
+      local seen = {}
+      for _, line in ipairs(p:lines()) do
+         local id, key, version = line:match "^%a+ (%S+) (%d+) (%d+)$"
+         lu.assertNil(seen[id], line .. ": came twice")
+         seen[id], newest[tonumber(key)] = true, key .. " " .. version
+      end
+      return table.concat(newest, ",") == last
+   end
+   p:wait_until(is_all, 20, "the newest versions")
+   p:stop()
+   lu.assertTrue(is_all())
+   lu.assertEquals(count(p, "level=info msg=\"reloading\""), n)
 end
 
 -- --reset forgets once.

@@ -111,4 +111,22 @@ function TestService.test_a_socket_that_cannot_be()
    end
 end
 
+-- A reload is no end: it is told as what it is, and then that all is read again.
+function TestService.test_a_reload()
+   local socket, messages = notified()
+   if not socket then
+      return
+   end
+   local db = cluster.main():database()
+   table_of_one(db)
+   local p = start(socket, db, {})
+   wait.until_(function() return count(messages(), "READY=1") == 1 end, 20, messages)
+   p:signal "HUP"
+   wait.until_(function() return count(messages(), "READY=1") == 2 end, 20, messages)
+   local _, reloads = messages():gsub("RELOADING=1|MONOTONIC_USEC=%d+\n", "")
+   lu.assertEquals({ reloads, count(messages(), "STOPPING=1") }, { 1, 0 }, messages())
+   p:stop()
+   wait.until_(function() return count(messages(), "STOPPING=1") == 1 end, 10, messages)
+end
+
 return TestService

@@ -58,7 +58,7 @@ function TestSeq.test_grows_when_killed_at_each_step()
       local is_odd = i % 2 == 1
       local result = run_at(db, state, -3600 * i, { args = { deletes = is_odd and "yes" },
          env = { SABOTAGE_CLASS = "sqlite files", SABOTAGE_HOW = "kill",
-                 SABOTAGE_STEP = tostring(is_odd and 85 + i or 26 + i) } })
+                 SABOTAGE_STEP = tostring(is_odd and 88 + i or 30 + i) } })
       if result.signal and result.stdout ~= "" then
          delivered[is_odd] = delivered[is_odd] + 1
       end
