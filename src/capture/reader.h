@@ -42,7 +42,7 @@ bool reader_answer(struct reader *r, size_t source, const struct tally_request *
 /* A position of <source> was saved, which has this LSN of the log; 0: none. */
 void reader_saved(struct reader *r, size_t source, uint64_t lsn);
 
-/* The host is done with a message of <source>: call it after queue_done. */
+/* The host is done with messages of <source>: call it after a queue_done that was news. */
 void reader_wake(struct reader *r, size_t source);
 
 /* What was done for <source>, in figures. Any thread may call it, until reader_free. */
