@@ -213,7 +213,7 @@ return function(b)
 
    -- ---- a large transaction ----
 
-   local many = b.rows * 5 // 2
+   local many = b.rows * 5
    local before = mark "big"
    database:exec(("insert into big select i, md5(i::text) from generate_series(1, %d) i"):format(
       many), b.patience)
