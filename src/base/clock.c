@@ -2,7 +2,7 @@
  * SPDX-License-Identifier: MIT */
 #include "base/clock.h"
 
-#include <stdio.h>
+#include <string.h>
 #include <time.h>
 
 int64_t clock_mono_ns(void)
@@ -72,14 +72,23 @@ int64_t clock_wall_us(void)
 
 void clock_write(int64_t us, char text[CLOCK_TEXT])
 {
+    static _Thread_local time_t last; /* a second, */
+    static _Thread_local char last_text[CLOCK_TEXT]; /* as text: most follow in the same one */
+    static _Thread_local size_t n;    /* the length of that */
     int64_t rest = (us % 1000000 + 1000000) % 1000000;
     time_t seconds = (time_t)((us - rest) / 1000000);
-    struct tm tm;
-    size_t n;
+    int ms = (int)(rest / 1000);
 
-    gmtime_r(&seconds, &tm);
-    n = strftime(text, CLOCK_TEXT, "%Y-%m-%dT%H:%M:%S", &tm);
-    snprintf(text + n, CLOCK_TEXT - n, ".%03dZ", (int)(rest / 1000));
+    if (n == 0 || seconds != last) {
+        struct tm tm;
+
+        gmtime_r(&seconds, &tm);
+        n = strftime(last_text, sizeof last_text, "%Y-%m-%dT%H:%M:%S", &tm);
+        last = seconds;
+    }
+    memcpy(text, last_text, n);
+    memcpy(text + n, (char[]){ '.', (char)('0' + ms / 100), (char)('0' + ms / 10 % 10),
+                               (char)('0' + ms % 10), 'Z', '\0' }, 6);
 }
 
 void clock_utc(char text[CLOCK_TEXT])

@@ -17,6 +17,7 @@ struct queue {
     size_t bytes, max_bytes;
     int fd;
     bool closed;
+    bool has_refused; /* since the last queue_done, for want of room */
 };
 
 struct queue *queue_new(size_t max_bytes, struct err *e)
@@ -61,12 +62,14 @@ static bool has_room(const struct queue *q, const struct queue_item *item)
 
 static void append(struct queue *q, struct queue_item *item)
 {
+    bool is_first = queue_list_is_empty(&q->items);
     uint64_t one = 1;
 
     queue_list_push(&q->items, item);
     q->bytes += item->bytes;
     item->lane->items++;
-    if (write(q->fd, &one, sizeof one) < 0) {
+    /* the descriptor is readable as long as there are items */
+    if (is_first && write(q->fd, &one, sizeof one) < 0) {
         /* only a full counter can refuse, and a full counter is readable */
     }
 }
@@ -93,6 +96,7 @@ bool queue_try_push(struct queue *q, struct queue_item *item)
     pushed = !q->closed && has_room(q, item);
     if (pushed)
         append(q, item);
+    q->has_refused = q->has_refused || !pushed;
     pthread_mutex_unlock(&q->mutex);
     return pushed;
 }
@@ -112,13 +116,18 @@ struct queue_item *queue_take(struct queue *q)
     return item;
 }
 
-void queue_done(struct queue *q, const struct queue_item *item)
+bool queue_done(struct queue *q, const struct queue_item *item)
 {
+    bool is_news;
+
     pthread_mutex_lock(&q->mutex);
     q->bytes -= item->bytes;
     item->lane->items--;
+    is_news = q->has_refused || item->lane->items == 0;
+    q->has_refused = false;
     pthread_cond_broadcast(&q->room);
     pthread_mutex_unlock(&q->mutex);
+    return is_news;
 }
 
 bool queue_lane_is_empty(struct queue *q, const struct queue_lane *lane)

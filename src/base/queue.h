@@ -88,8 +88,10 @@ bool queue_try_push(struct queue *q, struct queue_item *item) WARN_UNUSED;
  * queue_done. Items can still be taken from a queue that was closed. */
 struct queue_item *queue_take(struct queue *q);
 
-/* Gives the room of a taken item back. Call it before the item is freed. */
-void queue_done(struct queue *q, const struct queue_item *item);
+/* Gives the room of a taken item back. Call it before the item is freed. True if that is news for
+ * somebody: its lane is empty now, or queue_try_push was refused for want of room since the last
+ * time. */
+bool queue_done(struct queue *q, const struct queue_item *item);
 
 /* True if no item of <lane> is queued, or taken and not done with. */
 bool queue_lane_is_empty(struct queue *q, const struct queue_lane *lane);

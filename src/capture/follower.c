@@ -263,8 +263,7 @@ static bool is_at_target(const struct member *m)
 {
     uint64_t lsn = m->source != NULL ? m->source->position.logical.lsn : 0;
 
-    return m->source != NULL &&
-           (lsn >= m->target || (lsn % 8192 == 0 && lsn + 40 >= m->target));
+    return lsn != 0 && (lsn >= m->target || (lsn % 8192 == 0 && lsn + 40 >= m->target));
 }
 
 /* With --once: all are finished together, or changes of one would come before earlier ones of
@@ -350,14 +349,23 @@ static bool end_or_rest(struct follower *f, enum stream_found *found, int64_t *r
     return stream_end(f->stream, f->conn, &f->out, e);
 }
 
-/* Reads messages of the log until something is to be done about what was found. */
+/* Reads messages of the log until something is to be done about what was found. Where tables take
+ * turns chunks are small: those of what the server has sent already go to the queue together. */
 static bool read_log(struct follower *f, int64_t until_ms, int64_t rest_ms,
                      enum stream_found *found, struct err *e)
 {
+    bool has_out = false, is_full = false;
+
     *found = STREAM_SOME;
-    for (int n = 0; n < MOST_AT_ONCE && *found == STREAM_SOME && queue_list_is_empty(&f->out); n++)
-        if (!stream_read(f->stream, f->conn, until_ms, rest_ms, &f->out, found, e))
+    for (int n = 0; n < MOST_AT_ONCE && *found == STREAM_SOME && !is_full; n++) {
+        if (!stream_read(f->stream, f->conn, has_out ? 0 : until_ms, has_out ? 0 : rest_ms,
+                         &f->out, found, e))
             return false;
+        has_out = !queue_list_is_empty(&f->out);
+        is_full = has_out && !message_is_small(message_of(f->out.last));
+    }
+    if (has_out && *found == STREAM_NOTHING)
+        *found = STREAM_SOME;
     return true;
 }
 
@@ -452,12 +460,6 @@ static bool end_batch(struct follower *f)
     return false;
 }
 
-static bool is_waited_for(const struct follower *f, const struct err *e)
-{
-    return slot_errors_is_in_use(e) &&
-           clock_mono_ms() < f->failures.since_ms + SLOT_ERRORS_IN_USE_MS;
-}
-
 static void handle_failure(struct follower *f, struct err *e)
 {
     int64_t wait_ms;
@@ -469,7 +471,7 @@ static void handle_failure(struct follower *f, struct err *e)
         return;
     goes_on = failures_add(&f->failures, e, f->job.is_once, &wait_ms);
     if (slot_errors_is_in_use(e))
-        goes_on = is_waited_for(f, e);
+        goes_on = clock_mono_ms() < f->failures.since_ms + SLOT_ERRORS_IN_USE_MS;
     if (!goes_on && !slot_errors_is_lost(e)) {
         if (slot_errors_is_in_use(e))
             e->code = ERR_REFUSED;

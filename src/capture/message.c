@@ -4,6 +4,8 @@
 
 #include <stdlib.h>
 
+#define SMALL_BYTES 4096
+
 struct message *message_new(enum message_kind kind, size_t source)
 {
     struct message *m = calloc(1, sizeof *m);
@@ -65,6 +67,11 @@ void message_free(struct message *m)
 struct message *message_of(struct queue_item *item)
 {
     return (struct message *)((char *)item - offsetof(struct message, item));
+}
+
+bool message_is_small(const struct message *m)
+{
+    return m->kind == MESSAGE_COMMIT || (m->kind == MESSAGE_ROWS && m->chunk.n_bytes < SMALL_BYTES);
 }
 
 bool message_has_rows(const struct message *m)

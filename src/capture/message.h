@@ -81,6 +81,9 @@ void message_free(struct message *m);
 /* The message that <item> is part of. */
 struct message *message_of(struct queue_item *item);
 
+/* True if many like this one may wait together: a chunk with few rows, or a commit. */
+bool message_is_small(const struct message *m);
+
 /* True if <m> holds a chunk: of rows or of keys. */
 bool message_has_rows(const struct message *m);
 

@@ -15,6 +15,7 @@
 #include "pg/lsn.h"
 #include "pg/replication.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,13 +25,13 @@
 /* What is kept of a source. */
 struct own {
     bool is_known; /* the facts below were read */
-    /* of the server and the role: */
     char wal_level[16];
     /* of the publication: */
     bool is_published, has_publication, has_all_ops, has_root, is_filtered;
     uint64_t published; /* another number once any of that may have been otherwise for a while */
     char identity;   /* of the table: relreplident */
     bool is_mixed;   /* it is FULL, and that of a partition is not */
+    bool has_strange; /* a leaf that the position does not know may have rows that the log lacks */
     /* of the slot: */
     bool has_slot, is_ours, is_lost;
     bool is_synced; /* a standby has it from the primary, where it is to be read */
@@ -64,10 +65,11 @@ static bool holds(const struct position *p)
 /* ---- facts ---- */
 
 enum { F_LEVEL, F_PUBLICATION, F_OPS, F_ROOT, F_PUBLISHED, F_FILTERED, F_IDENTITY, F_PLUGIN,
-       F_HERE, F_STATUS, F_CONFIRMED, F_MIXED, F_HASH, F_VERSION, F_SYNCED, F_MOVED };
+       F_HERE, F_STATUS, F_CONFIRMED, F_MIXED, F_HASH, F_VERSION, F_SYNCED, F_MOVED,
+       F_STRANGE };
 
 static const struct result_shape facts_shape = {
-    "what the log brings", "tBBBbbcTBTUbuubb", 1, 1
+    "what the log brings", "tBBBbbcTBTUbuubbb", 1, 1
 };
 
 /* Rows of the catalogs that are made anew when a table, or the schema that it is in, leaves the
@@ -84,6 +86,18 @@ static void put_published(struct buf *sql)
                   " AND d.refclassid = 'pg_publication'::regclass AND d.refobjid = p.oid AND"
                   " n.refclassid = 'pg_namespace'::regclass AND n.refobjid = c.relnamespace)), 0)"
                   " & 9223372036854775807");
+}
+
+/* What was written to a leaf before it was part of the table is not in the log. So one that is new
+ * is followed only if it is a partition and has no block yet: the log brings what it gets. */
+static void put_strange(const struct source *s, struct buf *sql)
+{
+    buf_puts(sql, ", EXISTS (WITH RECURSIVE tree(oid) AS (SELECT c.oid UNION ALL SELECT i.inhrelid"
+                  " FROM pg_inherits i JOIN tree ON i.inhparent = tree.oid) SELECT FROM tree JOIN"
+                  " pg_class l USING (oid) WHERE l.relkind = 'r' AND l.oid NOT IN (0");
+    for (size_t i = 0; i < s->position.n_leaves; i++)
+        buf_printf(sql, ",%" PRIu32, s->position.leaves[i].oid);
+    buf_puts(sql, ") AND (c.relkind <> 'p' OR pg_relation_size(l.oid) > 0))");
 }
 
 static void put_facts(const struct source *s, struct buf *sql)
@@ -114,6 +128,7 @@ static void put_facts(const struct source *s, struct buf *sql)
                   " tree ON i.inhparent = tree.oid) SELECT FROM tree JOIN pg_class l USING (oid)"
                   " WHERE l.relfilenode <> 0 AND l.relfilenode"
                   " IS DISTINCT FROM pg_relation_filenode(l.oid))");
+    put_strange(s, sql);
     buf_puts(sql, " FROM pg_class c LEFT JOIN pg_publication p ON p.pubname = ");
     sql_put_literal(sql, s->config->publication);
     buf_puts(sql, " LEFT JOIN pg_replication_slots s ON s.slot_name = ");
@@ -146,6 +161,7 @@ static bool read_facts(struct source *s, const struct result *r, struct err *e)
     log->version = result_u64(r, 0, F_VERSION);
     log->is_synced = result_bool(r, 0, F_SYNCED);
     log->is_moved = result_bool(r, 0, F_MOVED);
+    log->has_strange = result_bool(r, 0, F_STRANGE);
     return true;
 }
 
@@ -285,10 +301,7 @@ static const char *why_lost(const struct source *s)
         return "the slot was moved by somebody else, or the state file is an old one";
     if (why_unpublished(s) != NULL)
         return why_unpublished(s);
-    for (size_t i = 0; i < s->facts.table.n_leaves; i++)
-        if (position_leaf(&s->position, s->facts.table.leaves[i].oid) == NULL)
-            return "a partition is new";
-    return NULL;
+    return log->has_strange ? "a partition is new, and has rows" : NULL;
 }
 
 /* Nobody but the user knows whether others use it. */
@@ -522,6 +535,16 @@ static bool raise_floor(struct source *s, struct err *e)
     return true;
 }
 
+/* Those that are new are empty, see why_lost. */
+static bool follow_leaves(struct source *s, struct err *e)
+{
+    bool is_same = s->facts.table.n_leaves == s->position.n_leaves;
+
+    for (size_t i = 0; i < s->facts.table.n_leaves; i++)
+        is_same = is_same && position_leaf(&s->position, s->facts.table.leaves[i].oid) != NULL;
+    return is_same || source_know_leaves(s, e);
+}
+
 /* Also what rows of the log lack is asked for. */
 static void put_try(const struct source *s, struct buf *sql)
 {
@@ -547,7 +570,7 @@ static bool advance(struct source *s, struct method_step *step, struct err *e)
         return err_memory(e);
     source_forget_polled(s);
     s->polled = text;
-    return raise_floor(s, e);
+    return follow_leaves(s, e) && raise_floor(s, e);
 }
 
 const struct method method_logical = {

@@ -55,7 +55,7 @@ void reader_poll(struct reader *r, size_t source);
  * ERR_MEMORY. */
 bool reader_reread(struct reader *r, size_t source, const char *where, struct err *e) WARN_UNUSED;
 
-/* The host is done with a message of <source>: call it after queue_done. */
+/* The host is done with messages of <source>: call it after a queue_done that was news. */
 void reader_wake(struct reader *r, size_t source);
 
 /* What was done for <source>, in figures. Any thread may call it, until reader_free. */

@@ -11,7 +11,9 @@
 
 #define LOOK_MS 10000      /* between two looks, at most, */
 #define LEAST_LOOK_MS 500  /* and at least */
-#define WARN_MS 60000  /* between two warnings of what the slot holds */
+#define LASTS_MS 3000      /* for which a slot holds so much before that is warned of: what was
+                            * written at once is perhaps read and confirmed by then */
+#define WARN_MS 60000      /* between two warnings of what the slot holds */
 
 enum { G_RETAINED, G_BEHIND, G_STATUS, G_KEEP, G_IDLE, G_FAILOVER, G_OTHERS, G_BARE };
 
@@ -111,7 +113,9 @@ static void warn_of_retained(struct slot_guard *g, struct conn *conn,
     struct buf text;
     struct err what;
 
-    if (g->warned_ms != 0 && now < g->warned_ms + WARN_MS && (!is_over || g->has_told_over))
+    g->much_ms = g->much_ms == 0 ? now : g->much_ms;
+    if (now < g->much_ms + LASTS_MS ||
+        (g->warned_ms != 0 && now < g->warned_ms + WARN_MS && (!is_over || g->has_told_over)))
         return;
     g->warned_ms = now;
     g->has_told_over = is_over;
@@ -188,8 +192,10 @@ static void look_at(struct slot_guard *g, struct conn *conn, const struct slot_g
         warn_of_settings(g, h, rows);
     g->has_begun = true;
     *is_full = (uint64_t)retained > g->max_retained && g->on_full != CONFIG_FULL_KEEP;
-    if (!*is_full && ((uint64_t)retained > g->max_retained / 2 ||
-                      (status != NULL && strcmp(status, "unreserved") == 0)))
+    if ((uint64_t)retained <= g->max_retained / 2 &&
+        (status == NULL || strcmp(status, "unreserved") != 0))
+        g->much_ms = 0;
+    else if (!*is_full)
         warn_of_retained(g, conn, h, rows, (uint64_t)retained, (uint64_t)behind);
 }
 

@@ -19,6 +19,7 @@ struct slot_guard {
     enum config_on_full on_full;
     int64_t look_ms;      /* between two looks */
     int64_t looked_ms, warned_ms; /* when that was done last; 0: not yet */
+    int64_t much_ms;      /* since when it holds more than half; 0: it does not */
     bool has_told_over;   /* the last warning said that it holds more than it may */
     uint64_t retained;    /* what the slot held then */
     bool has_begun;       /* the settings were looked at */

@@ -90,7 +90,7 @@ static bool tell_of_lost_leaves(struct source *s, struct err *e)
 
     for (size_t i = 0; i < p->n_leaves; i++)
         lost += relation_leaf(&s->facts.table, p->leaves[i].oid) == NULL;
-    if (lost == 0 || p->phase != POSITION_POLL || !p->stamps.is_used)
+    if (lost == 0 || p->phase != POSITION_POLL || (!p->stamps.is_used && p->logical.lsn == 0))
         return true;
     snprintf(text, sizeof text, "%zu of the partitions were detached or dropped: no deletes come "
              "for their rows", lost);

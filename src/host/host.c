@@ -288,9 +288,11 @@ static bool handle_next(struct host *h, bool *is_idle, struct err *e)
     if (delivery_take_again(d)) {
         delivery_park_first(d, m);
     } else {
-        queue_done(h->queue, &m->item);
+        bool is_news = queue_done(h->queue, &m->item);
+
         message_free(m);
-        reader_wake(h->reader, delivery_source(d));
+        if (is_news)
+            reader_wake(h->reader, delivery_source(d));
     }
     return ok;
 }

@@ -50,16 +50,15 @@ static void test_room(void)
     CHECK(queue_try_push(q, &other)); /* and a lane that has nothing there */
     CHECK(queue_take(q) == &first);
     CHECK(!queue_try_push(q, &third)); /* what is in hand counts */
-    queue_done(q, &first);
+    CHECK(queue_done(q, &first)); /* somebody was refused */
     CHECK(queue_take(q) == &second && queue_take(q) == &word && is_readable(q, 0));
     CHECK(queue_take(q) == &other && !is_readable(q, 0) && queue_take(q) == NULL);
-    queue_done(q, &other);
+    CHECK(queue_done(q, &other)); /* a lane is empty */
     CHECK(queue_lane_is_empty(q, &b) && !queue_lane_is_empty(q, &a));
     CHECK(queue_try_push(q, &third) && is_readable(q, 0) && queue_take(q) == &third);
-    queue_done(q, &second);
-    queue_done(q, &word);
+    CHECK(!queue_done(q, &second) && !queue_done(q, &word));
     CHECK(!queue_lane_is_empty(q, &a));
-    queue_done(q, &third);
+    CHECK(queue_done(q, &third));
     CHECK(queue_lane_is_empty(q, &a));
     queue_free(q);
     queue_free(NULL);

@@ -56,6 +56,7 @@ int main(int argc, char **argv)
         buf_cases,
         bytes_cases,
         chunk_cases,
+        clock_cases,
         copytext_cases,
         delivery_cases,
         file_cases,

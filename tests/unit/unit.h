@@ -20,6 +20,7 @@ extern const struct unit_case array_cases[];
 extern const struct unit_case buf_cases[];
 extern const struct unit_case bytes_cases[];
 extern const struct unit_case chunk_cases[];
+extern const struct unit_case clock_cases[];
 extern const struct unit_case copytext_cases[];
 extern const struct unit_case delivery_cases[];
 extern const struct unit_case file_cases[];
