@@ -30,7 +30,8 @@
 #include <string.h>
 
 #define STOP_TICK_MS 200 /* between two looks at what holds a stop up */
-#define QUEUE_BYTES ((size_t)6 << 20)
+#define QUEUE_BYTES ((size_t)14 << 20) /* a range of a snapshot, mostly */
+#define SMALL_QUEUE_BYTES ((size_t)6 << 20) /* beside outboxes, and what their clients take */
 
 struct host {
     const struct host_options *o;
@@ -450,7 +451,7 @@ static bool start_reader(struct host *h, struct err *e)
 {
     char *folder = file_folder(h->o->state);
 
-    h->queue = queue_new(QUEUE_BYTES, e);
+    h->queue = queue_new(h->script->has_outboxes ? SMALL_QUEUE_BYTES : QUEUE_BYTES, e);
     h->deliveries = calloc(h->n_sources, sizeof *h->deliveries);
     if (folder == NULL || h->deliveries == NULL)
         err_memory(e);

@@ -28,7 +28,7 @@
 #include <unistd.h>
 
 #define OUTBOX "pgcdc.outbox"
-#define IN_MEMORY ((size_t)256 << 10) /* the queue before it has more: see QUEUE_BYTES */
+#define IN_MEMORY ((size_t)256 << 10) /* the queue before it has more: see host/host.c */
 #define MOST ((size_t)8 << 30)
 #define WINDOW ((size_t)48 << 10) /* what is read of the file at once */
 #define MOST_PARTS 251
@@ -67,6 +67,7 @@ static int new_outbox(lua_State *L)
     buf_init(&o->mem, MOST);
     buf_init(&o->window, MOST);
     luaL_setmetatable(L, OUTBOX);
+    script_of(L)->has_outboxes = true;
     return 1;
 }
 

@@ -102,6 +102,7 @@ struct script {
     struct recording *recording; /* borrowed: gets all that is delivered; or NULL */
     struct seq seq;           /* numbers for changes */
     bool wants_flush;         /* a sink asks for a checkpoint at the next row where one may be */
+    bool has_outboxes;        /* there is a sink that sends over the network */
     struct script_watch {
         int fd, function;     /* a registry reference */
         short events;         /* as of poll() */
