@@ -428,6 +428,23 @@ static bool find_state(struct cli *cli, struct err *e)
     return cli->state != NULL;
 }
 
+/* Puts what its variables stand for into --dsn. */
+static bool expand_dsn(struct cli *cli, struct err *e)
+{
+    struct buf text;
+
+    if (strchr(cli->host.script.dsn, '$') == NULL)
+        return true;
+    buf_init(&text, BUF_SQL_MAX);
+    if (!conninfo_expand(&text, cli->host.script.dsn, e)) {
+        buf_fini(&text);
+        return err_prefix(e, "--dsn");
+    }
+    cli->dsn = buf_take(&text);
+    cli->host.script.dsn = cli->dsn;
+    return cli->dsn != NULL || err_memory(e);
+}
+
 /* For the sandbox: completes --dsn from libpq's variables, and then clears these, since the script
  * gets neither of them. If --dsn cannot be read, the first connection says so. */
 static bool shut_off(struct cli *cli, struct err *e)
@@ -441,6 +458,7 @@ static bool shut_off(struct cli *cli, struct err *e)
     conninfo_clear_environment();
     if (ok) {
         buf_putc(&text, '\0');
+        free(cli->dsn);
         cli->dsn = buf_take(&text);
         if (cli->dsn == NULL)
             return err_memory(e);
@@ -555,7 +573,7 @@ bool cli_read(struct cli *cli, int argc, char **argv, struct err *e)
         return false;
     if (cli->tool != NULL)
         return find_tool(cli, e);
-    if (!find_script(cli, e) || !find_state(cli, e))
+    if (!find_script(cli, e) || !expand_dsn(cli, e) || !find_state(cli, e))
         return false;
     if (cli->host.script.is_sandboxed && !shut_off(cli, e))
         return false;
