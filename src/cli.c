@@ -6,11 +6,13 @@
 #include "default_state.h"
 #include "lua/native.h"
 #include "pg/conninfo.h"
+#include "script_list.h"
+#include "pg/connect.h"
+#include "state/database.h"
 #include "version.h"
 
 #include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <getopt.h>
 #include <limits.h>
 #include <stdio.h>
@@ -20,6 +22,7 @@
 #include <unistd.h>
 
 #define DEFAULT_MAX_LAG 60 /* seconds */
+#define DEFAULT_LEASE 10   /* seconds */
 
 static const char help[] =
     "Usage: pgcdc-lua [OPTION]... SCRIPT [NAME=VALUE]...\n"
@@ -30,7 +33,10 @@ static const char help[] =
     "  -d, --dsn CONNINFO      connection of sources that name none (default: libpq's\n"
     "                          environment, PGHOST and so on, and service files)\n"
     "  -s, --state FILE        where positions are kept (default: a file for this script,\n"
-    "                          or this use of a bundled one, in $XDG_STATE_HOME/pgcdc-lua)\n"
+    "                          or this use of a bundled one, in $XDG_STATE_HOME/pgcdc-lua);\n"
+    "                          or a database: a URI, or a conninfo string with a =\n"
+    "      --name NAME         of the pipeline in that database (default: the script's)\n"
+    "      --lease SECONDS     after which another process may take it over (default 10)\n"
     "      --once              finish the snapshot, poll each source once, deliver, exit\n"
     "      --check             connect, check tables, keys and privileges, print what\n"
     "                          would run, exit\n"
@@ -59,15 +65,17 @@ static const char help[] =
     "  -V, --version           show the version\n"
     "\n"
     "Exit status: 0 done or asked to stop, 1 the script failed, 2 usage, 3 the database\n"
-    "refused, 4 the state file, 70 an internal error.\n";
+    "refused, 4 the state, 5 another process has taken over, 70 an internal error.\n";
 
-enum { O_ONCE = 256, O_CHECK, O_GRAPH, O_RESET, O_MAX_MEMORY, O_MAX_TIME, O_SANDBOX,
-       O_ALLOW_NETWORK, O_LISTEN, O_LISTEN_TOKEN_FILE, O_LISTEN_ROWS, O_MAX_LAG, O_LOG_LEVEL,
-       O_LOG_FORMAT, O_TEST, O_LINT, O_NEW, O_RECORD, O_REPLAY, O_LIST };
+enum { O_ONCE = 256, O_NAME, O_LEASE, O_CHECK, O_GRAPH, O_RESET, O_MAX_MEMORY, O_MAX_TIME,
+       O_SANDBOX, O_ALLOW_NETWORK, O_LISTEN, O_LISTEN_TOKEN_FILE, O_LISTEN_ROWS, O_MAX_LAG,
+       O_LOG_LEVEL, O_LOG_FORMAT, O_TEST, O_LINT, O_NEW, O_RECORD, O_REPLAY, O_LIST };
 
 static const struct option options[] = {
     { "dsn", required_argument, NULL, 'd' },
     { "state", required_argument, NULL, 's' },
+    { "name", required_argument, NULL, O_NAME },
+    { "lease", required_argument, NULL, O_LEASE },
     { "once", no_argument, NULL, O_ONCE },
     { "check", no_argument, NULL, O_CHECK },
     { "graph", no_argument, NULL, O_GRAPH },
@@ -137,6 +145,17 @@ static bool read_seconds(const char *option, const char *text, double *seconds, 
     return true;
 }
 
+static bool read_lease(const char *text, int *seconds, struct err *e)
+{
+    uint64_t n;
+
+    if (!text_is_u64(text, &n) || n < 3 || n > 86400)
+        return err_set(e, ERR_USAGE, "--lease %s: write a whole number of seconds, from 3 to 86400",
+                       text);
+    *seconds = (int)n;
+    return true;
+}
+
 static bool read_max_time(const char *text, int64_t *ns, struct err *e)
 {
     double seconds;
@@ -160,6 +179,11 @@ static bool read_option(struct cli *cli, int c, const char *word, struct err *e)
     case 's':
         cli->host.state = optarg;
         return true;
+    case O_NAME:
+        s->pipeline = optarg;
+        return true;
+    case O_LEASE:
+        return read_lease(optarg, &s->lease_s, e);
     case O_ONCE:
         cli->host.mode = READER_ONCE;
         return true;
@@ -348,18 +372,11 @@ static bool find_home(struct cli *cli, struct err *e)
     return true;
 }
 
-static int is_script(const struct dirent *entry)
-{
-    size_t len = strlen(entry->d_name);
-
-    return len > 4 && entry->d_name[0] != '.' && strcmp(entry->d_name + len - 4, ".lua") == 0;
-}
-
 /* Sets the error for a script that is not there. Returns false. */
 static bool fail_script(const struct cli *cli, struct err *e)
 {
     struct dirent **entries = NULL;
-    int n = scandir(cli->scripts_dir, &entries, is_script, alphasort);
+    int n = scandir(cli->scripts_dir, &entries, script_list_has, alphasort);
     const char **names = n > 0 ? calloc((size_t)n, sizeof *names) : NULL;
     const char *nearest = NULL;
 
@@ -418,31 +435,47 @@ static bool find_script(struct cli *cli, struct err *e)
     return true;
 }
 
-/* Finds the state file, if no option names one. */
-static bool find_state(struct cli *cli, struct err *e)
-{
-    if (cli->host.state != NULL)
-        return true;
-    cli->state = default_state_path(&cli->host, cli->is_bundled, &cli->is_old_state, e);
-    cli->host.state = cli->state;
-    return cli->state != NULL;
-}
-
-/* Puts what its variables stand for into --dsn. */
-static bool expand_dsn(struct cli *cli, struct err *e)
+/* Puts what its variables stand for into the connection string of an option. *owned: takes that. */
+static bool expand(const char *option, const char **conninfo, char **owned, struct err *e)
 {
     struct buf text;
 
-    if (strchr(cli->host.script.dsn, '$') == NULL)
+    if (strchr(*conninfo, '$') == NULL)
         return true;
     buf_init(&text, BUF_SQL_MAX);
-    if (!conninfo_expand(&text, cli->host.script.dsn, e)) {
+    if (!conninfo_expand(&text, *conninfo, e)) {
         buf_fini(&text);
-        return err_prefix(e, "--dsn");
+        return err_prefix(e, "%s", option);
     }
-    cli->dsn = buf_take(&text);
-    cli->host.script.dsn = cli->dsn;
-    return cli->dsn != NULL || err_memory(e);
+    *conninfo = *owned = buf_take(&text);
+    return *owned != NULL || err_memory(e);
+}
+
+/* Finds where state is kept, if no option names a file. */
+static bool find_state(struct cli *cli, struct err *e)
+{
+    struct host_options *o = &cli->host;
+
+    if (o->state != NULL && database_is_named(o->state)) {
+        o->script.database = o->state;
+        o->script.lease_s = o->script.lease_s != 0 ? o->script.lease_s : DEFAULT_LEASE;
+        if (!expand("--state", &o->script.database, &cli->database, e))
+            return false;
+        if (!connect_check(o->script.database, e))
+            return err_prefix(e, "--state");
+    } else if (o->script.pipeline != NULL || o->script.lease_s != 0) {
+        return err_set(e, ERR_USAGE, "--name and --lease are for a state in a database: name one "
+                       "with --state");
+    } else if (o->state != NULL) {
+        return true;
+    }
+    cli->state = default_state_path(o, cli->is_bundled, &cli->is_old_state, e);
+    o->state = cli->state;
+    if (cli->state == NULL || o->script.database == NULL || o->script.pipeline != NULL)
+        return cli->state != NULL;
+    cli->pipeline = default_state_name(cli->state);
+    o->script.pipeline = cli->pipeline;
+    return cli->pipeline != NULL || err_memory(e);
 }
 
 /* For the sandbox: completes --dsn from libpq's variables, and then clears these, since the script
@@ -468,53 +501,6 @@ static bool shut_off(struct cli *cli, struct err *e)
     }
     buf_fini(&text);
     return ok || why.code == ERR_USAGE;
-}
-
-/* ---- --list ---- */
-
-#define WIDTH 12
-
-/* Prints the name of a script and its first line, of which "-- jsonl: every change ..." becomes
- * "every change ...". */
-static void print_script(int folder, const char *file)
-{
-    int fd = openat(folder, file, O_RDONLY | O_CLOEXEC), len = (int)strlen(file) - 4;
-    FILE *f = fd >= 0 ? fdopen(fd, "r") : NULL;
-    char line[400] = "", *job = line;
-
-    if (f == NULL || fgets(line, sizeof line, f) == NULL)
-        line[0] = '\0';
-    if (f != NULL)
-        fclose(f);
-    else if (fd >= 0)
-        close(fd);
-    line[strcspn(line, "\r\n")] = '\0';
-    if (strncmp(job, "--", 2) == 0)
-        job += 2 + strspn(job + 2, " ");
-    if (strncmp(job, file, (size_t)len) == 0 && job[len] == ':')
-        job += len + 1 + (int)strspn(job + len + 1, " ");
-    printf("%-*.*s %s\n", WIDTH, len, file, job);
-}
-
-static bool print_scripts(const char *folder, struct err *e)
-{
-    struct dirent **entries = NULL;
-    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    int n = fd >= 0 ? scandir(folder, &entries, is_script, alphasort) : -1;
-
-    if (n < 0) {
-        err_set(e, ERR_INTERNAL, "%s: %s", folder, strerror(errno));
-        if (fd >= 0)
-            close(fd);
-        return false;
-    }
-    for (int i = 0; i < n; i++) {
-        print_script(fd, entries[i]->d_name);
-        free(entries[i]);
-    }
-    free(entries);
-    close(fd);
-    return true;
 }
 
 /* ---- --version ---- */
@@ -552,7 +538,9 @@ void cli_fini(struct cli *cli)
 {
     free(cli->script);
     free(cli->state);
+    free(cli->pipeline);
     free(cli->dsn);
+    free(cli->database);
     free(cli->lua_dir);
     free(cli->scripts_dir);
     free(cli->modules_dir);
@@ -563,7 +551,7 @@ bool cli_read(struct cli *cli, int argc, char **argv, struct err *e)
     if (!read_arguments(cli, argc, argv, e))
         return false;
     if (cli->is_list)
-        return find_home(cli, e) && print_scripts(cli->scripts_dir, e);
+        return find_home(cli, e) && script_list_print(cli->scripts_dir, e);
     if (cli->is_version)
         return print_version(cli, e);
     if (cli->is_answered)
@@ -573,7 +561,8 @@ bool cli_read(struct cli *cli, int argc, char **argv, struct err *e)
         return false;
     if (cli->tool != NULL)
         return find_tool(cli, e);
-    if (!find_script(cli, e) || !expand_dsn(cli, e) || !find_state(cli, e))
+    if (!find_script(cli, e) || !expand("--dsn", &cli->host.script.dsn, &cli->dsn, e) ||
+        !find_state(cli, e))
         return false;
     if (cli->host.script.is_sandboxed && !shut_off(cli, e))
         return false;

@@ -1,0 +1,62 @@
+/* script_list.c -- --list: the bundled scripts.
+ * SPDX-License-Identifier: MIT */
+#include "script_list.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+int script_list_has(const struct dirent *entry)
+{
+    size_t len = strlen(entry->d_name);
+
+    return len > 4 && entry->d_name[0] != '.' && strcmp(entry->d_name + len - 4, ".lua") == 0;
+}
+
+#define WIDTH 12
+
+/* Prints the name of a script and its first line, of which "-- jsonl: every change ..." becomes
+ * "every change ...". */
+static void print_script(int folder, const char *file)
+{
+    int fd = openat(folder, file, O_RDONLY | O_CLOEXEC), len = (int)strlen(file) - 4;
+    FILE *f = fd >= 0 ? fdopen(fd, "r") : NULL;
+    char line[400] = "", *job = line;
+
+    if (f == NULL || fgets(line, sizeof line, f) == NULL)
+        line[0] = '\0';
+    if (f != NULL)
+        fclose(f);
+    else if (fd >= 0)
+        close(fd);
+    line[strcspn(line, "\r\n")] = '\0';
+    if (strncmp(job, "--", 2) == 0)
+        job += 2 + strspn(job + 2, " ");
+    if (strncmp(job, file, (size_t)len) == 0 && job[len] == ':')
+        job += len + 1 + (int)strspn(job + len + 1, " ");
+    printf("%-*.*s %s\n", WIDTH, len, file, job);
+}
+
+bool script_list_print(const char *folder, struct err *e)
+{
+    struct dirent **entries = NULL;
+    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int n = fd >= 0 ? scandir(folder, &entries, script_list_has, alphasort) : -1;
+
+    if (n < 0) {
+        err_set(e, ERR_INTERNAL, "%s: %s", folder, strerror(errno));
+        if (fd >= 0)
+            close(fd);
+        return false;
+    }
+    for (int i = 0; i < n; i++) {
+        print_script(fd, entries[i]->d_name);
+        free(entries[i]);
+    }
+    free(entries);
+    close(fd);
+    return true;
+}
