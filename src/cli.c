@@ -12,7 +12,6 @@
 #include "version.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <getopt.h>
 #include <limits.h>
 #include <stdio.h>
@@ -432,6 +431,22 @@ static bool find_script(struct cli *cli, struct err *e)
     return true;
 }
 
+/* Puts what its variables stand for into the connection string of an option. *owned: takes that. */
+static bool expand(const char *option, const char **conninfo, char **owned, struct err *e)
+{
+    struct buf text;
+
+    if (strchr(*conninfo, '$') == NULL)
+        return true;
+    buf_init(&text, BUF_SQL_MAX);
+    if (!conninfo_expand(&text, *conninfo, e)) {
+        buf_fini(&text);
+        return err_prefix(e, "%s", option);
+    }
+    *conninfo = *owned = buf_take(&text);
+    return *owned != NULL || err_memory(e);
+}
+
 /* Finds where state is kept, if no option names a file. */
 static bool find_state(struct cli *cli, struct err *e)
 {
@@ -440,6 +455,8 @@ static bool find_state(struct cli *cli, struct err *e)
     if (o->state != NULL && database_is_named(o->state)) {
         o->script.database = o->state;
         o->script.lease_s = o->script.lease_s != 0 ? o->script.lease_s : DEFAULT_LEASE;
+        if (!expand("--state", &o->script.database, &cli->database, e))
+            return false;
         if (!connect_check(o->script.database, e))
             return err_prefix(e, "--state");
     } else if (o->script.pipeline != NULL || o->script.lease_s != 0) {
@@ -474,6 +491,7 @@ static bool shut_off(struct cli *cli, struct err *e)
     conninfo_clear_environment();
     if (ok) {
         buf_putc(&text, '\0');
+        free(cli->dsn);
         cli->dsn = buf_take(&text);
         if (cli->dsn == NULL)
             return err_memory(e);
@@ -522,6 +540,7 @@ void cli_fini(struct cli *cli)
     free(cli->state);
     free(cli->pipeline);
     free(cli->dsn);
+    free(cli->database);
     free(cli->lua_dir);
     free(cli->scripts_dir);
     free(cli->modules_dir);
@@ -542,6 +561,8 @@ bool cli_read(struct cli *cli, int argc, char **argv, struct err *e)
         return false;
     if (cli->tool != NULL)
         return find_tool(cli, e);
+    if (!expand("--dsn", &cli->host.script.dsn, &cli->dsn, e))
+        return false;
     if (cli->is_ctl && (cli->host.state == NULL ? cli->asked == NULL
                                                 : !database_is_named(cli->host.state)))
         return true;

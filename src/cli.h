@@ -24,6 +24,7 @@ struct cli {
     const char *asked;        /* the script, as the command line names it */
     char *script, *state;     /* owned paths */
     char *pipeline;           /* owned; NULL: an option names it, or it has no name */
+    char *database;           /* owned; NULL: as the command line says it */
     char *dsn;                /* owned; NULL: as the command line says it */
     char *lua_dir, *scripts_dir, *modules_dir; /* owned paths */
 };

@@ -331,7 +331,7 @@ function Stream:cloudevents() end
 ---@field rls? boolean capture what row-level security shows, instead of refusing
 ---@field on_change? fun(change: pgcdc.change)
 ---@field on_error? "stop"|"skip"|"dead_letter"|pgcdc.policy
----@field dead_letter? pgcdc.sink|fun(failed: pgcdc.failed)
+---@field dead_letter? true|pgcdc.sink|fun(failed: pgcdc.failed) true: the state file keeps it
 
 ---What a dead letter is.
 ---@class pgcdc.failed

@@ -127,13 +127,20 @@ static void put_column(struct buf *b, const struct rowtype_column *c)
     put_text(b, "type", c->type);
     put_text(b, "base", c->base_type);
     put_text(b, "kind", recording_kinds[c->kind]);
+    put_text(b, "parts", c->parts);
+    put_text(b, "expression", c->expression);
+    put_number(b, "number", c->number);
+    put_true(b, "to_json", c->wants_to_json);
+    put_true(b, "json_cast", c->has_json_cast);
+    put_true(b, "computed", c->is_computed);
     put_true(b, "nullable", c->is_nullable);
     put_true(b, "text", c->is_text);
     put_true(b, "total", c->is_total);
     buf_putc(b, '}');
 }
 
-static void put_class(struct buf *b, size_t number, const char *source, const struct rowtype *s)
+void recording_put_class(struct buf *b, size_t number, const char *source,
+                         const struct rowtype *s)
 {
     buf_putc(b, '{');
     put_number(b, "class", number);
@@ -142,6 +149,8 @@ static void put_class(struct buf *b, size_t number, const char *source, const st
     put_text(b, "schema", s->schema);
     put_text(b, "table", s->table);
     put_text(b, "table_id", s->table_id);
+    put_text(b, "started", s->started);
+    put_text(b, "numbers", s->numbers);
     buf_puts(b, ",\"columns\":[");
     for (size_t i = 0; i < s->n_columns; i++) {
         buf_puts(b, i > 0 ? "," : "");
@@ -155,7 +164,7 @@ static void put_class(struct buf *b, size_t number, const char *source, const st
     put_true(b, "hides_key", s->hides_key);
     put_true(b, "has_no_xid", s->has_no_xid);
     put_true(b, "has_place", s->has_place);
-    buf_puts(b, "}\n");
+    buf_putc(b, '}');
 }
 
 /* The number of the class of these rows, which is told first if it is new. 0: out of memory. */
@@ -166,13 +175,14 @@ static size_t class_of(struct recording *r, const char *source, struct rowtype *
             return i;
     if (!ARRAY_PUSH(r->classes, r->n_classes, r->cap_classes, rowtype_ref(s)))
         return 0;
-    put_class(&r->waits, r->n_classes, source, s);
+    recording_put_class(&r->waits, r->n_classes, source, s);
+    buf_putc(&r->waits, '\n');
     return r->n_classes;
 }
 
 /* ---- what is recorded ---- */
 
-static void put_row(struct buf *b, size_t class, const struct chunk *chunk, size_t i)
+void recording_put_row(struct buf *b, size_t class, const struct chunk *chunk, size_t i)
 {
     static const char *const ops[OP_COUNT] = { "read", "upsert", "insert", "update", "delete" };
     const struct chunk_side *side = chunk->sides != NULL ? &chunk->sides[i] : NULL;
@@ -199,7 +209,7 @@ static void put_row(struct buf *b, size_t class, const struct chunk *chunk, size
     put_bytes(b, "row", chunk->bytes + row->start, row->len);
     if (side != NULL && side->old_len > 0)
         put_bytes(b, "old", chunk->bytes + side->old_start, side->old_len);
-    buf_puts(b, "}\n");
+    buf_putc(b, '}');
 }
 
 void recording_add_rows(struct recording *r, const char *source, const struct chunk *chunk,
@@ -215,7 +225,8 @@ void recording_add_rows(struct recording *r, const char *source, const struct ch
         return;
     }
     for (size_t i = from; i < to; i++) {
-        put_row(&r->waits, class, chunk, i);
+        recording_put_row(&r->waits, class, chunk, i);
+        buf_putc(&r->waits, '\n');
         if (r->waits.len > MUCH || !buf_ok(&r->waits))
             flush(r);
         if (r->has_ended)

@@ -23,6 +23,12 @@
 enum { RECORDING_KINDS = TYPES_JSON + 1 };
 extern const char *const recording_kinds[RECORDING_KINDS];
 
+/* Append lines of a recording, without the newline: one of a class, and one of a row of a chunk
+ * whose class has that number. */
+void recording_put_class(struct buf *b, size_t number, const char *source,
+                         const struct rowtype *s);
+void recording_put_row(struct buf *b, size_t class, const struct chunk *chunk, size_t i);
+
 struct recording;
 
 /* Opens the file, makes it if it is not there, and tells that a run begins. Returns owned; or NULL:

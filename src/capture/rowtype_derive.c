@@ -120,7 +120,8 @@ struct rowtype *rowtype_derive_recorded(const struct rowtype *like)
     struct rowtype *s = allocate(like->database, like->schema, like->table, like->n_columns,
                                  like->n_key);
     struct err e;
-    bool ok = s != NULL && copy_text(&s->table_id, like->table_id);
+    bool ok = s != NULL && copy_text(&s->table_id, like->table_id) &&
+              copy_text(&s->started, like->started) && copy_text(&s->numbers, like->numbers);
 
     if (s == NULL)
         return NULL;

@@ -35,8 +35,7 @@ struct rowtype_derive_hand {
 struct rowtype *rowtype_derive_by_hand(const struct rowtype_derive_hand *hand);
 
 /* The type of rows that a recording has, see recording.h. All borrowed; of columns these fields:
- * name, type, base_type, kind, is_nullable, is_text, is_total; of <like> these: database, schema,
- * table, table_id, n_columns, n_row, key, n_key, hides_key, has_no_xid, has_place. Returns owned,
+ * those that rowtype_derive takes over; of <like> what rows of a derived one have. Returns owned,
  * or NULL (out of memory). */
 struct rowtype *rowtype_derive_recorded(const struct rowtype *like);
 

@@ -112,12 +112,15 @@ static int open_db(lua_State *L)
     return c->conn != NULL ? 1 : api_db_fail(L, &e);
 }
 
-/* check(conninfo) -> nil, or why a script in the sandbox may not use it */
+/* check(conninfo) -> nil, or why it cannot be used: not in the sandbox, or a variable is not set */
 static int check_db(lua_State *L)
 {
+    const char *conninfo = luaL_checkstring(L, 1);
+    struct buf *b = script_scratch(L);
     struct err e;
 
-    if (conninfo_confine(script_scratch(L), luaL_checkstring(L, 1), &e))
+    if (script_of(L)->o.is_sandboxed ? conninfo_confine(b, conninfo, &e)
+                                     : conninfo_expand(b, conninfo, &e))
         lua_pushnil(L);
     else
         lua_pushstring(L, e.msg);

@@ -3,6 +3,7 @@
 #include "lua/api_host.h"
 
 #include "base/clock.h"
+#include "base/variable.h"
 #include "base/histogram.h"
 #include "base/text.h"
 #include "lua/explain.h"
@@ -331,6 +332,28 @@ static void set_facts(lua_State *L, const struct script_options *o)
     set_list(L, "files", o->files, o->n_files);
 }
 
+/* Throws what is wrong with the text of the option that the first argument names. */
+static int expand(lua_State *L)
+{
+    const char *what = luaL_checkstring(L, 1);
+    struct buf *b = script_scratch(L);
+    struct err e;
+    size_t len;
+
+    if (strlen(luaL_checklstring(L, 2, &len)) != len)
+        luaL_error(L, "%s: holds a zero byte", what);
+    if (script_of(L)->o.is_sandboxed) { /* else a script could read the environment */
+        lua_settop(L, 2);
+        return 1;
+    }
+    if (!variable_expand(b, lua_tostring(L, 2), &e)) {
+        lua_pushfstring(L, "%s: %s", what, e.msg);
+        return lua_error(L);
+    }
+    lua_pushlstring(L, b->data, b->len);
+    return 1;
+}
+
 static int is_watched(lua_State *L)
 {
     lua_pushboolean(L, script_of(L)->tell_figures != NULL);
@@ -359,7 +382,7 @@ void api_host_export(lua_State *L)
         { "stale", stale },
         { "rethrow", rethrow }, { "try", try }, { "where", where }, { "place", place },
         { "traceback", traceback }, { "explain", explain }, { "nearest", nearest },
-        { "size", size }, { "now", now }, { "is_watched", is_watched },
+        { "size", size }, { "expand", expand }, { "now", now }, { "is_watched", is_watched },
         { "show_figures", show_figures },
         { "sleep", sleep_on }, { "nap", nap }, { "start_clock", start_clock }, { NULL, NULL },
     };

@@ -22,7 +22,9 @@
  *     script_push_traceback;
  *   explain(thrown) -> text, see explain.h;
  *   nearest(word, names) -> the name that was perhaps meant, or nil;
- *   size(text) -> bytes, for text such as "256M", or nil.
+ *   size(text) -> bytes, for text such as "256M", or nil;
+ *   expand(what, text) -> the text with what its variables stand for, see base/variable.h; in the
+ *     sandbox as it is.
  * Time:
  *   now() -> seconds, by a clock that never goes back;
  *   sleep(seconds) -> true, or false if the program was asked to stop;

@@ -9,6 +9,9 @@
 #include "capture/recording.h"
 #include "capture/rowtype_derive.h"
 #include "lua/change.h"
+#include "lua/change_row.h"
+#include "lua/json.h"
+#include "lua/script.h"
 #include "pg/lsn.h"
 
 #include <lauxlib.h>
@@ -78,19 +81,25 @@ static enum types_kind kind_of(lua_State *L, int index)
 }
 
 /* Reads the column on top of the stack. Pushes the texts that it borrows. */
-static void read_column(lua_State *L, struct rowtype_column *c) /* [-1, +3] */
+static void read_column(lua_State *L, struct rowtype_column *c) /* [-1, +5] */
 {
     int at = lua_gettop(L);
 
     if (!lua_istable(L, at))
         damaged(L, "columns");
     c->kind = kind_of(L, at);
+    c->number = (uint16_t)number_of(L, at, "number", 0, UINT16_MAX);
+    c->wants_to_json = is_true(L, at, "to_json");
+    c->has_json_cast = is_true(L, at, "json_cast");
+    c->is_computed = is_true(L, at, "computed");
     c->is_nullable = is_true(L, at, "nullable");
     c->is_text = is_true(L, at, "text");
     c->is_total = is_true(L, at, "total");
     c->name = (char *)push_text(L, at, "name");
     c->type = (char *)push_text(L, at, "type");
     c->base_type = (char *)push_optional_text(L, at, "base");
+    c->parts = (char *)push_optional_text(L, at, "parts");
+    c->expression = (char *)push_optional_text(L, at, "expression");
     lua_remove(L, at);
 }
 
@@ -117,7 +126,7 @@ static void read_columns(lua_State *L, struct rowtype *like)
 
     like->n_columns = push_list(L, "columns");
     list = lua_gettop(L);
-    luaL_checkstack(L, (int)like->n_columns * 3 + 20, "columns");
+    luaL_checkstack(L, (int)like->n_columns * 5 + 20, "columns");
     like->columns = push_memory(L, like->n_columns, sizeof *like->columns);
     for (size_t i = 0; i < like->n_columns; i++) {
         lua_rawgeti(L, list, (lua_Integer)i + 1);
@@ -168,6 +177,8 @@ static int recorded_class(lua_State *L)
     like.schema = (char *)push_text(L, 1, "schema");
     like.table = (char *)push_text(L, 1, "table");
     like.table_id = (char *)push_optional_text(L, 1, "table_id");
+    like.started = (char *)push_optional_text(L, 1, "started");
+    like.numbers = (char *)push_optional_text(L, 1, "numbers");
     like.has_no_xid = is_true(L, 1, "has_no_xid");
     like.has_place = is_true(L, 1, "has_place");
     box = lua_newuserdatauv(L, sizeof *box, 0);
@@ -304,6 +315,92 @@ static int recorded_change(lua_State *L)
     return 1;
 }
 
+/* True if a script has put another row, or another value of it, into the change at index 1. */
+static bool is_changed(lua_State *L, const struct rowdata *d)
+{
+    bool is_changed = false;
+
+    lua_pushliteral(L, "row");
+    if (lua_rawget(L, 1) != LUA_TNIL)
+        is_changed = !change_row_is_of(L, -1, 1);
+    lua_pop(L, 1);
+    lua_pushliteral(L, "old");
+    if (lua_rawget(L, 1) != LUA_TNIL)
+        is_changed = is_changed || !change_row_is_old_of(L, -1, 1);
+    lua_pop(L, 1);
+    if (!d->has_side)
+        return is_changed;
+    rowdata_push_side(L, 1, ROWDATA_SET);
+    if (lua_istable(L, -1)) {
+        lua_pushnil(L);
+        if (lua_next(L, -2) != 0) {
+            is_changed = true;
+            lua_pop(L, 2);
+        }
+    }
+    lua_pop(L, 1);
+    return is_changed;
+}
+
+/* Pushes the bytes of row data, and behind them those of the old row, which *side tells. */
+static char *push_row_bytes(lua_State *L, struct rowdata *d, struct chunk_side *side) /* [-0, +1] */
+{
+    const struct rowdata *old = NULL;
+    size_t old_len = 0;
+    char *to;
+
+    if (d->has_old) {
+        rowdata_push_side(L, 1, ROWDATA_OLD);                  /* old */
+        old = lua_touserdata(L, -1);
+        old_len = old->len;
+    } else {
+        lua_pushnil(L);
+    }
+    to = lua_newuserdatauv(L, d->len + old_len + 1, 0);        /* old bytes */
+    memcpy(to, d->ends + d->n_columns, d->len);
+    if (old != NULL)
+        memcpy(to + d->len, old->ends + old->n_columns, old->len);
+    lua_remove(L, -2);
+    side->old_start = d->len;
+    side->old_len = (uint32_t)old_len;
+    return to;
+}
+
+static int recorded_text(lua_State *L)
+{
+    struct row_class *class;
+    struct chunk_side side = { 0 };
+    struct chunk_row row = { 0 };
+    struct chunk chunk = { .rows = &row, .n_rows = 1, .sides = &side };
+    struct rowdata *d;
+    struct buf *b;
+
+    lua_settop(L, 1);
+    luaL_argcheck(L, change_is(L, 1), 1, "a change");
+    class = row_class_at(L, 1);
+    d = rowdata_at(L, 1, class);
+    if (class->rowtype->is_by_hand || is_changed(L, d))
+        return 0;
+    lua_pushliteral(L, "source");
+    row_class_get(L, 1);                                       /* change source */
+    chunk.rowtype = class->rowtype;
+    chunk.bytes = push_row_bytes(L, d, &side);                 /* change source bytes */
+    chunk.seq = d->seq;
+    memcpy(chunk.ts, d->ts, sizeof chunk.ts);
+    row = (struct chunk_row){ .len = d->len, .op = d->op, .is_key_only = d->is_key_only,
+                              .has_unknown = d->has_unknown, .place = d->place, .xid = d->xid,
+                              .log = d->log };
+    b = script_scratch(L);
+    recording_put_class(b, 1, lua_tostring(L, 2), class->rowtype);
+    json_check(L, b);
+    lua_pushlstring(L, b->data, b->len);
+    b = script_scratch(L);
+    recording_put_row(b, 1, &chunk, 0);
+    json_check(L, b);
+    lua_pushlstring(L, b->data, b->len);
+    return 2;
+}
+
 static int recorded_example(lua_State *L)
 {
     struct row_class *class = check_class(L);
@@ -318,6 +415,7 @@ void api_recorded_export(lua_State *L)
 {
     static const luaL_Reg functions[] = {
         { "recorded_class", recorded_class }, { "recorded_change", recorded_change },
+        { "recorded_text", recorded_text },
         { "recorded_example", recorded_example }, { NULL, NULL },
     };
 

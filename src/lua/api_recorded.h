@@ -3,6 +3,8 @@
  * Exports to Lua (module pgcdc.raw); what a recording says is described in capture/recording.h:
  *   recorded_class(table) -> class of the changes of a source, of what a line with "class" says;
  *   recorded_change(class, table) -> a change, of what a line with "op" says;
+ *   recorded_text(change) -> both lines of a change; nil if its values are not those of the server:
+ *     a script has made it, or changed its row;
  *   recorded_example(class) -> a change of op "read" whose columns are all NULL.
  * They throw what is wrong with the line.
  *

@@ -321,10 +321,10 @@ const char *script_push_conninfo(lua_State *L, int index)
         return o->dsn;
     if (strlen(luaL_checklstring(L, -1, &len)) != len)
         luaL_error(L, "the connection string holds a zero byte");
-    if (o->is_sandboxed) {
+    if (o->is_sandboxed || strchr(lua_tostring(L, -1), '$') != NULL) {
         b = script_scratch(L);
-        if (!conninfo_confine(b, lua_tostring(L, -1), &e))
-            luaL_error(L, "%s", e.msg);
+        if (!(o->is_sandboxed ? conninfo_confine : conninfo_expand)(b, lua_tostring(L, -1), &e))
+            luaL_error(L, "%s%s", o->is_sandboxed ? "" : "the connection: ", e.msg);
         lua_pushlstring(L, b->data, b->len);
         lua_remove(L, -2);
     }

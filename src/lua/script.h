@@ -123,10 +123,10 @@ void script_free(struct script *s);
  * message of what was thrown. s->traceback tells from where. */
 bool script_call(struct script *s, lua_CFunction f, void *job, struct err *e) WARN_UNUSED;
 
-/* What to connect with for the value at <index>: a connection string, which in the sandbox becomes
- * what conninfo_confine makes of it (throws if that fails), or the light userdata that stands for
- * --dsn, so that no script can ever read that. Every connection that Lua asks for comes by here.
- * Borrowed from the value that is pushed. */
+/* What to connect with for the value at <index>: a connection string, which becomes what
+ * conninfo_expand, or in the sandbox conninfo_confine, makes of it (throws if that fails), or the
+ * light userdata that stands for --dsn, so that no script can ever read that. Every connection that
+ * Lua asks for comes by here. Borrowed from the value that is pushed. */
 const char *script_push_conninfo(lua_State *L, int index);     /* [-0, +1] */
 void script_push_dsn(lua_State *L);                            /* [-0, +1] */
 

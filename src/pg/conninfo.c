@@ -1,7 +1,8 @@
-/* conninfo.c -- connection strings: what they say, and what they may in the sandbox.
+/* conninfo.c -- connection strings: what they say, their variables, and what the sandbox allows.
  * SPDX-License-Identifier: MIT */
 #include "pg/conninfo.h"
 
+#include "base/variable.h"
 #include "pg/connect.h"
 
 #include <libpq-fe.h>
@@ -65,6 +66,42 @@ static bool parse(const char *conninfo, PQconninfoOption **given, struct err *e)
 static bool finish(const struct buf *to, struct err *e)
 {
     return buf_ok(to) || err_memory(e);
+}
+
+/* ---- variables ---- */
+
+static bool put_expanded(struct buf *to, const PQconninfoOption *o, struct err *e)
+{
+    struct buf value;
+    bool ok;
+
+    buf_init(&value, BUF_SQL_MAX);
+    ok = variable_expand(&value, o->val, e) || err_prefix(e, "%s", o->keyword);
+    if (ok)
+        put(to, o->keyword, value.data != NULL ? value.data : "");
+    buf_fini(&value);
+    return ok;
+}
+
+bool conninfo_expand(struct buf *to, const char *conninfo, struct err *e)
+{
+    PQconninfoOption *given;
+    bool ok = true;
+
+    if (strchr(conninfo, '$') == NULL) {
+        buf_puts(to, conninfo);
+        return finish(to, e);
+    }
+    if (connect_is_name(conninfo))
+        return variable_expand(to, conninfo, e);
+    given = PQconninfoParse(conninfo, NULL);
+    if (given == NULL)
+        return connect_check(conninfo, e) ? err_memory(e) : false;
+    for (const PQconninfoOption *o = given; ok && o->keyword != NULL; o++)
+        if (o->val != NULL)
+            ok = put_expanded(to, o, e);
+    PQconninfoFree(given);
+    return ok && finish(to, e);
 }
 
 /* ---- --dsn ---- */

@@ -1,4 +1,4 @@
-/* conninfo.h -- connection strings: what they say, and what they may in the sandbox.
+/* conninfo.h -- connection strings: what they say, their variables, and what the sandbox allows.
  *
  * --dsn is resolved once, before the script runs: what the environment and the service file add
  * becomes part of its text, which the script never sees. A connection string of the script's own is
@@ -10,6 +10,11 @@
 #define CONNINFO_H
 
 #include "base/buf.h"
+
+/* Appends <conninfo> with what its variables stand for (see base/variable.h): in each value apart,
+ * so that a password may hold any character; or a variable alone that is a whole connection string.
+ * ERR_USAGE names the keyword. */
+bool conninfo_expand(struct buf *to, const char *conninfo, struct err *e) WARN_UNUSED;
 
 /* Appends <conninfo> with what the environment and the service file say in place of what it leaves
  * out. May set PGSERVICE. False with ERR_USAGE if it cannot be read. */

@@ -142,8 +142,7 @@ function TestRecord.test_time_passes_as_it_did()
       pgcdc.every(30, function() print(os.date("!%H:%M", os.time())) end)]], ["a.rec"] =
       [[{"recording":1,"version":"x","script":"s.lua","at":"2026-11-23T05:00:00.000Z"}
 {"class":1,"source":"public.t","database":"d","schema":"public","table":"t",]]
-      .. [["columns":[{"name":"id","type":"integer","base":"integer","kind":"int"}],]]
-      .. [["key":[1],"n_row":1}
+      .. [["columns":[{"name":"id","type":"integer","kind":"int"}],"key":[1],"n_row":1}
 {"event":"ready","source":"public.t","at":"2026-11-23T05:00:00.000Z"}
 {"op":"upsert","of":1,"xid":7,"seq":1,"ts":"2026-11-23T05:00:10.000000Z","row":"1"}
 {"event":"batch","source":"public.t","at":"2026-11-23T05:00:10.000Z"}

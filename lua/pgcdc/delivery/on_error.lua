@@ -21,6 +21,7 @@
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
 local checkpoint = require "pgcdc.delivery.checkpoint"
+local letters = require "pgcdc.delivery.letters"
 local lineage = require "pgcdc.delivery.lineage"
 local participants = require "pgcdc.delivery.participants"
 local refused = require "pgcdc.delivery.refused"
@@ -154,7 +155,8 @@ local retries = {}
 -- yet. What participants have of it must not be saved, since all of it comes again after a crash.
 local half_done = {}
 
-local by_number = {} -- number -> source
+local by_number = {}   -- number -> source
+local handlers_of = {} -- number -> op -> list of functions
 
 local function id_of(change)
    local ok, id = pcall(function()
@@ -195,14 +197,17 @@ local function give_up(source, change, err, attempts, otherwise)
       source = raw.source_name(source.number), change = id, failed = failed,
       ["then"] = otherwise == "skip" and "skipped" or "dead letter" })
    if otherwise == "dead_letter" then
-      return deliver_letter(source, strict.table("field of a dead letter", { change = change,
-         error = err.text, traceback = err.traceback, attempts = attempts }), 0)
+      local letter = strict.table("field of a dead letter", { change = change, error = err.text,
+         traceback = err.traceback, attempts = attempts })
+      letters.tell(letter, { handler = err.handler })
+      return deliver_letter(source, letter, 0)
    end
 end
 
 -- The handler at this place failed: sees to another try, or gives up. `change`: what the handler
 -- gets the next time. Returns raw.again if there is one.
 local function fail_handler(source, place, change, err, attempts)
+   err.handler = place
    if not err.again_after and attempts > source.policy.tries then
       return give_up(source, change, err, attempts)
    end
@@ -216,9 +221,12 @@ end
 --- One function that gives a change to all handlers in turn, as the source's policy wants it; it
 --- returns raw.again if the host is to give it the same change again. Returns nil if the handlers
 --- may be called as they are. `source`: {number =, policy =, dead_letter = a function, or nil}.
-function on_error.guard(source, handlers)
+--- `op`: of the changes.
+function on_error.guard(source, handlers, op)
    local policy = source.policy
    by_number[source.number] = source
+   handlers_of[source.number] = handlers_of[source.number] or {}
+   handlers_of[source.number][op] = handlers
    local is_plain = policy.tries == 0 and policy.otherwise == "stop"
    if is_plain and not participants.has_sinks() then -- of a sink, the target may be away
       return nil
@@ -274,6 +282,40 @@ function on_error.skip(number)
       source.dead_letter and "a dead letter now" or "skipped")
 end
 
+-- Calls the handlers of these changes from a place on. Raises what one raises; `at.handler` is the
+-- place of the one that runs.
+local function call_handlers(number, change, at)
+   local handlers = handlers_of[number] and handlers_of[number][change.op] or {}
+   if not handlers[at.handler] then
+      error(("the script has no handler %d of these changes any more"):format(at.handler), 0)
+   end
+   for i = at.handler, #handlers do
+      at.handler = i
+      handlers[i](change)
+   end
+end
+
+--- Delivers what a dead letter is about once more, without another try. `value`: the change, or
+--- what a sink refused; `record`: as letters.find has it. Returns true; or false and a description
+--- of the error, with `handler` = the place of the one that failed now, if it was one.
+function on_error.redeliver(number, value, record)
+   local at = { handler = record.handler }
+   local ok, err = try(function()
+      if not record.sink then
+         return call_handlers(number, value, at)
+      end
+      local participant = participants.find("sink", record.sink)
+      if not participant then
+         error(("the script has no sink %s any more"):format(record.sink), 0)
+      end
+      participant.sink:write(value)
+   end)
+   if not ok then
+      err.handler = at.handler
+   end
+   return ok, err
+end
+
 -- ---- what comes later than its change ----
 
 --- Calls `f` for an operator, later than the changes that it is about. `sources`: a list of those
@@ -306,7 +348,7 @@ end
 
 -- Dead letters of records that a target can never take: {source =, letter =}. They are delivered
 -- before anything is saved.
-local letters = {}
+local posted = {}
 
 -- The source of a record that a sink can never take.
 local function source_of(record, sink)
@@ -331,24 +373,26 @@ local function give_up_records(source, err)
          source = raw.source_name(s.number), record = index, failed = failed,
          ["then"] = otherwise == "skip" and "skipped" or "dead letter" })
       if otherwise == "dead_letter" then
-         letters[#letters + 1] = { source = s, letter = strict.table("field of a dead letter", {
-            change = record.value, error = message, traceback = err.traceback, attempts = 1 }) }
+         local letter = strict.table("field of a dead letter", { change = record.value,
+            error = message, traceback = err.traceback, attempts = 1 })
+         letters.tell(letter, { sink = sink })
+         posted[#posted + 1] = { source = s, letter = letter }
       end
    end
 end
 
 -- Delivers the letters. Returns as `try`.
 local function deliver_letters()
-   while letters[1] do
-      local source = letters[1].source
+   while posted[1] do
+      local source = posted[1].source
       local number = lineage.newest_batch(source.number)
       lineage.resume { source = source.number, number = number, held = 0 }
-      local ok, err = try(source.dead_letter, letters[1].letter)
+      local ok, err = try(source.dead_letter, posted[1].letter)
       lineage.resume(nil)
       if not ok then
          return false, err
       end
-      table.remove(letters, 1)
+      table.remove(posted, 1)
    end
    return true
 end

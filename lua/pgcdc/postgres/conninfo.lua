@@ -6,10 +6,11 @@ local check = require "pgcdc.check"
 
 local conninfo = {}
 
--- In the sandbox a script's own connection gets nothing that the user of the program has. C sees to
--- that where connections are made; here a script is told early, at its line.
+-- Where connections are made C puts in what variables stand for; in the sandbox it sees to it that
+-- a script's own connection gets nothing that the user of the program has. Here a script is told
+-- early, at its line, what is wrong.
 local function checked(what, text)
-   local problem = raw.is_sandboxed and raw.db_check(text)
+   local problem = (raw.is_sandboxed or text:find("$", 1, true)) and raw.db_check(text)
    if problem then
       check.fail("%s: %s", what, problem)
    end

@@ -12,6 +12,7 @@ local on_error = require "pgcdc.delivery.on_error"
 local recovery = require "pgcdc.delivery.recovery"
 local seal = require "pgcdc.seal"
 local strict = require "pgcdc.strict"
+local dead_letter = require "pgcdc.stream.dead_letter"
 local stream = require "pgcdc.stream.stream"
 
 local DEFAULT_INTERVAL = 10
@@ -313,7 +314,7 @@ function Source:rewire()
       local functions = functions_of(self, event)
       local f
       if #functions > 0 then
-         f = ops[event] and on_error.guard(self, functions) or stream.to_all(functions)
+         f = ops[event] and on_error.guard(self, functions, event) or stream.to_all(functions)
       end
       raw.handle(self.number, event, f)
    end
@@ -471,28 +472,6 @@ local function leads_to(source, sinks)
    return true
 end
 
--- The function or sink that gets dead letters, as a function; nil where the policy has none.
-local function dead_letter(value, policy)
-   local what = "pgcdc.source: dead_letter"
-   if value == nil then
-      if policy.otherwise == "dead_letter" then
-         check.fail('pgcdc.source: on_error says "dead_letter", so dead_letter = ... is required')
-      end
-      return nil
-   end
-   check.type(what, value, "function", "table")
-   if policy.otherwise ~= "dead_letter" then
-      check.fail('%s is never used: say on_error = "dead_letter", or {otherwise = "dead_letter"}',
-         what)
-   end
-   local node = stream.add(stream.node("dead_letter"))
-   node.input = function(x)
-      node.out(x)
-   end
-   node:sink(value)
-   return node.input
-end
-
 -- The fields of what a script gives. Raises unless they are known and of the right types, as far as
 -- the functions above do not check them.
 local function read_spec(given)
@@ -536,7 +515,9 @@ function Source.declare(spec)
    local source = setmetatable(stream.node("source"), Source)
    source.policy = on_error.policy(spec.on_error)
    source.patience = 2 * check_interval -- seconds in which a delete may come later than its rows
-   source.dead_letter = dead_letter(spec.dead_letter, source.policy)
+   local letters
+   source.dead_letter, letters = dead_letter.node(spec.dead_letter, source.policy,
+      spec.name or full_name)
    source.number = raw.declare {
       table = full_name,
       pk = check.names("pgcdc.source: pk", spec.pk),
@@ -576,6 +557,9 @@ function Source.declare(spec)
       share_log(conninfo.text("pgcdc.source: connect", spec.connect), log.slot, source)
    end
    sources[source.number] = source
+   if letters then
+      letters(source.number)
+   end
    feeds.declare(source.number, {
       deletes = has_deletes or capture == "trigger" or capture == "logical",
       old = spec.old or spec.soft_delete ~= nil,

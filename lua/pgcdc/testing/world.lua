@@ -173,6 +173,7 @@ local function own_raw(self)
       end,
       file_check_write = function() end,
       file_make_folder = function() end,
+      db_check = function() end,
       db_open = function()
          return nil, "a test has no database: give pgcdc.testing.script a function `connect`,"
             .. " which returns what stands for the connection", "", ""
