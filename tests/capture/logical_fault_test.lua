@@ -5,6 +5,7 @@ local by_log = require "by_log"
 local cluster = require "cluster"
 local files = require "files"
 local fixtures = require "fixtures"
+local liar = require "liar"
 local lu = require "luaunit"
 local pooler = require "pooler"
 local program = require "program"
@@ -458,6 +459,35 @@ function TestLogicalFault.test_beside_a_pooler()
    local text = "slot_connect leads to another server, or another database, than connect"
    ends(start(db, { slot_connect = cluster.main():dsn() }, { dsn = through }), 3, text)
    ends(start(db, { slot_connect = one:dsn() }, { dsn = through }), 3, text)
+end
+
+-- A log that cannot be: one line that says where, and nothing of it is saved.
+function TestLogicalFault.test_a_log_that_lies()
+   local db = by_log.database()
+   local lies = {
+      ["cut off"] = "cannot be read", length = "cannot be read", kind = "unknown kind 0x3f",
+      columns = "a row of the log has 1 columns where 2 were announced",
+      unannounced = "a row of a table that was not announced",
+      ["no begin"] = "a row outside of a transaction",
+      ["other commit"] = "a commit of another transaction than the one that began",
+   }
+   local running = {}
+   for lie in pairs(lies) do
+      running[lie] = start(db, { slot = (lie:gsub(" ", "_")),
+         slot_connect = liar.of_log(db, lie) })
+   end
+   for _, p in pairs(running) do
+      watch.wait_ready(p)
+   end
+   db:exec "INSERT INTO t VALUES (4, 'x')"
+   for lie, text in pairs(lies) do
+      local p = running[lie]
+      ends(p, 3, text)
+      lu.assertStrMatches(p:stderr(), ".*the log at %x+/%x+: .*", nil, nil, lie)
+      p = start(db, { slot = (lie:gsub(" ", "_")) }, { state = p.state })
+      by_log.wait_words(p, "i4=x")
+      p:stop()
+   end
 end
 
 -- ---- bad input ----
