@@ -57,8 +57,9 @@ static void end_following(void *arg, const struct err *e)
 {
     struct crew_source *s = arg;
 
+    if (!s->is_finished) /* else a step of it has failed meanwhile */
+        sender_last(&s->sender, e != NULL ? MESSAGE_FAULT : MESSAGE_DONE, e);
     s->is_finished = true;
-    sender_last(&s->sender, e != NULL ? MESSAGE_FAULT : MESSAGE_DONE, e);
 }
 
 /* The log does not bring what it should: a step is to look why; under the mutex. */
@@ -127,11 +128,18 @@ static void set(struct crew *crew, bool *flag)
     set_to(crew, flag, true);
 }
 
-/* Sends the last message of a source. */
+/* Sends the last message of a source, unless the log's thread has done so. */
 static void finish(struct crew_source *s, enum message_kind kind, const struct err *e)
 {
-    set(s->crew, &s->is_finished);
-    sender_last(&s->sender, kind, e);
+    bool is_last;
+
+    pthread_mutex_lock(&s->crew->mutex);
+    is_last = !s->is_finished;
+    s->is_finished = true;
+    pthread_cond_broadcast(&s->crew->changed);
+    pthread_mutex_unlock(&s->crew->mutex);
+    if (is_last)
+        sender_last(&s->sender, kind, e);
 }
 
 /* --once is over for the unit. Returns true. */
@@ -401,8 +409,7 @@ static bool is_free(const struct crew_unit *u)
     return n_finished < u->n;
 }
 
-/* The unit that has been due the longest. NULL: none is due for *wait_ms, or, if that is -1,
- * until something changes. */
+/* The unit that is due the longest. NULL: none for *wait_ms, or (-1) until something changes. */
 static struct crew_unit *choose(struct crew *crew, int64_t *wait_ms)
 {
     struct crew_unit *chosen = NULL;

@@ -16,6 +16,7 @@ struct step {
     struct key_census census;
     bool is_resolved, has_tried, has_polled;
     bool is_reread;       /* the step in hand reads a range again, see reread.h */
+    bool has_looked;      /* at the facts, since the position was restored: it fits them */
     /* between step_begin and the end of step_next: */
     struct reading reading;
     uint64_t n_lines;     /* of readings that were dropped, see step_take_lines */
@@ -319,6 +320,7 @@ bool step_open(struct step *step, struct step *leader, struct conn *conn, bool *
         return false;
     if (!fault_begin(s, conn, &step->news, e))
         return false;
+    step->has_looked = true;
     *is_start = step->is_start = step->news != FAULT_GOES_ON;
     step->census.is_owed = step->census.is_owed || (step->is_start && source_counts_keys(s));
     return try_query(step, conn, e);
@@ -504,8 +506,8 @@ bool step_is_streaming(const struct step *step)
 {
     const struct source *s = &step->source;
 
-    return s->declared == &method_logical && s->position.phase == POSITION_POLL &&
-           s->position.logical.lsn != 0;
+    return step->has_looked && s->declared == &method_logical &&
+           s->position.phase == POSITION_POLL && s->position.logical.lsn != 0;
 }
 
 uint64_t step_announced_as(const struct step *step)

@@ -115,8 +115,9 @@ bool step_answer(struct step *step, bool is_answered, const struct tally_request
  * are not announced. Known after the first step. */
 uint64_t step_announced_as(const struct step *step);
 
-/* True if changes come by the log from now on (see stream.h), so that steps only read facts. The
- * source, which whoever reads the log brings forward while no step is under way. */
+/* True if changes come by the log from now on (see stream.h), so that steps only read facts: not
+ * before one of them has found that a position which was saved fits the server. The source, which
+ * whoever reads the log brings forward while no step is under way. */
 bool step_is_streaming(const struct step *step);
 struct source *step_source(struct step *step);
 

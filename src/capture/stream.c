@@ -192,13 +192,6 @@ bool stream_tell(struct stream *st, struct queue_list *out, struct err *e)
 
 /* ---- rows ---- */
 
-static bool fail_stream(const struct stream *st, const char *what, struct err *e)
-{
-    char text[LSN_TEXT];
-
-    return err_set(e, ERR_ANSWER, "the log at %s: %s", lsn_write(st->lsn, text), what);
-}
-
 /* True if the row of an update is as it was, and such are not wanted. (Columns that are not in the
  * row may be others, and the condition or generated columns with them.) */
 static bool is_skipped(const struct stream *st, const struct source *s)
@@ -294,7 +287,7 @@ static bool find_table(struct stream *st, size_t i, uint32_t oid, struct conn *c
     if (!stream_table_find(&st->tables, oid, i, m->source, t, &is_known, e))
         return false;
     if (*t == NULL)
-        return fail_stream(st, "a row of a table that was not announced", e);
+        return err_set(e, ERR_ANSWER, "a row of a table that was not announced");
     if (is_known)
         return true;
     return read_facts(m, conn, out, e) &&
@@ -315,7 +308,7 @@ static bool take_row(struct stream *st, const struct pgoutput_message *message, 
                      struct queue_list *out, struct err *e)
 {
     if (!st->is_in_transaction)
-        return fail_stream(st, "a row outside of a transaction", e);
+        return err_set(e, ERR_ANSWER, "a row outside of a transaction");
     for (size_t i = 0; i < st->batch.n_members; i++) {
         struct stream_batch_member *m = &st->batch.members[i];
         struct stream_table *t;
@@ -343,7 +336,7 @@ static bool take_truncate(struct stream *st, const struct pgoutput_truncate *t,
                           struct queue_list *out, struct err *e)
 {
     if (!st->is_in_transaction)
-        return fail_stream(st, "a truncate outside of a transaction", e);
+        return err_set(e, ERR_ANSWER, "a truncate outside of a transaction");
     for (size_t i = 0; i < st->batch.n_members; i++) {
         struct stream_batch_member *m = &st->batch.members[i];
         bool is_passed;
@@ -386,7 +379,7 @@ static bool take_emitted(struct stream *st, const struct pgoutput_logical *emitt
         if (m->source == NULL || m->is_done || !m->source->config->wants_messages)
             continue;
         if (!st->is_in_transaction)
-            return fail_stream(st, "a message outside of its transaction", e);
+            return err_set(e, ERR_ANSWER, "a message outside of its transaction");
         if (!stream_place_count(&m->place, st->lsn, &is_passed, e))
             return false;
         if (is_passed)
@@ -410,7 +403,7 @@ static bool take_emitted(struct stream *st, const struct pgoutput_logical *emitt
 static bool begin(struct stream *st, const struct pgoutput_begin *b, struct err *e)
 {
     if (st->is_in_transaction)
-        return fail_stream(st, "a transaction in a transaction", e);
+        return err_set(e, ERR_ANSWER, "a transaction in a transaction");
     st->is_in_transaction = true;
     st->begin = *b;
     st->batch.inside = (struct stream_batch_size){ 0 };
@@ -472,7 +465,7 @@ static bool commit(struct stream *st, const struct pgoutput_commit *c, struct qu
                    struct err *e)
 {
     if (!st->is_in_transaction || c->commit_lsn != st->begin.commit_lsn)
-        return fail_stream(st, "a commit of another transaction than the one that began", e);
+        return err_set(e, ERR_ANSWER, "a commit of another transaction than the one that began");
     for (size_t i = 0; i < st->batch.n_members; i++)
         if (!stream_place_end(&st->batch.members[i].place, e) ||
             !tell_commit(st, &st->batch.members[i], out, e))
@@ -487,18 +480,13 @@ static bool commit(struct stream *st, const struct pgoutput_commit *c, struct qu
     return true;
 }
 
-static bool take_message(struct stream *st, const struct replication_message *r, struct conn *conn,
-                         struct queue_list *out, struct err *e)
+static bool take_pgoutput(struct stream *st, const struct replication_message *r,
+                          struct conn *conn, struct queue_list *out, struct err *e)
 {
     struct pgoutput_message m;
 
-    if (r->lsn != 0)
-        st->lsn = r->lsn;
-    if (!pgoutput_read(&m, r->p, r->len, e)) {
-        char text[LSN_TEXT];
-
-        return err_prefix(e, "the log at %s", lsn_write(st->lsn, text));
-    }
+    if (!pgoutput_read(&m, r->p, r->len, e))
+        return false;
     switch (m.kind) {
     case PGOUTPUT_BEGIN:
         return begin(st, &m.begin, e);
@@ -519,6 +507,20 @@ static bool take_message(struct stream *st, const struct replication_message *r,
         break;
     }
     return true;
+}
+
+/* What cannot be is told with the place in the log where it is. */
+static bool take_message(struct stream *st, const struct replication_message *r, struct conn *conn,
+                         struct queue_list *out, struct err *e)
+{
+    char text[LSN_TEXT];
+
+    if (r->lsn != 0)
+        st->lsn = r->lsn;
+    if (take_pgoutput(st, r, conn, out, e))
+        return true;
+    return e->code != ERR_ANSWER ? false
+                                 : err_prefix(e, "the log at %s", lsn_write(st->lsn, text));
 }
 
 /* ---- reading ---- */

@@ -3,6 +3,7 @@
 --
 -- $PGCDC_EXACT_SECONDS: how long writers work in all (default 36); $PGCDC_TEST_SEED: what they do.
 
+local by_log = require "by_log"
 local cluster = require "cluster"
 local environment = require "environment"
 local lu = require "luaunit"
@@ -103,6 +104,28 @@ function TestExact.test_nothing_lost_when_killed_by_increment()
    assert_nothing_lost {
       cluster = cluster.main(), seconds = seconds / 4, capture = "increment", kills = true,
    }
+end
+
+-- By the log every version that was committed comes once, in the order of commits, over TRUNCATE
+-- and columns that come and go: just what the server itself says of its log.
+local function assert_by_log(options)
+   options.cluster, options.capture = by_log.cluster(), "logical"
+   options.seconds, options.hasty = seconds / 18, seconds < 60
+   local checker, stats, result = random_run(options)
+   lu.assertNil(checker:verdict(), ("seed %d\n%s"):format(seed, result.stderr:sub(-3000)))
+   lu.assertEquals(result.status, 0)
+   assert_busy(stats, checker, options.kinds)
+   io.write(("%d of %d by the log ... "):format(checker.by_log, checker.told))
+end
+
+function TestExact.test_each_version_in_order_by_the_log()
+   assert_by_log { kinds = { "committed", "aborted", "released", "undone", "prepared", "altered",
+      "truncated", "terminated" } }
+end
+
+function TestExact.test_each_version_in_order_by_the_log_when_killed()
+   assert_by_log { kills = true, crashes = true, kinds = { "committed", "aborted", "released",
+      "undone", "prepared", "altered", "killed", "crashed" } }
 end
 
 -- A poll whose connection breaks goes on after the last row that was delivered. The second break

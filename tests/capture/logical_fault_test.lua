@@ -5,6 +5,7 @@ local by_log = require "by_log"
 local cluster = require "cluster"
 local files = require "files"
 local fixtures = require "fixtures"
+local liar = require "liar"
 local lu = require "luaunit"
 local pooler = require "pooler"
 local program = require "program"
@@ -131,6 +132,52 @@ function TestLogicalFault.test_a_slot_in_use()
    p:stop()
    wait_word(twice, "i5=y") -- it has waited
    twice:stop()
+end
+
+-- The slot by which a second source begins is still there of a program that was killed. This once
+-- ended the next one.
+function TestLogicalFault.test_a_temporary_slot_in_use()
+   local db = by_log.database [[CREATE TABLE u (id int PRIMARY KEY);
+      ALTER PUBLICATION pgcdc ADD TABLE u]]
+   local name = "twice_" .. db.name:gsub("%W", "_")
+   local killed = db:connect()
+   for n = 0, 2 do
+      killed:exec(("SELECT pg_create_logical_replication_slot('%s_%d', 'pgoutput', true)"):format(
+         name, n))
+   end
+   local p = start(db, { slot = name }, { more = ([[
+      pgcdc.source { table = "u", capture = "logical", slot = %q, interval = 0.5,
+         on_change = function(c) print(c.op, c.key.id) end }]]):format(name) })
+   p:wait_stderr(("slot %s is in use: replication slot .*already exists"):format(name))
+   killed:close()
+   p:wait_stderr '"ready".*"ready"'
+   db:exec "INSERT INTO u VALUES (7)"
+   watch.wait_line(p, "^insert\t7$")
+   p:stop()
+end
+
+-- The first step of a start breaks off before it knows the table: the log waits for the next one.
+-- It was read at once, which crashed.
+function TestLogicalFault.test_a_start_that_breaks_off()
+   local db = by_log.database()
+   local p = started(db)
+   p:stop()
+   db:exec "INSERT INTO t VALUES (4, 'x')"
+   local lock = db:connect()
+   lock:exec "BEGIN; LOCK TABLE t"
+   p = start(db, nil, { state = p.state })
+   wait.until_(function()
+      return db:value [[SELECT count(pg_terminate_backend(pid)) FROM pg_locks
+         WHERE NOT granted AND relation = 't'::regclass]] == "1"
+   end, 20, "a step that waits")
+   p:wait_stderr "57P01"
+   wait.until_(function()
+      return db:value [[SELECT count(*) FROM pg_locks
+         WHERE NOT granted AND relation = 't'::regclass]] == "1"
+   end, 20, "the next step")
+   lock:exec "COMMIT"
+   by_log.wait_words(p, "i4=x")
+   p:stop()
 end
 
 -- A slot of this name that this script has not made is not touched.
@@ -412,6 +459,35 @@ function TestLogicalFault.test_beside_a_pooler()
    local text = "slot_connect leads to another server, or another database, than connect"
    ends(start(db, { slot_connect = cluster.main():dsn() }, { dsn = through }), 3, text)
    ends(start(db, { slot_connect = one:dsn() }, { dsn = through }), 3, text)
+end
+
+-- A log that cannot be: one line that says where, and nothing of it is saved.
+function TestLogicalFault.test_a_log_that_lies()
+   local db = by_log.database()
+   local lies = {
+      ["cut off"] = "cannot be read", length = "cannot be read", kind = "unknown kind 0x3f",
+      columns = "a row of the log has 1 columns where 2 were announced",
+      unannounced = "a row of a table that was not announced",
+      ["no begin"] = "a row outside of a transaction",
+      ["other commit"] = "a commit of another transaction than the one that began",
+   }
+   local running = {}
+   for lie in pairs(lies) do
+      running[lie] = start(db, { slot = (lie:gsub(" ", "_")),
+         slot_connect = liar.of_log(db, lie) })
+   end
+   for _, p in pairs(running) do
+      watch.wait_ready(p)
+   end
+   db:exec "INSERT INTO t VALUES (4, 'x')"
+   for lie, text in pairs(lies) do
+      local p = running[lie]
+      ends(p, 3, text)
+      lu.assertStrMatches(p:stderr(), ".*the log at %x+/%x+: .*", nil, nil, lie)
+      p = start(db, { slot = (lie:gsub(" ", "_")) }, { state = p.state })
+      by_log.wait_words(p, "i4=x")
+      p:stop()
+   end
 end
 
 -- ---- bad input ----

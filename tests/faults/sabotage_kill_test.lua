@@ -21,14 +21,15 @@ local function check(p)
 end
 
 local function sweep(name, n, again)
-   local class = is_whole and "postgres sqlite files" or name == "postgres" and "postgres"
-      or "files"
+   local class = is_whole and "postgres sqlite files"
+      or (name == "postgres" or name == "logical") and "postgres" or "files"
    lu.assertTrue(sabotage.sweep(name, { class = class, how = "kill", again = again }, n, check) > 0)
 end
 
 for name in pairs(sabotage.scenarios) do
    if name ~= "both" then -- which is for failures
-      TestSabotageKill["test_" .. name] = function() sweep(name, 10) end
+      local n = name == "logical" and 4 or 10 -- making a slot takes its time
+      TestSabotageKill["test_" .. name] = function() sweep(name, n) end
    end
 end
 

@@ -6,9 +6,11 @@
 -- and by a break. $PGCDC_NETWORK_STRIDE=n: at every n-th byte (default: few); 1 takes minutes for
 -- each. (Snapshots and deletes: network_test.lua, network_offsets_test.lua.)
 
+local by_log = require "by_log"
 local cluster = require "cluster"
 local cuts = require "cuts"
 local fixtures = require "fixtures"
+local scope = require "scope"
 local stepping = require "stepping"
 
 local TestNetworkBytes = {}
@@ -31,6 +33,15 @@ function TestNetworkBytes.test_polls()
    stepping.trigger(db, "install", { notify = "no" }) -- an ear is another connection
    local each = cuts.stride and MANY // 2 or 12
    run({ db = db, kinds = cuts.kinds { xmin = each, trigger = each } }, 400)
+end
+
+-- Two connections for each: one that asks for facts, and the one of the log.
+function TestNetworkBytes.test_the_log()
+   local db = by_log.cluster():database()
+   scope.add(function() by_log.drop_slots(db) end)
+   db:exec(cuts.TABLE)
+   db:exec "create publication pgcdc for table t with (publish_via_partition_root = true)"
+   run({ db = db, kinds = cuts.kinds { logical = cuts.stride and 16 or 4 } }, 4000)
 end
 
 function TestNetworkBytes.test_sinks()

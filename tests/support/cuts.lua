@@ -21,7 +21,8 @@ cuts.stride = math.tointeger(tonumber(os.getenv "PGCDC_NETWORK_STRIDE" or ""))
 
 local SCRIPT = [[
    local function source(name, connect, capture)
-      pgcdc.source {table = "t", name = name, connect = connect, capture = capture, interval = 0.1}
+      pgcdc.source {table = "t", name = name, connect = connect, capture = capture, interval = 0.1,
+         slot = capture == "logical" and name or nil}
          :on("change", function(c) print(name, c.op, c.key.id, c.row and c.row.n, c.id) end)
    end
    local function sink(name, connect)
@@ -82,8 +83,9 @@ local function write(self)
    end
 end
 
--- Starts it: {db =, with cuts.TABLE in it; kinds = "xmin", "trigger" or "sink" of each worker;
--- target = sinks' database; keywords = of libpq; tcp = see proxy.new; env = of the program}.
+-- Starts it: {db =, with cuts.TABLE in it; kinds = "xmin", "trigger", "logical" or "sink" of each
+-- worker; target = sinks' database; keywords = of libpq; tcp = see proxy.new; env = of the
+-- program}.
 -- Half of a kind's workers are cut upwards, half downwards; half by "fin", half by "rst".
 function cuts.start(spec)
    local self = setmetatable({ workers = {}, by_name = {}, upto = 0, n = 0, next = 0 },

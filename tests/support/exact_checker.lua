@@ -10,16 +10,21 @@ local checker = {}
 checker.script = [[
 local options = pgcdc.options {tables = pgcdc.required, interval = 0.02, capture = "xmin",
    deletes = false}
+local by_log = options.capture == "logical"
 local grows = options.capture == "increment" or nil
 for name in options.tables:gmatch "[^,]+" do
-   pgcdc.source {table = name, interval = options.interval, capture = options.capture,
-      deletes = options.deletes,
+   local source = pgcdc.source {table = name, interval = options.interval,
+      capture = options.capture, deletes = not by_log and options.deletes or nil,
       column = grows and "k", lookback = grows and 5, recheck = grows and 0.4,
       on_change = function(change)
          local v = change.row and change.row.v or 0
-         io.write(("%s %d %d %d %s %d\n"):format(change.table, change.key.k, v, change.xid,
-            change.op, change.seq))
+         io.write(("%s %d %d %d %s %d %s\n"):format(change.table, change.key.k, v, change.xid,
+            change.op, change.seq, change.lsn or "-"))
       end}
+   if by_log then
+      source:on("ready", function() print("ready", name) end)
+      source:on("truncate", function() print("truncate", name) end)
+   end
 end]]
 
 local max_problems = 20
@@ -29,16 +34,17 @@ methods.__index = methods
 
 -- options.tables: their names; options.repeats: a (key, xid) may come twice; options.stamps: the
 -- xids are those of triggers, and deletes come; options.deletes: these come, and inserts are told
--- from updates.
+-- from updates; options.log: the server's own word on its log (exact_log.lua).
 function checker.new(options)
    local self = setmetatable({
       tables = options.tables, repeats = options.repeats, stamps = options.stamps,
-      deletes = options.deletes,
+      deletes = options.deletes, log = options.log,
       last = {},     -- by table and key: {v =, xid =} as delivered last
       seen_gone = {},
       seen = {},     -- by table, key and xid: the version that was delivered
       seqs = {},     -- by table: the number of the change that was delivered last
       marks = {},    -- by table: its mark was delivered
+      ready = {},    -- by table: it is
       delivered = 0, repeated = 0,
       lowest = math.maxinteger, highest = 0, -- the xids of what polls delivered
       problems = {}, n_problems = 0,
@@ -57,10 +63,10 @@ function methods:complain(text, ...)
 end
 
 -- A key went. (One that was never seen may: it came and went between two polls.)
-local function take_delete(self, name, k, xid)
-   local id = ("%d/%s/deleted"):format(k, xid)
+local function take_delete(self, name, k, place)
+   local id = ("%d/%s/deleted"):format(k, place)
    if self.seen_gone[id .. name] and not self.repeats then
-      self:complain("%s %d: the delete by xid %s was delivered twice", name, k, xid)
+      self:complain("%s %d: the delete by %s was delivered twice", name, k, place)
    end
    self.seen_gone[id .. name] = true
    if self.last[name][k] then
@@ -77,30 +83,51 @@ local function take_seq(self, name, k, seq)
    self.seqs[name] = seq or last
 end
 
+-- Takes a line about a table, which only sources by the log write.
+local function take_event(self, event, name)
+   if event == "truncate" then
+      self.log:hear_truncate(name)
+      for _, last in pairs(self.last[name]) do
+         last.is_gone = true
+      end
+   end
+   self.ready[name] = self.ready[name] or event == "ready"
+end
+
 -- Takes one line that the program has written.
 function methods:take(line)
-   local name, k, v, xid, op, seq = line:match "^(%w+) (%d+) (%d+) (%d+) (%a+) ?(%d*)$"
+   local event, about = line:match "^(%l+)\t(%w+)$"
+   if event then
+      return take_event(self, event, about)
+   end
+   local name, k, v, xid, op, seq, lsn =
+      line:match "^(%w+) (%d+) (%d+) (%d+) (%a+) ?(%d*) ?([%x/-]*)$"
    if not name then
       self:complain("no change: %q", line)
       return
+   end
+   if self.log then
+      self.log:hear(name, op, k, v, xid, lsn)
    end
    take_seq(self, name, k, math.tointeger(seq))
    k, v = math.tointeger(k), math.tointeger(v)
    self.delivered = self.delivered + 1
    local known = self.last[name][k]
    local is_there = known ~= nil and not known.is_gone
-   if self.deletes and is_there ~= (op == "update" or op == "delete") then
+   local tells = self.deletes or self.log and not self.repeats and lsn ~= "-"
+   if tells and is_there ~= (op == "update" or op == "delete") then
       self:complain("%s %d came as %s, but was %sthere", name, k, op, is_there and "" or "not ")
    end
    if op == "delete" then
-      return take_delete(self, name, k, xid)
+      return take_delete(self, name, k, self.log and lsn ~= "-" and lsn or "xid " .. xid)
    end
    if op ~= "read" then
       self.lowest = math.min(self.lowest, math.tointeger(xid))
       self.highest = math.max(self.highest, math.tointeger(xid))
    end
-   local last, id = self.last[name][k], k .. "/" .. xid
-   if last and v < last.v then
+   -- a transaction of the log brings each version of a key, and batches of it come again
+   local last, id = self.last[name][k], k .. "/" .. (self.log and v or xid)
+   if last and v < last.v and not (self.log and self.repeats) then
       self:complain("%s %d went back from version %d (xid %s) to %d (xid %s, %s)", name, k, last.v,
          last.xid, v, xid, op)
    end
@@ -152,12 +179,12 @@ function methods:compare(conn)
          end
          if not last then
             self:complain("%s %d version %d of xid %d was never delivered", name, k, v, xmin)
-         elseif last.v ~= v or math.tointeger(last.xid) % wrap ~= xmin then
+         elseif last.v ~= v or not self.log and math.tointeger(last.xid) % wrap ~= xmin then
             self:complain("%s %d is at version %d of xid %d, the last delivered is %d of xid %s",
                name, k, v, xmin, last.v, last.xid)
          end
       end
-      for k, last in pairs((self.stamps or self.deletes) and self.last[name] or {}) do
+      for k, last in pairs((self.stamps or self.deletes or self.log) and self.last[name] or {}) do
          if not is_there[k] and not last.is_gone then
             self:complain("%s %d is gone, and no delete was delivered", name, k)
          end
@@ -167,7 +194,8 @@ function methods:compare(conn)
       local sql = ("select k, v, %s from history where t = %s"):format(
          xid, conn:escape(name))
       for _, row in ipairs(conn:exec(sql)) do
-         written[("%s/%d/%s"):format(row[1], math.tointeger(row[3]) % wrap, row[2])] = true
+         written[("%s/%d/%s"):format(row[1], math.tointeger(self.log and row[2] or row[3]) % wrap,
+            row[2])] = true
       end
       for id, v in pairs(self.seen[name]) do
          local k, stamp = id:match "^(%d+)/(%d+)$"
@@ -176,6 +204,11 @@ function methods:compare(conn)
                v, stamp)
          end
       end
+   end
+   if self.log then
+      self.by_log, self.told = self.log:compare(conn, self.repeats, function(...)
+         self:complain(...)
+      end)
    end
 end
 

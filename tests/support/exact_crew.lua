@@ -97,9 +97,25 @@ function crew.new()
 end
 
 -- Adds a member: <work>(session), with a connection that it owns (nil: it needs none).
-function methods:add(conn, rng, work)
+-- <connect>(), if it is given, returns another one, when a crash of the server has ended it: then
+-- the work begins anew.
+function methods:add(conn, rng, work, connect)
    local s = setmetatable({ conn = conn, rng = rng, crew = self }, session)
-   self.members[#self.members + 1] = { session = s, thread = coroutine.create(work) }
+   self.members[#self.members + 1] = { session = s, thread = coroutine.create(work), work = work,
+      connect = connect }
+end
+
+-- Lets the member go on. False: it is over. True, and until when it rests.
+local function resume(member)
+   local ok, due = coroutine.resume(member.thread, member.session)
+   if not ok and member.connect and not member.session.conn:alive() then
+      member.session.conn = member.connect()
+      member.thread = coroutine.create(member.work)
+      return true, 0
+   elseif not ok then
+      error(debug.traceback(member.thread, tostring(due)), 0)
+   end
+   return coroutine.status(member.thread) ~= "dead", due
 end
 
 -- Lets every member that can go on do so, then waits for answers, at most a moment.
@@ -107,10 +123,8 @@ local function turn(self)
    local busy, nearest = {}, native.now() + 0.01
    for i = #self.members, 1, -1 do
       local member = self.members[i]
-      local ok, due = coroutine.resume(member.thread, member.session)
-      if not ok then
-         error(debug.traceback(member.thread, tostring(due)), 0)
-      elseif coroutine.status(member.thread) == "dead" then
+      local goes_on, due = resume(member)
+      if not goes_on then
          table.remove(self.members, i)
       elseif due then
          nearest = math.min(nearest, due)

@@ -1,8 +1,10 @@
 -- exact_run.lua: one run of the exactness test: writers at work, the program watching, trouble.
 -- SPDX-License-Identifier: MIT
 
+local by_log = require "by_log"
 local checker = require "exact_checker"
 local crew = require "exact_crew"
+local exact_log = require "exact_log"
 local native = require "native"
 local program = require "program"
 local scope = require "scope"
@@ -41,6 +43,9 @@ local function take_lines(self)
       self.checker:take(lines[i])
    end
    self.taken = #lines
+   for name in pairs(self.log and self.checker.ready or {}) do
+      self.log:note_ready(name, self.admin)
+   end
 end
 
 local function terminate_backends(self)
@@ -49,7 +54,7 @@ local function terminate_backends(self)
    for _, row in ipairs(pids) do
       if self.rng:chance(70) then
          self.admin:exec("select pg_terminate_backend(" .. row[1] .. ")")
-         self.terminated = self.terminated + 1
+         self.stats.terminated = self.stats.terminated + 1
       end
    end
 end
@@ -58,27 +63,45 @@ local function kill_program(self)
    self.program:kill9()
    take_lines(self)
    self.program:discard()
+   if self.log then
+      self.log:begin_life()
+   end
    start_program(self)
-   self.killed = self.killed + 1
+   self.stats.killed = self.stats.killed + 1
+end
+
+local function crash_server(self)
+   self.admin:kill9()
+   self.admin:start()
+   self.stats.crashed = self.stats.crashed + 1
 end
 
 -- Called again and again while the writers work.
 function Watcher:watch()
    take_lines(self)
    -- a table rewritten while its snapshot is read is read again: repeats that are promised
-   self.stats.may_rewrite = self.stats.may_rewrite or self.with_kills
-      or self.program:stderr():find("ready.*ready") ~= nil
-   if native.now() < self.next_trouble then
+   local is_ready = self.program:stderr():find('"ready".*"ready"') ~= nil
+      or self.log ~= nil and self.log:is_ready(writers.tables)
+   self.stats.may_rewrite = self.stats.may_rewrite or self.with_kills or is_ready
+   self.stats.may_alter = self.stats.may_alter or is_ready
+   self.stats.patience = self.is_hasty and not is_ready and 0.05 or 1
+   if native.now() < self.next_trouble or self.is_hasty and not is_ready then
       return
-   end
-   self.next_trouble = native.now() + self.rng:float(0.05, 0.8)
-   if self.with_kills and self.rng:chance(70) then
-      kill_program(self)
-   else
-      terminate_backends(self)
    end
    if not self.program:alive() then
       error("the program has ended\n" .. self.program:describe(), 0)
+   end
+   -- a slot is made when all who write have ended once: ever more peace for that
+   local is_early = self.log and not is_ready
+   self.peace = is_early and 2 * (self.peace or 0.3) or 0.8
+   self.next_trouble = native.now()
+      + self.rng:float(is_early and self.peace / 2 or 0.05, self.peace)
+   if self.with_crashes and self.rng:chance(self.stats.crashed == 0 and 60 or 10) then
+      crash_server(self)
+   elseif self.with_kills and self.rng:chance(70) then
+      kill_program(self)
+   else
+      terminate_backends(self)
    end
 end
 
@@ -106,6 +129,13 @@ local function set_up(options)
       assert(result.status == 0, result.stderr)
       writers.stamp_history(db)
    end
+   local log
+   if options.capture == "logical" then
+      scope.add(function() by_log.drop_slots(db) end)
+      db:exec(("create publication pgcdc for table %s with (publish_via_partition_root = true)")
+         :format(table.concat(writers.tables, ",")))
+      log = exact_log.new(db, writers.leaves)
+   end
    scope.add(function() roll_back_prepared(db) end)
    if options.before then
       options.before(db)
@@ -115,7 +145,7 @@ local function set_up(options)
    if options.standby then
       options.standby:wait_replay()
    end
-   return db, other, dsn
+   return db, other, dsn, log
 end
 
 -- Makes the tables before run.random does, for what is to happen to them first. They are kept in
@@ -126,38 +156,53 @@ end
 
 -- Writers work for options.seconds on options.cluster while the program reads it, or
 -- options.standby. options.seed; options.kills: the program is killed again and again;
--- options.capture, options.deletes: as a source has them; options.before: is given the database,
--- with its tables, before the program starts, and may restart the cluster; options.enough: the
--- writers go on until it returns true. Returns the checker, after its comparison; the statistics;
--- the result of the program.
+-- options.crashes: the server is, now and then; options.hasty: no transaction is long, and nothing
+-- is cut or killed, before the sources are ready; options.capture, options.deletes: as a source has
+-- them; options.before: is given the database, with its tables, before the program starts, and may
+-- restart the cluster; options.enough: the writers go on until it returns true, and until there was
+-- trouble of options.kinds. Returns the checker, after its comparison; the statistics; the result
+-- of the program.
 function run.random(options)
-   local db, other, dsn = set_up(options)
+   local db, other, dsn, log = set_up(options)
    local rng = crew.random(options.seed)
    local stats, team = writers.new_stats(), crew.new()
-   for i = 1, 8 do
-      team:add(db:connect(), crew.random(rng:int(1, 1 << 60)),
-         writers.write(("%s_%d"):format(db.name, i), stats))
+   local function add(where, work)
+      local function connect() return where:connect() end
+      team:add(connect(), crew.random(rng:int(1, 1 << 60)), work, options.crashes and connect)
    end
-   team:add(other:connect(), crew.random(rng:int(1, 1 << 60)), writers.stand_in_the_way)
-   team:add(db:connect(), crew.random(rng:int(1, 1 << 60)), writers.vacuum(stats))
+   for i = 1, 8 do
+      add(db, writers.write(("%s_%d"):format(db.name, i), stats))
+   end
+   add(other, writers.stand_in_the_way(stats))
+   add(db, writers.vacuum(stats))
+   if log then
+      add(db, writers.alter(stats))
+   end
    local watcher = setmetatable({
       dsn = dsn, state = scope.dir "exact" .. "/state.db", rng = rng, with_kills = options.kills,
-      stats = stats, capture = options.capture,
+      stats = stats, capture = options.capture, log = log, with_crashes = options.crashes,
+      is_hasty = options.hasty,
       checker = checker.new { tables = writers.tables, repeats = options.kills,
-         deletes = options.deletes, stamps = options.capture == "trigger" },
-      admin = (options.standby or options.cluster):connect(),
-      next_trouble = native.now() + rng:float(0.02, 0.5), terminated = 0, killed = 0,
+         deletes = options.deletes, stamps = options.capture == "trigger", log = log },
+      admin = options.standby or options.cluster,
+      next_trouble = native.now() + rng:float(0.02, 0.5),
    }, Watcher)
    if options.calm then
       watcher.next_trouble = math.huge
    end
    start_program(watcher)
-   team:run(options.seconds, function() watcher:watch() end, options.enough)
+   local function enough()
+      local is = not options.enough or options.enough()
+      for _, kind in ipairs(options.kinds or {}) do
+         is = is and stats[kind] > 0
+      end
+      return is and (not log or log:is_ready(writers.tables) and #log.heard > 200)
+   end
+   team:run(options.seconds, function() watcher:watch() end, enough)
    watcher.checker:mark(db:connection())
    local result = watcher:finish()
    watcher.checker:compare(db:connection())
-   stats.may_rewrite = nil
-   stats.killed, stats.terminated = watcher.killed, watcher.terminated
+   stats.may_rewrite, stats.may_alter, stats.patience = nil, nil, nil
    return watcher.checker, stats, result
 end
 

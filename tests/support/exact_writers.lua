@@ -13,6 +13,7 @@ writers.keys = 600      -- that the writers work on; more rows are there only to
 local wide_rows = 1400  -- rows of one block each, so that the snapshot takes several ranges
 
 writers.tables = { "plain", "parted" }
+writers.leaves = { parted_1 = "parted", parted_2 = "parted", parted_3 = "parted" }
 
 -- Makes the tables in the database of <conn>.
 function writers.create(conn)
@@ -127,7 +128,7 @@ local function end_in_two_phases(s, stats, name)
       return -- a serializable one may fail here, and is over then
    end
    stats.prepared = stats.prepared + 1
-   s:pause(s.rng:float(0, s.rng:chance(10) and 1.5 or 0.05))
+   s:pause(s.rng:float(0, s.rng:chance(10) and 1.5 * stats.patience or 0.05))
    s:exec((s.rng:chance(75) and "commit prepared '%s'" or "rollback prepared '%s'"):format(name))
 end
 
@@ -139,7 +140,7 @@ local function transaction(s, stats, name)
    local ok = change_some(s, stats, t, 0)
    if ok and rng:chance(2) then
       stats.held = stats.held + 1
-      s:pause(rng:float(0.5, 3))
+      s:pause(rng:float(0.5, 3) * stats.patience)
       ok = change_some(s, stats, t, 0)
    elseif ok and rng:chance(15) then
       s:pause(rng:float(0, 0.1))
@@ -154,29 +155,40 @@ local function transaction(s, stats, name)
    end
 end
 
+-- Ends what the writer has prepared before a crash.
+local function end_prepared(s, name)
+   for _, row in ipairs(s:exec(("select gid from pg_prepared_xacts where gid ~ '^%s_'")
+         :format(name))) do
+      s:exec(("%s prepared '%s'"):format(s.rng:chance(75) and "commit" or "rollback", row[1]))
+   end
+end
+
 -- A writer. <name> is the start of its prepared transactions' names.
 function writers.write(name, stats)
    return function(s)
       s:exec "set deadlock_timeout = '50ms'; set lock_timeout = '100ms'"
-      local n = 0
+      end_prepared(s, name)
+      s.n = s.n or 0
       while not s:should_finish() do
-         n = n + 1
+         s.n = s.n + 1
          if s.rng:chance(20) then
             change(s) -- a transaction of its own
          else
-            transaction(s, stats, ("%s_%d"):format(name, n))
+            transaction(s, stats, ("%s_%d"):format(name, s.n))
          end
       end
    end
 end
 
 -- A writer in another database, which has an xid open nearly all the time.
-function writers.stand_in_the_way(s)
-   s:exec "create table if not exists elsewhere (n int)"
-   while not s:should_finish() do
-      s:exec "begin; insert into elsewhere values (1)"
-      s:pause(s.rng:float(0, 1.5))
-      s:exec(s.rng:chance(50) and "commit" or "rollback")
+function writers.stand_in_the_way(stats)
+   return function(s)
+      s:exec "create table if not exists elsewhere (n int)"
+      while not s:should_finish() do
+         s:exec "begin; insert into elsewhere values (1)"
+         s:pause(s.rng:float(0, 1.5) * stats.patience)
+         s:exec(s.rng:chance(50) and "commit" or "rollback")
+      end
    end
 end
 
@@ -200,9 +212,30 @@ function writers.vacuum(stats)
    end
 end
 
+-- Columns that come and go, and TRUNCATE, while stats.may_alter.
+function writers.alter(stats)
+   return function(s)
+      s:exec "set deadlock_timeout = '50ms'; set lock_timeout = '500ms'"
+      while not s:should_finish() do
+         s:pause(s.rng:float(0.05, 0.3))
+         local how = s.rng:pick { 3, "alter table %s add extra int", 2,
+            "alter table %s add extra int default 7", 4, "alter table %s drop extra", 3,
+            "truncate %s" }
+         local kind = how:find "truncate" and "truncated" or "altered"
+         if stats.may_alter then
+            local rows, problem = s:try(how:format(writers.tables[s.rng:int(1, #writers.tables)]))
+            assert(rows or is_passing(problem) or problem.sqlstate:find "^4270", problem)
+            stats[kind] = stats[kind] + (rows and 1 or 0)
+         end
+      end
+   end
+end
+
+-- patience: how long transactions stay open, 1: up to three seconds.
 function writers.new_stats()
-   return { committed = 0, aborted = 0, released = 0, undone = 0, prepared = 0, held = 0,
-      vacuumed = 0, rewritten = 0 }
+   return { patience = 1, committed = 0, aborted = 0, released = 0, undone = 0, prepared = 0,
+      held = 0, vacuumed = 0, rewritten = 0, altered = 0, truncated = 0,
+      terminated = 0, killed = 0, crashed = 0 }
 end
 
 return writers

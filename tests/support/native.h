@@ -40,6 +40,10 @@ int native_check_signal(lua_State *L, int arg);
 int native_proc_fds(lua_State *L, int index, int fds[NATIVE_MAX_FDS]);
 int native_conn_fds(lua_State *L, int index, int fds[NATIVE_MAX_FDS]);
 
+/* <message>, of <len> bytes, comes from a server, whole. Makes it what the lie of this name wants,
+ * and returns its new length, which is not greater; 0: it does not come at all. */
+size_t native_liar_change(const char *lie, char *message, size_t len);
+
 /* Register the functions of a room into the module table on the top of the stack. */
 void native_open_proc(lua_State *L);                                                /* [-0, +0] */
 void native_open_pg(lua_State *L);                                                  /* [-0, +0] */

@@ -3,7 +3,8 @@
  *
  * One of two: a server that lets everybody in, answers the first question and then does what its
  * <mode> names; or one that stands in front of a true server on a unix socket and changes some of
- * its messages, as <seed> says: their values, lengths, types, order, or that they come at all.
+ * its messages, as <seed> says: their values, lengths, types, order, or that they come at all; or
+ * those of its log, as <mode> names (native_liar_log.c).
  * Each connection has a process of its own, all in one process group, which liar:close() kills. */
 #include "native.h"
 
@@ -422,9 +423,9 @@ static void add_changed(struct bytes *out, const char *message, size_t len, int 
     add(out, message, len);
 }
 
-/* Passes on whole messages of <in>, some of them changed. *left: how many come before the next
- * change. */
-static void pass(struct bytes *in, struct bytes *out, uint64_t *left, int fd)
+/* Passes on whole messages of <in>, some of them changed: those of the log that <lie> is about; or,
+ * if it is NULL, any, and *left is how many come before the next change. */
+static void pass(struct bytes *in, struct bytes *out, const char *lie, uint64_t *left, int fd)
 {
     size_t at = 0;
 
@@ -435,7 +436,9 @@ static void pass(struct bytes *in, struct bytes *out, uint64_t *left, int fd)
         size = ntohl(size) + 1;
         if (in->len - at < size)
             break;
-        if (*left == 0) {
+        if (lie != NULL) {
+            add(out, in->p + at, native_liar_change(lie, in->p + at, size));
+        } else if (*left == 0) {
             add_changed(out, in->p + at, size, fd);
             *left = draw(120);
         } else {
@@ -449,7 +452,7 @@ static void pass(struct bytes *in, struct bytes *out, uint64_t *left, int fd)
     put(fd, out);
 }
 
-static void forward(int fd, const struct sockaddr_un *target)
+static void forward(int fd, const struct sockaddr_un *target, const char *lie)
 {
     int server = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     struct bytes up = { NULL, 0, 0 }, in = { NULL, 0, 0 }, out = { NULL, 0, 0 };
@@ -474,7 +477,7 @@ static void forward(int fd, const struct sockaddr_un *target)
             add(i == 0 ? &up : &in, piece, (size_t)n);
         }
         put(server, &up);
-        pass(&in, &out, &left, fd);
+        pass(&in, &out, lie, &left, fd);
     }
 }
 
@@ -493,10 +496,10 @@ static void accept_all(int listener, const char *mode, uint64_t seed,
             close(listener);
             prctl(PR_SET_PDEATHSIG, SIGKILL);
             state = seed * 1000 + i;
-            if (mode != NULL)
+            if (*target->sun_path == '\0')
                 serve(fd, mode);
             else
-                forward(fd, target);
+                forward(fd, target, mode);
             _exit(0);
         }
         close(fd);
@@ -516,7 +519,8 @@ static struct sockaddr_un address(lua_State *L, int index, const char *field)
     return a;
 }
 
-/* liar {listen = path, mode = name} or {listen = path, target = path, seed = n} -> liar */
+/* liar {listen = path, mode = name}, {listen = path, target = path, seed = n} or, with a lie about
+ * the log, {listen = path, target = path, mode = name} -> liar */
 static int liar_new(lua_State *L)
 {
     struct sockaddr_un own = address(L, 1, "listen"), target = address(L, 1, "target");

@@ -13,6 +13,7 @@
 --
 -- How runs are broken: see saboteur.c.
 
+local by_log = require "by_log"
 local cluster = require "cluster"
 local json = require "json"
 local lu = require "luaunit"
@@ -43,7 +44,8 @@ local FRESH = 100 -- so many runs in a database: what they leave in it makes lat
 -- A database for a scenario, whose function work() inserts, updates and deletes a few rows of t;
 -- row 1 is hot.
 function sabotage.database(name)
-   local db = cluster.main():database { name = "sabotage" }
+   local one = name == "logical" and by_log.cluster() or cluster.main()
+   local db = one:database { name = "sabotage" }
    db:exec [[
       CREATE SEQUENCE versions;
       CREATE TABLE t (id int PRIMARY KEY, v bigint NOT NULL DEFAULT nextval('versions'));
@@ -58,8 +60,20 @@ function sabotage.database(name)
       local result = program.run { bundled = "trigger", dsn = db, state = false,
                                    args = { action = "install", table = "t" } }
       lu.assertEquals(result.status, 0, result.stderr)
+   elseif name == "logical" then
+      db.forget_slots = scope.add(function() by_log.drop_slots(db) end)
+      db:exec "CREATE PUBLICATION pgcdc FOR TABLE t WITH (publish_via_partition_root = true)"
    end
    return db
+end
+
+-- A database cannot be dropped before its slots.
+local function drop(db)
+   if db.forget_slots then
+      by_log.drop_slots(db)
+      db.forget_slots()
+   end
+   db:drop()
 end
 
 -- Scripts --------------------------------------------------------------------------------------
@@ -252,6 +266,13 @@ sabotage.scenarios = {
       check_jsonl(run)
       check_mirror(run)
    end },
+   -- by the log, and both kinds
+   logical = { "capture = 'logical'", JSONL .. [[
+      source:sink(pgcdc.sinks.postgres { table = "m" .. pgcdc.args.serial })
+   ]], function(run)
+      check_jsonl(run)
+      check_mirror(run)
+   end },
    -- by triggers, and both kinds
    trigger = { "capture = 'trigger'", JSONL .. [[
       source:sink(pgcdc.sinks.postgres { table = "m" .. pgcdc.args.serial })
@@ -342,6 +363,9 @@ local function finish_clean(run, clock)
 end
 
 local function clean_up(run)
+   if run.db.forget_slots then
+      by_log.drop_slots(run.db)
+   end
    run.db:exec(("SET client_min_messages = error; DROP TABLE IF EXISTS m%d, a%d, h%d")
       :format(run.serial, run.serial, run.serial))
    for _, dir in ipairs(run.dirs) do
@@ -435,7 +459,7 @@ local function lane(sweep)
       if n % FRESH == 0 then
          local fresh = sabotage.database(sweep.name)
          if db then
-            db:drop()
+            drop(db)
          end
          db = fresh
       end
@@ -481,7 +505,7 @@ function sabotage.sweep(name, how, n, expect)
    if not stride then
       local db = sabotage.database(name)
       stride, lanes = math.max(count_steps(db, name, how) // n, 1), 1
-      db:drop()
+      drop(db)
    end
    local first = sweep_first or math.random(stride)
    local sweep = setmetatable({
