@@ -91,6 +91,9 @@ bool step_is_complete(const struct step *step);
  * step_abort all of them come again. */
 bool step_is_held(const struct step *step);
 
+/* Appends how the poll in hand was read, for the log. */
+void step_put_figures(const struct step *step, struct buf *b);
+
 /* How many lines of rows the server has sent since this was asked last. */
 uint64_t step_take_lines(struct step *step);
 

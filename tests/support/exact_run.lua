@@ -30,7 +30,8 @@ local function start_program(self)
    self.program = program.start {
       script = checker.script, dsn = self.dsn, state = self.state,
       args = { tables = table.concat(self.checker.tables, ","), capture = self.capture or "xmin",
-         deletes = self.checker.deletes },
+         deletes = self.checker.deletes, hints = self.hints or "auto" },
+      options = self.hints and { "--log-level", "debug" },
    }
    self.taken = 0
 end
@@ -126,10 +127,10 @@ end
 
 -- Writers work for options.seconds on options.cluster while the program reads it, or
 -- options.standby. options.seed; options.kills: the program is killed again and again;
--- options.capture, options.deletes: as a source has them; options.before: is given the database,
--- with its tables, before the program starts, and may restart the cluster; options.enough: the
--- writers go on until it returns true. Returns the checker, after its comparison; the statistics;
--- the result of the program.
+-- options.capture, options.deletes, options.hints: as a source has them; options.before: is given
+-- the database, with its tables, before the program starts, and may restart the cluster;
+-- options.enough: the writers go on until it returns true. Returns the checker, after its
+-- comparison; the statistics; the result of the program.
 function run.random(options)
    local db, other, dsn = set_up(options)
    local rng = crew.random(options.seed)
@@ -142,7 +143,7 @@ function run.random(options)
    team:add(db:connect(), crew.random(rng:int(1, 1 << 60)), writers.vacuum(stats))
    local watcher = setmetatable({
       dsn = dsn, state = scope.dir "exact" .. "/state.db", rng = rng, with_kills = options.kills,
-      stats = stats, capture = options.capture,
+      stats = stats, capture = options.capture, hints = options.hints,
       checker = checker.new { tables = writers.tables, repeats = options.kills,
          deletes = options.deletes, stamps = options.capture == "trigger" },
       admin = (options.standby or options.cluster):connect(),

@@ -21,7 +21,7 @@ local fields = {
    dead_letter = true, soft_delete = true, deletes = true, old = true, skip_unchanged = true,
    capture = true, column = true, lookback = true, recheck = true, together = true,
    connections = true, slot = true, publication = true, max_retained = true, on_full = true,
-   slot_connect = true, failover = true, toast = true,
+   slot_connect = true, failover = true, toast = true, hints = true,
 }
 
 -- How changes are found.
@@ -404,6 +404,7 @@ function Source.declare(spec)
       lookback = lookback,
       recheck = recheck,
       rls = spec.rls or false,
+      hints = options.hints(spec.hints, capture),
       connections = options.connections(spec.connections),
       deletes = keeps_keys,
       counts_first = spec.deletes ~= false and capture == "logical"

@@ -168,4 +168,20 @@ function options.connections(value)
    return value or MOST_CONNECTIONS
 end
 
+local hints = { auto = true, wal = true, check = true }
+
+--- How much the WAL may help polls, as the host calls it.
+function options.hints(value, capture)
+   if value == nil then
+      return "auto"
+   elseif value == false then
+      return "never"
+   end
+   check.one_of("pgcdc.source: hints", value, hints)
+   if capture ~= "xmin" and value ~= "auto" then
+      check.fail('pgcdc.source: hints = "%s" is for capture = "xmin", which scans tables', value)
+   end
+   return value
+end
+
 return options
