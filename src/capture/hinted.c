@@ -86,12 +86,12 @@ static bool take_function(struct source *s, const struct result *r)
 
     h->why = NULL;
     if (result_bool(r, 0, 4)) {
-        h->why = "the WAL does not have the table";
+        h->why = "not in the WAL";
         return true;
     }
     if (own == NULL && (other == NULL || !result_bool(r, 0, 3))) {
-        h->why = other == NULL ? "the extension pg_walinspect is not there"
-                               : "the role may not read the WAL";
+        h->why = other == NULL ? "no pg_walinspect"
+                               : "no right to read the WAL";
         return true;
     }
     h->kind = own != NULL ? SQL_HINTS_OWN
@@ -113,7 +113,7 @@ static bool find_function(struct source *s, struct conn *conn, struct err *e)
         return true;
     h->ask_ms = clock_mono_ms() + ASK_AGAIN_MS;
     if (conn_version(conn) < FIRST_VERSION) {
-        h->why = "it takes Postgres 15 or later";
+        h->why = "Postgres 14";
     } else {
         buf_init(&sql, BUF_SQL_MAX);
         sql_hints_probe(&sql, &s->facts.table);
@@ -321,7 +321,7 @@ static bool ends_step(const struct err *e)
 /* The WAL could not be read, because of <e>: goes on without it. False: it cannot, with <e>. */
 static bool forgive(struct source *s, struct conn *conn, struct err *e)
 {
-    bool is_denied = strncmp(e->sqlstate, "42", 2) == 0;
+    bool is_denied = strncmp(e->sqlstate, "42", 2) == 0 || strcmp(e->sqlstate, "3F000") == 0;
     char text[300];
 
     if (ends_step(e))
@@ -494,8 +494,8 @@ bool hinted_report(struct source *s, struct conn *conn, struct buf *b, struct er
     if (!find_function(s, conn, e))
         return false;
     if (s->hints.function != NULL)
-        buf_puts(b, ", by the blocks that the WAL names");
+        buf_puts(b, ", by blocks that the WAL names");
     else
-        buf_printf(b, ", by scans, since %s", s->hints.why);
+        buf_printf(b, ", by scans: %s", s->hints.why);
     return true;
 }

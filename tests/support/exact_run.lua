@@ -129,8 +129,8 @@ end
 -- options.standby. options.seed; options.kills: the program is killed again and again;
 -- options.capture, options.deletes, options.hints: as a source has them; options.before: is given
 -- the database, with its tables, before the program starts, and may restart the cluster;
--- options.enough: the writers go on until it returns true. Returns the checker, after its
--- comparison; the statistics; the result of the program.
+-- options.enough: the writers go on until it, given the program, returns true. Returns the checker,
+-- after its comparison; the statistics; the result of the program.
 function run.random(options)
    local db, other, dsn = set_up(options)
    local rng = crew.random(options.seed)
@@ -153,7 +153,9 @@ function run.random(options)
       watcher.next_trouble = math.huge
    end
    start_program(watcher)
-   team:run(options.seconds, function() watcher:watch() end, options.enough)
+   team:run(options.seconds, function() watcher:watch() end, options.enough and function()
+      return options.enough(watcher.program)
+   end)
    watcher.checker:mark(db:connection())
    local result = watcher:finish()
    watcher.checker:compare(db:connection())
