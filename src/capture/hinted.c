@@ -267,10 +267,10 @@ static bool ask_end(struct source *s, struct conn *conn, uint64_t *end, uint64_t
     sql_hints_end(&sql, &s->facts.table);
     ok = ask(conn, &sql, &sql_hints_end_shape, &r, 1, e);
     if (ok) {
-        *end = result_u64(r, 0, 0);
-        *flush = result_u64(r, 0, 1);
-        s->hints.of_blocks = result_u64(r, 0, 3);
-        *is_known = result_bool(r, 0, 2) == h->server.in_recovery && *end >= h->read_to;
+        *flush = result_u64(r, 0, 0);
+        *end = hints_end(&s->facts.identity, *flush);
+        s->hints.of_blocks = result_u64(r, 0, 2);
+        *is_known = result_bool(r, 0, 1) == h->server.in_recovery && *end >= h->read_to;
     }
     result_free(r);
     if (!ok)

@@ -78,6 +78,11 @@ bool hints_has_leaves(const struct hints *h, const struct relation *t)
     return true;
 }
 
+uint64_t hints_end(const struct identity *now, uint64_t replayed)
+{
+    return now->in_recovery ? replayed : now->lsn;
+}
+
 bool hints_must_wait(uint64_t flush, uint64_t end)
 {
     return flush < end;

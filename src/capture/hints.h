@@ -107,6 +107,11 @@ bool hints_is_of(const struct hints *h, const struct identity *now, bool *is_oth
 /* True if the leaves are those of the note, with its filenodes. */
 bool hints_has_leaves(const struct hints *h, const struct relation *t);
 
+/* E, in a poll's transaction. On a primary it is what the statement has told that took S, in <now>:
+ * WAL that our own reading makes afterwards need not be flushed. A standby was asked again for it:
+ * <replayed>, since what <now> has may have been asked for before S. */
+uint64_t hints_end(const struct identity *now, uint64_t replayed);
+
 /* True if the WAL must be flushed before it is read: it is up to <flush>, and E is <end>. */
 bool hints_must_wait(uint64_t flush, uint64_t end);
 

@@ -13,7 +13,7 @@
 #include <inttypes.h>
 
 const struct result_shape sql_hints_probe_shape = { "what reads the WAL", "TTBBb", 1, 1 };
-const struct result_shape sql_hints_end_shape = { "how far the WAL goes", "uubu", 1, 1 };
+const struct result_shape sql_hints_end_shape = { "how far the WAL goes", "ubu", 1, 1 };
 const struct result_shape sql_hints_wait_shape = { "how far the WAL is flushed", "u", 1, 1 };
 const struct result_shape sql_hints_wal_shape = { "the blocks in the WAL", "uou", 0,
                                                   HINTS_MOST_PAIRS + 1 };
@@ -97,18 +97,9 @@ void sql_hints_note(struct buf *b, const struct relation *t,
     sql_facts(b);
 }
 
-/* E. */
-static void put_end(struct buf *b)
-{
-    buf_puts(b, "CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()"
-                " ELSE pg_current_wal_insert_lsn() END - '0/0'");
-}
-
 void sql_hints_end(struct buf *b, const struct relation *t)
 {
     buf_puts(b, "SELECT ");
-    put_end(b);
-    buf_puts(b, ", ");
     put_flushed(b);
     buf_puts(b, ", pg_is_in_recovery(), (SELECT coalesce(sum(pg_relation_size(oid)), 0)"
                 " / current_setting('block_size')::int FROM unnest('{");

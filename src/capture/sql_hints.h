@@ -28,8 +28,8 @@ extern const struct result_shape sql_hints_probe_shape;
 void sql_hints_note(struct buf *b, const struct relation *t,
                     struct result_shape shapes[SQL_HINTS_NOTE]);
 
-/* One row, in the poll's transaction: E; how far the WAL can be read; whether the server is a
- * standby; how many blocks the leaves have. */
+/* One row, in the poll's transaction: how far the WAL is flushed, on a standby replayed; whether
+ * the server is one; how many blocks the leaves have. */
 void sql_hints_end(struct buf *b, const struct relation *t);
 extern const struct result_shape sql_hints_end_shape;
 

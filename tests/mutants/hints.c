@@ -4,6 +4,7 @@
  * $PGCDC_HINTS_RULE says which:
  *   xmax       a note has the xmax of a snapshot in the place of the next xid
  *   end        E is up to where the WAL is flushed
+ *   no_wait    the WAL is read though it is not flushed (16 on; 15 refuses that)
  *   hot        HOT updates put no version anywhere
  *   old_page   of an update the old page counts, not the new one
  *   file       it does not matter whether the table has another file now
@@ -14,21 +15,24 @@
 #include <string.h>
 
 #define hints_has_leaves hints_has_leaves_by_the_rule
+#define hints_end hints_end_by_the_rule
+#define hints_must_wait hints_must_wait_by_the_rule
 #include "../../src/capture/hints.c"
 #undef hints_has_leaves
+#undef hints_end
+#undef hints_must_wait
 
 #define sql_hints_note sql_hints_note_by_the_rule
-#define sql_hints_end sql_hints_end_by_the_rule
 #define sql_hints_wal sql_hints_wal_by_the_rule
 #include "../../src/capture/sql_hints.c"
 #undef sql_hints_note
-#undef sql_hints_end
 #undef sql_hints_wal
 
 bool hints_has_leaves(const struct hints *h, const struct relation *t);
 void sql_hints_note(struct buf *b, const struct relation *t,
                     struct result_shape shapes[SQL_HINTS_NOTE]);
-void sql_hints_end(struct buf *b, const struct relation *t);
+uint64_t hints_end(const struct identity *now, uint64_t replayed);
+bool hints_must_wait(uint64_t flush, uint64_t end);
 void sql_hints_wal(struct buf *b, const struct sql_hints_source *s, const struct relation *t);
 
 static bool is_rule(const char *rule)
@@ -67,10 +71,14 @@ void sql_hints_note(struct buf *b, const struct relation *t,
             "pg_snapshot_xmax(pg_current_snapshot())::text::bigint - 3");
 }
 
-void sql_hints_end(struct buf *b, const struct relation *t)
+uint64_t hints_end(const struct identity *now, uint64_t replayed)
 {
-    sql_hints_end_by_the_rule(b, t);
-    replace(b, "end", "pg_current_wal_insert_lsn()", "pg_current_wal_flush_lsn()");
+    return is_rule("end") ? now->flush_lsn : hints_end_by_the_rule(now, replayed);
+}
+
+bool hints_must_wait(uint64_t flush, uint64_t end)
+{
+    return !is_rule("no_wait") && hints_must_wait_by_the_rule(flush, end);
 }
 
 void sql_hints_wal(struct buf *b, const struct sql_hints_source *s, const struct relation *t)

@@ -94,6 +94,16 @@ static void test_notes(void)
     hints_fini(&h);
 }
 
+/* E of a standby is not what the facts say. */
+static void test_end(void)
+{
+    struct identity now = { .lsn = 70, .flush_lsn = 60 };
+
+    CHECK(hints_end(&now, 65) == 70);
+    now.in_recovery = true;
+    CHECK(hints_end(&now, 65) == 65);
+}
+
 /* Only a table whose leaves are all in the note, with these files, is read by it. */
 static void test_leaves(void)
 {
@@ -114,6 +124,7 @@ const struct unit_case hints_cases[] = {
     { "hints_widen", test_widen },
     { "hints_plan", test_plan },
     { "hints_notes", test_notes },
+    { "hints_end", test_end },
     { "hints_leaves", test_leaves },
     { NULL, NULL },
 };
