@@ -107,7 +107,7 @@ static bool find_function(struct source *s, struct conn *conn, struct err *e)
     struct source_hints *h = &s->hints;
     struct result *r = NULL;
     struct buf sql;
-    bool ok = true;
+    bool ok = true, is_first = h->ask_ms == 0;
 
     if (h->function != NULL || clock_mono_ms() < h->ask_ms)
         return true;
@@ -124,6 +124,9 @@ static bool find_function(struct source *s, struct conn *conn, struct err *e)
         h->ask_ms = 0;
     else if (h->function == NULL && must_work(s))
         ok = refuse(s, conn, r, e);
+    else if (is_first && r != NULL && result_bool(r, 0, 4))
+        ok = source_add_notice(s, LOG_INFO, "the WAL does not have the table, which is unlogged or "
+                               "shared by all databases: each poll scans it", e);
     result_free(r);
     return ok;
 }

@@ -302,6 +302,8 @@ function TestHints.test_what_is_missing_is_said_with_what_to_run()
    lu.assertStrContains(refused(), "GRANT EXECUTE ON FUNCTION public.pg_get_wal_")
    db:exec "alter table t set unlogged"
    lu.assertStrContains(refused(), "the WAL does not have public.t, which is unlogged")
+   lu.assertStrContains(select(2, step(dsn, fixtures.state(), "hints = 'auto'")).stderr,
+      "level=info msg=\"the WAL does not have the table, which is unlogged")
 end
 
 -- The function tells the blocks of one table, to those whom it was given to, and nothing else.
