@@ -9,7 +9,8 @@ RULES = $(wildcard tests/mutants/horizon_*.c)
 SEQ_MUTANTS = $(patsubst tests/mutants/%.c,$(PROGRAM)-%,$(wildcard tests/mutants/seq_*.c))
 LOG_MUTANTS = $(patsubst tests/mutants/%.c,$(PROGRAM)-%,\
 	$(wildcard tests/mutants/claims_*.c tests/mutants/logical_*.c))
-MUTANTS = $(patsubst tests/mutants/horizon_%.c,$(PROGRAM)-%,$(RULES)) $(SEQ_MUTANTS) $(LOG_MUTANTS)
+MUTANTS = $(patsubst tests/mutants/horizon_%.c,$(PROGRAM)-%,$(RULES)) $(SEQ_MUTANTS) \
+	$(LOG_MUTANTS) $(PROGRAM)-hints
 SABOTEUR = $(BUILD)/tests/saboteur.o $(BUILD)/tests/saboteur_net.o
 SABOTAGED_POOL = $(BUILD)/tests/saboteur_pool.o
 SABOTAGED = $(PROGRAM)-sabotaged
@@ -190,6 +191,12 @@ $(SEQ_MUTANTS): $(PROGRAM)-%: tests/mutants/%.c $(SABOTAGED)
 	@$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $< $(SABOTEUR) $(SABOTAGED_POOL) \
 		$(filter-out %/lua/pool.o %/state/seq.o,$(OBJECTS)) $(LDLIBS_ALL) \
 		$$(nm -u $(SABOTEUR) | sed -n 's/.* __real_/-Wl,--wrap=/p')
+
+# The program with other rules of hints.
+$(PROGRAM)-hints: tests/mutants/hints.c $(OBJECTS) | $(HOME_LINKS)
+	@echo "link $@"
+	@$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $< \
+		$(filter-out %/capture/hints.o %/capture/sql_hints.o,$(OBJECTS)) $(LDLIBS_ALL)
 
 # The program with other rules of the log.
 $(LOG_MUTANTS): $(PROGRAM)-%: tests/mutants/%.c $(OBJECTS) | $(HOME_LINKS)

@@ -25,6 +25,14 @@ enum config_toast {
 /* What becomes of a slot that holds more than it may. */
 enum config_on_full { CONFIG_FULL_DROP, CONFIG_FULL_KEEP, CONFIG_FULL_STOP };
 
+/* Whether a poll may be spared blocks that the server's WAL does not name, see hinted.h. */
+enum config_hints {
+    CONFIG_HINTS_NEVER,
+    CONFIG_HINTS_AUTO,  /* where that works, and is quicker */
+    CONFIG_HINTS_WAL,   /* it must work */
+    CONFIG_HINTS_CHECK, /* the same, and each poll is compared with a scan */
+};
+
 enum config_start { CONFIG_START_SNAPSHOT, CONFIG_START_NOW, CONFIG_START_XID };
 
 struct config {
@@ -56,6 +64,7 @@ struct config {
     size_t connections;   /* that the sources of this database have at most, see reader.h */
     bool is_joint;        /* it is read together with the other sources of its unit, see unit.h */
     size_t unit;          /* the number of the first source of its unit, if <is_joint> */
+    enum config_hints hints;
     bool rls;             /* captures what row-level security shows of the table */
     bool deletes;         /* looks for rows that were deleted, and tells inserts from updates */
     bool counts_first;    /* does so during the first read, until the log tells deletes */

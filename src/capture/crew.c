@@ -240,7 +240,7 @@ static bool poll_step(struct crew_unit *u, struct thread_conn *tc, uint64_t *n_r
         meter_add_scanned(&u->senders[i]->meter, step_take_lines(u->sources[i]->step));
     }
     if (ok)
-        notices_end_step(&u->notices, was_in_snapshot, *n_rows);
+        notices_end_step(&u->notices, was_in_snapshot, *n_rows, unit_figures(&u->unit));
     u->failures.has_worked = u->failures.has_worked || ok;
     return ok;
 }

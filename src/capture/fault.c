@@ -123,6 +123,9 @@ static void begin_position(struct source *s, uint64_t floor)
     s->durable = (struct horizon_durable){ 0 };
     p->horizon.floor = floor;
     p->floor_lsn = lsn_to_flush(&s->facts.identity);
+    p->hint_xid = p->hint_lsn = 0;
+    if (s->hints.rule.read_to != s->hints.rule.lsn) /* it has forgotten what was below the floor */
+        hints_drop(&s->hints.rule);
     p->table = s->facts.table.oid;
     p->rows = 0;
     if (m->begin_position != NULL)

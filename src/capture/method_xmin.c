@@ -4,6 +4,7 @@
  * position, and has nothing to do to hand over.
  *
  * SPDX-License-Identifier: MIT */
+#include "capture/hinted.h"
 #include "capture/method.h"
 
 static bool holds(const struct position *p)
@@ -39,14 +40,33 @@ static bool take_row(const struct source *s, struct method_step *step, struct me
     return xidset_add(&step->delivered, row->xid) || err_memory(e);
 }
 
+static void put_blocks(const struct source *s, const struct method_extent *extent, struct buf *sql)
+{
+    const struct sql_query q = method_query(s);
+
+    (void)extent;
+    sql_hints_poll(sql, &q, &s->position, &s->hints.rule);
+}
+
 static const struct method_copy poll = { .put = put_poll, .take = take_row };
+
+static const struct method_copy poll_of_blocks = { .put = put_blocks, .take = take_row };
 
 static bool begin(struct source *s, struct method_step *step, struct conn *conn, struct err *e)
 {
-    (void)s;
-    (void)conn;
-    (void)e;
-    step->copy = &poll;
+    const struct sql_query q = method_query(s);
+
+    if (!hinted_begin(s, &q, conn, e))
+        return false;
+    step->copy = s->hints.is_used ? &poll_of_blocks : &poll;
+    return true;
+}
+
+static bool advance(struct source *s, struct method_step *step, struct err *e)
+{
+    if (!method_move_horizon(s, step, e))
+        return false;
+    hinted_advance(s);
     return true;
 }
 
@@ -61,5 +81,5 @@ const struct method method_xmin = {
     .leaf = { .put = method_put_leaf, .take = method_take_leaf },
     .xids = { .put = method_put_xids, .take = method_take_xid },
     .begin = begin,
-    .advance = method_move_horizon,
+    .advance = advance,
 };

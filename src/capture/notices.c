@@ -49,7 +49,8 @@ void notices_skip_step(const struct notices *n)
     sender_notice(n->all[0], LOG_DEBUG, &e, -1);
 }
 
-void notices_end_step(struct notices *n, bool is_range, uint64_t n_rows)
+void notices_end_step(struct notices *n, bool is_range, uint64_t n_rows,
+                      const char *how)
 {
     struct err e;
 
@@ -58,8 +59,8 @@ void notices_end_step(struct notices *n, bool is_range, uint64_t n_rows)
         meter_end_step(&n->all[i]->meter, is_range, false);
     if (!n->has_debug)
         return;
-    err_set(&e, ERR_NONE, "%s: %" PRIu64 " rows in %.3f s", is_range ? "range" : "poll", n_rows,
-            seconds_since(n->began_ms));
+    err_set(&e, ERR_NONE, "%s: %" PRIu64 " rows in %.3f s%s%s", is_range ? "range" : "poll", n_rows,
+            seconds_since(n->began_ms), is_range ? "" : ", ", is_range ? "" : how);
     sender_notice(n->all[0], LOG_DEBUG, &e, -1);
 }
 

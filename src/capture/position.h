@@ -80,6 +80,8 @@ struct position {
     size_t n_resume_points, cap_resume_points;
     struct position_done done; /* also of a range that is read again */
     struct reread reread;
+    uint64_t hint_xid, hint_lsn; /* a note of hints.h, whose filenodes are those of <leaves>; 0:
+                                  * none */
     struct position_stamps stamps;
     struct increment increment; /* where polls go by a column that grows */
     struct pages pages;         /* where rows have no xids */

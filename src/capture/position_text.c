@@ -147,6 +147,8 @@ void position_text_write(const struct position *p, const char *source, struct bu
                    p->last_change, p->is_learned);
     if (p->is_partial)
         buf_puts(b, "partial 1\n");
+    if (p->hint_xid != 0)
+        buf_printf(b, "hint_xid %" PRIu64 "\nhint_lsn %" PRIu64 "\n", p->hint_xid, p->hint_lsn);
     if (p->stamps.is_used)
         buf_printf(b, "stamped_since %" PRIu64 "\ngone_floor %" PRIu64 "\n", p->stamps.since,
                    p->stamps.tombstone_floor);
@@ -385,7 +387,8 @@ static bool read_number(const char *word, const char *text, struct position *p)
         { "floor", &p->horizon.floor }, { "floor_lsn", &p->floor_lsn }, { "xmax", &id->xmax },
         { "lsn", &id->lsn }, { "durable_xmax", &id->durable_xmax },
         { "durable_lsn", &id->durable_lsn }, { "rows", &p->rows }, { "reads", &p->reads },
-        { "noted", &p->last_change }, { "stamped_since", &p->stamps.since },
+        { "noted", &p->last_change }, { "hint_xid", &p->hint_xid },
+        { "hint_lsn", &p->hint_lsn }, { "stamped_since", &p->stamps.since },
         { "gone_floor", &p->stamps.tombstone_floor },
     };
     const struct { const char *word; uint32_t *to; } narrow[] = {

@@ -21,6 +21,8 @@ void source_fini(struct source *s)
     position_fini(&s->position);
     xidset_fini(&s->restored_seen);
     source_forget_polled(s);
+    hints_fini(&s->hints.rule);
+    free(s->hints.function);
 }
 
 bool source_counts_keys(const struct source *s)

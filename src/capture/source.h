@@ -11,8 +11,22 @@
 
 #include "capture/begin.h"
 #include "capture/message.h"
+#include "capture/sql_hints.h"
 
 struct method;
+
+/* What is kept of a source for hints, by hinted.c alone. Zeroed: nothing is known. */
+struct source_hints {
+    struct hints rule;
+    char *function;             /* what reads the WAL, quoted; owned; NULL: nothing can */
+    enum sql_hints_kind kind;
+    int64_t ask_ms;             /* when the server is asked what can, by clock_mono_ms */
+    const char *why;            /* the table is scanned, because of this */
+    bool is_used;               /* the poll in hand reads the blocks of <rule> */
+    int64_t began_ms, scan_ms;  /* when that poll began, and how long the last scan took */
+    uint64_t blocks, of_blocks, wal_bytes; /* figures of that poll */
+    int64_t late_ms;            /* since when the floor is below the note; 0: it is not */
+};
 
 struct source {
     const struct config *config;    /* borrowed */
@@ -43,6 +57,7 @@ struct source {
     bool knows_no_keys;   /* the key is another one now, so what is kept of keys is of no use */
     bool is_compared;     /* the position knows what was declared, see declared.h */
     bool has_tried_where; /* the condition of what is read again works */
+    struct source_hints hints;
     bool is_impatient;    /* a standby that lags is taken for a restored one */
     struct queue_list news; /* messages to be handed out before rows */
 };

@@ -410,8 +410,7 @@ void sql_put_where(struct buf *b, const struct sql_query *q)
     buf_puts(b, "\n)");
 }
 
-/* The columns of the key. <by_bytes>: those that are text are compared by their bytes. */
-static void put_key(struct buf *b, const struct sql_query *q, bool by_bytes)
+void sql_put_key(struct buf *b, const struct sql_query *q, bool by_bytes)
 {
     for (size_t i = 0; i < q->rowtype->n_key; i++) {
         const struct rowtype_column *column = &q->rowtype->columns[q->rowtype->key[i]];
@@ -422,11 +421,6 @@ static void put_key(struct buf *b, const struct sql_query *q, bool by_bytes)
         if (by_bytes && column->is_text)
             buf_puts(b, " COLLATE \"C\"");
     }
-}
-
-void sql_put_key(struct buf *b, const struct sql_query *q)
-{
-    put_key(b, q, false);
 }
 
 /* The fields of a key that was kept as COPY text. */
@@ -463,7 +457,7 @@ void sql_put_before(struct buf *b, const struct sql_query *q,
         return;
     }
     buf_putc(b, '(');
-    put_key(b, q, p->order == ROW_ORDER_BY_BYTES);
+    sql_put_key(b, q, p->order == ROW_ORDER_BY_BYTES);
     buf_puts(b, ") <= (");
     sql_put_kept_key(b, q, p->key);
     buf_putc(b, ')');
@@ -490,7 +484,7 @@ void sql_put_order(struct buf *b, const struct sql_query *q)
     if (q->rowtype->order == ROW_ORDER_BY_FINGERPRINT)
         put_fingerprint(b, q);
     else
-        put_key(b, q, q->rowtype->order == ROW_ORDER_BY_BYTES);
+        sql_put_key(b, q, q->rowtype->order == ROW_ORDER_BY_BYTES);
 }
 
 void sql_try(struct buf *b, const struct sql_query *q)

@@ -122,8 +122,9 @@ void sql_put_where(struct buf *b, const struct sql_query *q);
 void sql_put_before(struct buf *b, const struct sql_query *q,
                     const struct position_resume_point *p);
 
-/* Lists: the columns of the key; the values of <key>, a kept one, as COPY text. */
-void sql_put_key(struct buf *b, const struct sql_query *q);
+/* Lists: the columns of the key, <by_bytes>: as texts are compared by their bytes; the values of
+ * <key>, a kept one, as COPY text. */
+void sql_put_key(struct buf *b, const struct sql_query *q, bool by_bytes);
 void sql_put_kept_key(struct buf *b, const struct sql_query *q, const char *key);
 
 /* " ORDER BY": the age of xmin, then as row_order.h says. */

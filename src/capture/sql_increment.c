@@ -207,7 +207,7 @@ static void put_page_order(struct buf *b, const struct sql_increment_query *q)
     buf_puts(b, " ORDER BY ");
     put_column(b, q);
     buf_puts(b, ", ");
-    sql_put_key(b, &q->query);
+    sql_put_key(b, &q->query, false);
 }
 
 void sql_increment_page(struct buf *b, const struct sql_increment_query *q,
@@ -222,7 +222,7 @@ void sql_increment_page(struct buf *b, const struct sql_increment_query *q,
         buf_putc(b, '(');
         put_column(b, q);
         buf_puts(b, ", ");
-        sql_put_key(b, &q->query);
+        sql_put_key(b, &q->query, false);
         buf_puts(b, ") > (");
         put_constant(b, q->growth, g->reached);
         buf_puts(b, ", ");

@@ -4,6 +4,7 @@
 
 #include "capture/badtext.h"
 #include "capture/fault.h"
+#include "capture/hinted.h"
 #include "capture/reading.h"
 #include "capture/reread_step.h"
 
@@ -134,6 +135,11 @@ bool step_is_held(const struct step *step)
            step->census.is_wanted;
 }
 
+void step_put_figures(const struct step *step, struct buf *b)
+{
+    hinted_put_figures(&step->source, b);
+}
+
 uint64_t step_take_lines(struct step *step)
 {
     uint64_t n = step->n_lines + step->reading.n_lines;
@@ -210,7 +216,7 @@ bool step_look(struct step *step, struct conn *conn, bool *is_due, struct err *e
     if (!fault_glance(&step->source, conn, &is_unchanged, e))
         return false;
     *is_due = !is_unchanged || step->is_reread || wants_poll(step);
-    return true;
+    return !*is_due || hinted_look(&step->source, conn, e);
 }
 
 /* The statement failed with <e>: if the reason is a column of the key whose type has no order, by
@@ -567,6 +573,10 @@ bool step_check(struct step *step, struct conn *conn, struct message **message, 
         return false;
     buf_init(&report, BUF_SQL_MAX);
     put_report(&step->source, conn_version(conn), &report);
+    if (!hinted_report(&step->source, conn, &report, e)) {
+        buf_fini(&report);
+        return false;
+    }
     make_line(&report, 0);
     while ((m = source_take_message(&step->source)) != NULL) {
         size_t begin = report.len + 1;

@@ -5,6 +5,7 @@
 #include "base/array.h"
 
 #include <assert.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 bool unit_add(struct unit *u, struct step *step, bool is_joint)
@@ -38,6 +39,20 @@ bool unit_is_complete(const struct unit *u)
         if (!step_is_complete(u->steps[i]))
             return false;
     return true;
+}
+
+const char *unit_figures(struct unit *u)
+{
+    struct buf text;
+
+    buf_init(&text, BUF_SQL_MAX);
+    for (size_t i = 0; i < u->n; i++) {
+        buf_puts(&text, i > 0 ? "; " : "");
+        step_put_figures(u->steps[i], &text);
+    }
+    snprintf(u->figures, sizeof u->figures, "%s", buf_ok(&text) ? text.data : "");
+    buf_fini(&text);
+    return u->figures;
 }
 
 int64_t unit_due_ms(const struct unit *u, int64_t poll_ms)

@@ -33,6 +33,7 @@ struct unit {
     bool has_begun;                   /* step_begin was called for <turn> */
     bool is_ending;                   /* all was read, and the transaction is over */
     bool has_finished;                /* then: step_finish was called for <turn> */
+    char figures[400];                /* of unit_figures */
 };
 
 /* Zeroed is empty. Adds a source. False: out of memory. */
@@ -43,6 +44,10 @@ void unit_fini(struct unit *u);
 
 /* Before the first step, when all of its sources are resolved. */
 void unit_start(struct unit *u);
+
+/* How the polls of the step that is over were read, for the log; "" of a range. Borrowed, until the
+ * next call. */
+const char *unit_figures(struct unit *u);
 
 enum unit_found {
     UNIT_NOTHING, /* nothing has committed since; no transaction was opened */

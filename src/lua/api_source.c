@@ -138,6 +138,18 @@ static void read_start(lua_State *L, struct config *c)
     lua_pop(L, 1);
 }
 
+static enum config_hints hints_field(lua_State *L)
+{
+    /* in the order of enum config_hints */
+    static const char *const names[] = { "never", "auto", "wal", "check", NULL };
+    int hints;
+
+    lua_getfield(L, 1, "hints");
+    hints = luaL_checkoption(L, -1, "auto", names);
+    lua_pop(L, 1);
+    return (enum config_hints)hints;
+}
+
 static enum config_capture capture_field(lua_State *L)
 {
     /* in the order of enum config_capture */
@@ -284,6 +296,7 @@ static void read_config(lua_State *L, struct config *c)
     c->interval_min_ms = ms_field(L, "interval_min");
     c->interval_max_ms = ms_field(L, "interval_max");
     c->connections = (size_t)number_field(L, "connections");
+    c->hints = hints_field(L);
     c->rls = flag_field(L, "rls");
     c->deletes = flag_field(L, "deletes");
     c->counts_first = flag_field(L, "counts_first");

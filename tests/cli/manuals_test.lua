@@ -546,6 +546,7 @@ function TestManuals.test_bundled_scripts()
       local help = program.run { bundled = name, args = { "help=1" }, state = false }.stdout
       local own = set_of(matches(section(page, name), "`([%a_]+)="))
       local is_apart = name == "verify" or name == "trigger" or name == "slot"
+         or name == "hints"
       lu.assertEquals({ name, missing(matches(help, "\n  ([%a_]+)="),
          is_apart and own or setmetatable(own, { __index = all })) }, { name, "" })
       for option, default in help:gmatch "\n  ([%a_]+)=(%S*)" do

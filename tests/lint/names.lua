@@ -77,7 +77,7 @@ local words = {
       "^src/capture/stream_connect%.",
       "^src/capture/.*logical%.", "^src/capture/config%.", "^src/capture/source%.h",
       "^src/capture/meter%.", "^src/serve/metrics%.", "^src/serve/status%.",
-      "^src/capture/position_text%.", "^src/lua/api_source%.", "^lua/pgcdc/stream/source%.lua",
+      "^src/capture/position_text%.", "^src/lua/api_source%.", "^lua/pgcdc/stream/source",
       "^lua/pgcdc/stream/messages%.lua", "^lua/pgcdc/meta%.lua", "^lua/pgcdc/postgres/slot%.lua",
       "^lua/pgcdc/doctor/log%.lua",
       "^scripts/slot%.lua", "^src/capture/slot_" } },

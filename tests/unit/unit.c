@@ -62,6 +62,7 @@ int main(int argc, char **argv)
         file_cases,
         hash_cases,
         health_cases,
+        hints_cases,
         horizon_cases,
         identity_cases,
         increment_cases,

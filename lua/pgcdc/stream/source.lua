@@ -9,19 +9,12 @@ local feeds = require "pgcdc.delivery.feeds"
 local groups = require "pgcdc.delivery.groups"
 local lineage = require "pgcdc.delivery.lineage"
 local on_error = require "pgcdc.delivery.on_error"
+local options = require "pgcdc.stream.source_options"
 local recovery = require "pgcdc.delivery.recovery"
 local seal = require "pgcdc.seal"
 local strict = require "pgcdc.strict"
 local dead_letter = require "pgcdc.stream.dead_letter"
 local stream = require "pgcdc.stream.stream"
-
-local DEFAULT_INTERVAL = 10
-local DEFAULT_RECHECK = 3600
-local MOST_CONNECTIONS = 8
-local LEAST_INTERVAL = 0.01
-local DEFAULT_RETAINED = "16G"
-local LEAST_RETAINED = 64 << 20 -- four files of the log
-local LONGEST_SLOT = 50 -- a name of 63 has room for that of a slot beside it
 
 local fields = {
    table = true, pk = true, interval = true, connect = true, name = true, start = true,
@@ -29,13 +22,12 @@ local fields = {
    dead_letter = true, soft_delete = true, deletes = true, old = true, skip_unchanged = true,
    capture = true, column = true, lookback = true, recheck = true, together = true,
    connections = true, slot = true, publication = true, max_retained = true, on_full = true,
-   slot_connect = true, failover = true, toast = true,
+   slot_connect = true, failover = true, toast = true, hints = true,
 }
 
 -- How changes are found.
 local captures = { xmin = true, increment = true, trigger = true, logical = true }
 
-local toasts = { fill = true, leave = true, require = true } -- of long values that are as before
 local ops = { read = true, upsert = true, insert = true, update = true, delete = true }
 -- The set of the events of the host.
 local all_events = { batch = true, ready = true, truncate = true, schema = true, error = true,
@@ -51,154 +43,6 @@ for op in pairs(ops) do
 end
 
 local names_taken = {}
-
--- Returns the least and the greatest number of seconds between polls.
-local function interval(value)
-   local what = "pgcdc.source: interval"
-   if value == nil then
-      return DEFAULT_INTERVAL, DEFAULT_INTERVAL
-   end
-   if type(value) ~= "table" then
-      check.seconds(what, value, LEAST_INTERVAL)
-      return value, value
-   end
-   if #value ~= 2 then
-      check.fail("%s must be seconds or {min, max}", what)
-   end
-   local least = check.seconds(what .. "[1]", value[1], LEAST_INTERVAL)
-   return least, check.seconds(what .. "[2]", value[2], least)
-end
-
--- Returns whether deleted rows are looked for, and after how many seconds each time (0: in each
--- poll).
-local function deletes(value)
-   local what = "pgcdc.source: deletes"
-   if type(value) ~= "table" then
-      if value ~= nil then
-         check.type(what, value, "boolean", "table")
-      end
-      return value or false, 0
-   end
-   local seconds = check.taken(what, value, { interval = true }).interval
-   return true, seconds == nil and 0
-      or check.seconds(what .. ".interval", seconds, LEAST_INTERVAL)
-end
-
--- Checks an option that needs rows to be kept. Returns its value, false for nil.
-local function with_deletes(option, value, has_deletes, capture)
-   if value == nil then
-      return false
-   end
-   check.type("pgcdc.source: " .. option, value, "boolean")
-   if value and capture == "logical" then
-      return true -- from a replica identity that has the row
-   elseif value and capture == "trigger" then
-      check.fail('pgcdc.source: %s = true needs capture = "xmin": capture = "trigger" tells only'
-         .. " the key of a deleted row", option)
-   elseif value and not has_deletes then
-      check.fail("pgcdc.source: %s = true needs deletes = true, which keeps the rows", option)
-   end
-   return value
-end
-
--- The options of capture = "increment". Returns the column, how far below its greatest value a poll
--- begins (-1: as suits its type), and the seconds between two looks at all rows.
-local function increment(spec)
-   if spec.capture ~= "increment" then
-      for _, option in ipairs { "column", "lookback", "recheck" } do
-         if spec[option] ~= nil then
-            check.fail('pgcdc.source: %s is for capture = "increment"', option)
-         end
-      end
-      return nil, -1, 0
-   end
-   if spec.column == nil then
-      check.fail('pgcdc.source: capture = "increment" needs column = "...", one whose values grow')
-   end
-   check.text("pgcdc.source: column", spec.column)
-   if spec.lookback ~= nil then
-      check.type("pgcdc.source: lookback", spec.lookback, "number")
-      if not (spec.lookback >= 0 and spec.lookback <= 1e12) then
-         check.fail("pgcdc.source: lookback must be a number of at least 0, not %s", spec.lookback)
-      end
-   end
-   if spec.recheck ~= nil then
-      check.seconds("pgcdc.source: recheck", spec.recheck, 0)
-   end
-   return spec.column, spec.lookback or -1, spec.recheck or DEFAULT_RECHECK
-end
-
-local on_full = { drop = true, keep = true, stop = true }
-
--- The options of capture = "logical", checked and with defaults; a slot of nil is one of our own.
-local function logical(spec)
-   if spec.capture ~= "logical" then
-      for _, option in ipairs { "slot", "publication", "max_retained", "on_full", "slot_connect",
-         "failover", "toast" } do
-         if spec[option] ~= nil then
-            check.fail('pgcdc.source: %s is for capture = "logical"', option)
-         end
-      end
-      return {}
-   end
-   if spec.rls then
-      check.fail('pgcdc.source: rls is not for capture = "logical", which reads whole tables from'
-         .. ' the log; capture = "xmin" has it')
-   end
-   if spec.together ~= nil then
-      check.fail 'pgcdc.source: together is not for capture = "logical": transactions come whole'
-   end
-   if spec.slot ~= nil then
-      check.text("pgcdc.source: slot", spec.slot)
-      if #spec.slot > LONGEST_SLOT or not spec.slot:find "^[a-z0-9_]+$" then
-         check.fail("pgcdc.source: slot = %q is no name of a slot, which has at most %d small"
-            .. " letters, digits and _", spec.slot, LONGEST_SLOT)
-      end
-   end
-   if spec.publication ~= nil then
-      check.text("pgcdc.source: publication", spec.publication)
-   end
-   check.one_of("pgcdc.source: toast", spec.toast or "fill", toasts)
-   check.one_of("pgcdc.source: on_full", spec.on_full or "drop", on_full)
-   if spec.failover ~= nil then
-      check.type("pgcdc.source: failover", spec.failover, "boolean")
-   end
-   return {
-      slot = spec.slot, publication = spec.publication or "pgcdc",
-      max_retained = check.size("pgcdc.source: max_retained", spec.max_retained or DEFAULT_RETAINED,
-         LEAST_RETAINED),
-      toast = spec.toast, on_full = spec.on_full or "drop", failover = spec.failover or false,
-      slot_connect = spec.slot_connect ~= nil
-         and conninfo.text("pgcdc.source: slot_connect", spec.slot_connect) or nil,
-   }
-end
-
-local function start(value)
-   if value == nil then
-      return "snapshot"
-   end
-   if math.type(value) == "integer" and value >= 3 then
-      return value
-   elseif type(value) == "number" then
-      check.fail('pgcdc.source: start = %s is no transaction id, which is a whole number of 3 or'
-         .. ' more (SELECT pg_current_xact_id() gives one); write "now" for what commits from now'
-         .. ' on, "snapshot" for existing rows first', value)
-   end
-   if value ~= "snapshot" and value ~= "now" then
-      check.fail('pgcdc.source: start must be "snapshot", "now" or a transaction id, not %s',
-         type(value) == "string" and ("%q"):format(value) or tostring(value))
-   end
-   return value
-end
-
--- How many connections the sources of a database may share at most.
-local function connections(value)
-   local what = "pgcdc.source: connections"
-   if value ~= nil and check.count(what, value, 1) > MOST_CONNECTIONS then
-      check.fail("%s must be at most %d, not %d", what, MOST_CONNECTIONS, value)
-   end
-   return value or MOST_CONNECTIONS
-end
 
 local function name(value)
    if value == nil then
@@ -225,7 +69,7 @@ local function unit_of(spec, table_name)
    end
    check.text("pgcdc.source: together", together)
    local connect = conninfo.text("pgcdc.source: connect", spec.connect)
-   local least, greatest = interval(spec.interval)
+   local least, greatest = options.interval(spec.interval)
    local unit = units[together]
    if not unit then
       unit = { connect = connect, least = least, greatest = greatest, name = table_name,
@@ -500,16 +344,16 @@ end
 --- Declares a source and returns it. `spec`: its fields, see lua/README.md.
 function Source.declare(spec)
    spec = read_spec(spec)
-   local min, max = interval(spec.interval)
-   local has_deletes, check_interval = deletes(spec.deletes)
+   local min, max = options.interval(spec.interval)
+   local has_deletes, check_interval = options.deletes(spec.deletes)
    local capture = spec.capture or "xmin"
    if has_deletes and capture == "increment" then
       check.fail('pgcdc.source: deletes is for captures that tell them: "xmin" and "trigger"')
    end
    -- triggers and the log tell deletes by themselves
    local keeps_keys = has_deletes and capture == "xmin"
-   local column, lookback, recheck = increment(spec)
-   local log = logical(spec)
+   local column, lookback, recheck = options.increment(spec)
+   local log = options.logical(spec)
    local full_name = check.table_name("pgcdc.source: table", spec.table)
    local unit = unit_of(spec, full_name)
    local source = setmetatable(stream.node("source"), Source)
@@ -526,7 +370,7 @@ function Source.declare(spec)
       interval_max = max,
       connect = conninfo.text("pgcdc.source: connect", spec.connect),
       name = name(spec.name),
-      start = start(spec.start),
+      start = options.start(spec.start),
       where = spec.where,
       soft_delete = spec.soft_delete,
       capture = spec.capture,
@@ -541,13 +385,15 @@ function Source.declare(spec)
       lookback = lookback,
       recheck = recheck,
       rls = spec.rls or false,
-      connections = connections(spec.connections),
+      hints = options.hints(spec.hints, capture),
+      connections = options.connections(spec.connections),
       deletes = keeps_keys,
       counts_first = spec.deletes ~= false and capture == "logical"
-         and start(spec.start) == "snapshot",
+         and options.start(spec.start) == "snapshot",
       check_interval = check_interval,
-      old = with_deletes("old", spec.old, has_deletes, capture),
-      skip_unchanged = with_deletes("skip_unchanged", spec.skip_unchanged, has_deletes, capture),
+      old = options.with_deletes("old", spec.old, has_deletes, capture),
+      skip_unchanged = options.with_deletes("skip_unchanged", spec.skip_unchanged, has_deletes,
+         capture),
       unit = unit and (unit.members[1] or "its own"),
    }
    if unit then
@@ -564,7 +410,7 @@ function Source.declare(spec)
       deletes = has_deletes or capture == "trigger" or capture == "logical",
       old = spec.old or spec.soft_delete ~= nil,
       spec = spec, table = full_name, interval = min,
-      capture = capture, starts_with_snapshot = start(spec.start) == "snapshot",
+      capture = capture, starts_with_snapshot = options.start(spec.start) == "snapshot",
       leads_to = function(sinks)
          return leads_to(source, sinks)
       end,

@@ -1,0 +1,504 @@
+/* hinted.c -- asks the server which blocks a poll must read.
+ * SPDX-License-Identifier: MIT */
+#include "capture/hinted.h"
+
+#include "base/clock.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define FIRST_VERSION 150000
+#define ASK_AGAIN_MS 3600000     /* after that the server may allow it */
+#define NOTE_BYTES (1u << 20)    /* so much WAL later a younger note is taken */
+#define WAL_BYTES_A_MS 120000    /* how fast WAL is read */
+#define BLOCKS_A_MS 200          /* how fast a table is scanned, until a scan was seen */
+#define PATIENCE_MS 1000         /* where it must work, so long is waited, and WAL read */
+#define WAIT_MS 2                /* the first wait for the flush; each is longer than the last */
+#define LONGEST_WAIT_MS 50
+#define LATE_MS 3600000          /* a floor below the note is told then */
+
+static bool wants_hints(const struct source *s)
+{
+    return s->config->hints != CONFIG_HINTS_NEVER && s->config->capture == CONFIG_BY_XMIN;
+}
+
+/* True if the source is to end where hints do not work. */
+static bool must_work(const struct source *s)
+{
+    return s->config->hints >= CONFIG_HINTS_WAL;
+}
+
+/* Runs <sql>, which it frees. */
+static bool ask(struct conn *conn, struct buf *sql, const struct result_shape *shapes,
+                struct result **rows, size_t n, struct err *e)
+{
+    bool ok = buf_ok(sql) ? conn_run(conn, sql->data, shapes, rows, n, e) : err_memory(e);
+
+    buf_fini(sql);
+    return ok;
+}
+
+/* The note is of no use any more: the next step takes another one. */
+static void drop_note(struct source *s, const char *why)
+{
+    hints_drop(&s->hints.rule);
+    s->position.hint_xid = s->position.hint_lsn = 0;
+    s->hints.why = why;
+}
+
+/* ---- what can read the WAL ---- */
+
+/* Sets ERR_REFUSED, for a source that says that hints must work. */
+static bool refuse(const struct source *s, struct conn *conn, const struct result *r,
+                   struct err *e)
+{
+    const struct relation *t = &s->facts.table;
+    const char *mode = s->config->hints == CONFIG_HINTS_WAL ? "wal" : "check";
+    int version = conn_version(conn);
+
+    if (r == NULL)
+        return err_set(e, ERR_REFUSED, "hints = \"%s\" needs Postgres 15 or later, and this server "
+                       "is %d.%d: leave hints out, and the table is scanned", mode,
+                       version / 10000, version % 10000);
+    if (result_bool(r, 0, 4))
+        return err_set(e, ERR_REFUSED, "hints = \"%s\": the WAL does not have %s.%s, which is "
+                       "unlogged or shared by all databases: leave hints out", mode, t->schema,
+                       t->name);
+    if (result_text(r, 0, 1) == NULL)
+        return err_set(e, ERR_REFUSED, "hints = \"%s\" needs the extension pg_walinspect: as a "
+                       "superuser run pgcdc-lua hints action=install table=%s.%s readers=%s, or "
+                       "CREATE EXTENSION pg_walinspect", mode, t->schema, t->name,
+                       conn_role(conn));
+    return err_set(e, ERR_REFUSED, "hints = \"%s\": the role %s may not read the WAL: as a "
+                   "superuser run pgcdc-lua hints action=install table=%s.%s readers=%s, or GRANT "
+                   "EXECUTE ON FUNCTION %s TO %s, which lets it read the bytes of every table",
+                   mode, conn_role(conn), t->schema, t->name, conn_role(conn),
+                   result_text(r, 0, 1), conn_role(conn));
+}
+
+/* Takes the function that the answer to the probe names. False: out of memory. */
+static bool take_function(struct source *s, const struct result *r)
+{
+    struct source_hints *h = &s->hints;
+    const char *own = result_text(r, 0, 0), *other = result_text(r, 0, 1);
+
+    h->why = NULL;
+    if (result_bool(r, 0, 4)) {
+        h->why = "not in the WAL";
+        return true;
+    }
+    if (own == NULL && (other == NULL || !result_bool(r, 0, 3))) {
+        h->why = other == NULL ? "no pg_walinspect"
+                               : "no right to read the WAL";
+        return true;
+    }
+    h->kind = own != NULL ? SQL_HINTS_OWN
+              : result_bool(r, 0, 2) ? SQL_HINTS_BLOCKS
+                                     : SQL_HINTS_RECORDS;
+    h->function = strdup(own != NULL ? own : other);
+    return h->function != NULL;
+}
+
+/* Asks the server, if it is time, what can read the WAL: s->hints.function, NULL for nothing. */
+static bool find_function(struct source *s, struct conn *conn, struct err *e)
+{
+    struct source_hints *h = &s->hints;
+    struct result *r = NULL;
+    struct buf sql;
+    bool ok = true, is_first = h->ask_ms == 0;
+
+    if (h->function != NULL || clock_mono_ms() < h->ask_ms)
+        return true;
+    h->ask_ms = clock_mono_ms() + ASK_AGAIN_MS;
+    if (conn_version(conn) < FIRST_VERSION) {
+        h->why = "Postgres 14";
+    } else {
+        buf_init(&sql, BUF_SQL_MAX);
+        sql_hints_probe(&sql, &s->facts.table);
+        ok = ask(conn, &sql, &sql_hints_probe_shape, &r, 1, e) &&
+             (take_function(s, r) || err_memory(e));
+    }
+    if (!ok)
+        h->ask_ms = 0;
+    else if (h->function == NULL && must_work(s))
+        ok = refuse(s, conn, r, e);
+    else if (is_first && r != NULL && result_bool(r, 0, 4))
+        ok = source_add_notice(s, LOG_INFO, "the WAL does not have the table, which is unlogged or "
+                               "shared by all databases: each poll scans it", e);
+    result_free(r);
+    return ok;
+}
+
+/* ---- notes ---- */
+
+/* The kept note is the one that is used. False: out of memory. */
+static bool take_kept(struct source *s, const struct identity *server)
+{
+    struct position *p = &s->position;
+    struct hints *h = &s->hints.rule;
+
+    hints_begin_note(h, p->hint_lsn, server);
+    for (size_t i = 0; i < p->n_leaves; i++)
+        if (!hints_add_leaf(h, p->leaves[i].oid, p->leaves[i].filenode))
+            return false;
+    hints_end_note(h, p->hint_xid);
+    return true;
+}
+
+/* Takes the answers to sql_hints_note as a new note, or, where there is one of the same run of the
+ * server, as a younger one. */
+static bool take_note(struct source *s, struct result *const *rows, struct err *e)
+{
+    struct hints *h = &s->hints.rule;
+    uint64_t lsn = result_u64(rows[0], 0, 0), xid;
+    struct identity server = { 0 };
+    int64_t age = 0;
+    bool is_other;
+
+    if (!identity_read(&server, rows[3], 1, e))
+        return false;
+    if (server.in_recovery != result_bool(rows[0], 0, 1)) /* it is being promoted */
+        return true;
+    (void)result_i64(rows[2], 0, 1, &age);
+    xid = hints_next_xid(result_u64(rows[2], 0, 0), age);
+    if (h->xid != 0) {
+        if (hints_is_of(h, &server, &is_other)) {
+            h->next_xid = xid;
+            h->next_lsn = lsn;
+        }
+        return true;
+    }
+    hints_begin_note(h, lsn, &server);
+    for (size_t i = 0; i < result_count(rows[1]); i++)
+        if (!hints_add_leaf(h, result_u32(rows[1], i, 0), result_u32(rows[1], i, 1)))
+            return err_memory(e);
+    hints_end_note(h, xid);
+    return true;
+}
+
+static bool ask_note(struct source *s, struct conn *conn, struct err *e)
+{
+    struct result_shape shapes[SQL_HINTS_NOTE];
+    struct result *rows[SQL_HINTS_NOTE] = { NULL };
+    struct buf sql;
+    bool ok;
+
+    buf_init(&sql, BUF_SQL_MAX);
+    sql_hints_note(&sql, &s->facts.table, shapes);
+    ok = ask(conn, &sql, shapes, rows, SQL_HINTS_NOTE, e) && take_note(s, rows, e);
+    for (size_t i = 0; i < SQL_HINTS_NOTE; i++)
+        result_free(rows[i]);
+    return ok;
+}
+
+/* True if a note is to be taken: there is none, or the one that is kept is old. */
+static bool wants_note(const struct source *s)
+{
+    const struct hints *h = &s->hints.rule;
+    const struct position *p = &s->position;
+
+    return h->xid == 0 || (h->next_xid == 0 && p->hint_xid != 0 &&
+                           p->hint_lsn + NOTE_BYTES < s->facts.identity.lsn);
+}
+
+bool hinted_look(struct source *s, struct conn *conn, struct err *e)
+{
+    const struct position *p = &s->position;
+
+    s->hints.is_used = false;
+    s->hints.wal_bytes = 0;
+    if (!wants_hints(s))
+        return true;
+    if (!find_function(s, conn, e))
+        return false;
+    if (s->hints.function == NULL)
+        return true;
+    if (s->hints.rule.xid == 0 && p->hint_xid != 0 && !take_kept(s, &p->identity))
+        return err_memory(e);
+    return !wants_note(s) || ask_note(s, conn, e);
+}
+
+/* ---- the poll's transaction ---- */
+
+/* How long a scan takes, as far as that is known. */
+static int64_t scan_ms(const struct source *s)
+{
+    int64_t guess = (int64_t)(s->hints.of_blocks / BLOCKS_A_MS);
+
+    return s->hints.scan_ms > guess ? s->hints.scan_ms : guess;
+}
+
+/* How long hints may take. */
+static int64_t most_ms(const struct source *s)
+{
+    int64_t most = scan_ms(s), least = must_work(s) ? PATIENCE_MS : WAIT_MS;
+
+    return most > least ? most : least;
+}
+
+/* True if the note speaks of the server, and of the table, as they are now. Otherwise drops what is
+ * of no use. */
+static bool is_valid(struct source *s)
+{
+    struct hints *h = &s->hints.rule;
+    bool is_other;
+
+    if (!hints_is_of(h, &s->facts.identity, &is_other)) {
+        if (is_other || s->position.hint_xid == 0 || !take_kept(s, &s->facts.identity)) {
+            drop_note(s, "the server is another one, or was started anew");
+            return false;
+        }
+    }
+    if (hints_has_leaves(h, &s->facts.table))
+        return true;
+    drop_note(s, "the table was written anew, or has other partitions");
+    return false;
+}
+
+/* E, and how far the WAL is flushed. *is_known false: it cannot be read up to there. */
+static bool ask_end(struct source *s, struct conn *conn, uint64_t *end, uint64_t *flush,
+                    bool *is_known, struct err *e)
+{
+    struct hints *h = &s->hints.rule;
+    struct result *r = NULL;
+    struct buf sql;
+    bool ok;
+
+    buf_init(&sql, BUF_SQL_MAX);
+    sql_hints_end(&sql, &s->facts.table);
+    ok = ask(conn, &sql, &sql_hints_end_shape, &r, 1, e);
+    if (ok) {
+        *flush = result_u64(r, 0, 0);
+        *end = hints_end(&s->facts.identity, *flush);
+        s->hints.of_blocks = result_u64(r, 0, 2);
+        *is_known = result_bool(r, 0, 1) == h->server.in_recovery && *end >= h->read_to;
+    }
+    result_free(r);
+    if (!ok)
+        return false;
+    if (!*is_known) {
+        drop_note(s, "the WAL is another one");
+    } else if (*end - h->read_to > (uint64_t)most_ms(s) * WAL_BYTES_A_MS) {
+        drop_note(s, "there is so much WAL that a scan is quicker");
+        *is_known = false;
+    }
+    return true;
+}
+
+/* Waits until the WAL is flushed up to <end>. *is_flushed false: it was not, in time. */
+static bool wait_for_flush(struct source *s, struct conn *conn, uint64_t flush, uint64_t end,
+                           bool *is_flushed, struct err *e)
+{
+    int64_t until = clock_mono_ms() + (most_ms(s) < PATIENCE_MS ? most_ms(s) : PATIENCE_MS);
+
+    for (int ms = WAIT_MS; hints_must_wait(flush, end) && clock_mono_ms() < until;
+         ms = ms < LONGEST_WAIT_MS ? 2 * ms : ms) {
+        struct result *r = NULL;
+        struct buf sql;
+        bool ok;
+
+        buf_init(&sql, BUF_SQL_MAX);
+        sql_hints_wait(&sql, ms);
+        ok = ask(conn, &sql, &sql_hints_wait_shape, &r, 1, e);
+        flush = ok ? result_u64(r, 0, 0) : 0;
+        result_free(r);
+        if (!ok)
+            return false;
+    }
+    *is_flushed = !hints_must_wait(flush, end);
+    if (!*is_flushed)
+        s->hints.why = "the WAL was not flushed in time";
+    return true;
+}
+
+/* True if the error ends the transaction, or may: it is one of the step. */
+static bool ends_step(const struct err *e)
+{
+    return e->code != ERR_SQL || strncmp(e->sqlstate, "40", 2) == 0 ||
+           strncmp(e->sqlstate, "57", 2) == 0 || strncmp(e->sqlstate, "53", 2) == 0 ||
+           strncmp(e->sqlstate, "25", 2) == 0;
+}
+
+/* The WAL could not be read, because of <e>: goes on without it. False: it cannot, with <e>. */
+static bool forgive(struct source *s, struct conn *conn, struct err *e)
+{
+    bool is_denied = strncmp(e->sqlstate, "42", 2) == 0 || strcmp(e->sqlstate, "3F000") == 0;
+    char text[300];
+
+    if (ends_step(e))
+        return false;
+    snprintf(text, sizeof text, "the WAL cannot be read, so the table is scanned: %.200s", e->msg);
+    if (!conn_run(conn, sql_hints_undo, NULL, NULL, 0, e))
+        return false;
+    drop_note(s, "the WAL could not be read");
+    if (is_denied) { /* of what there is now the next step will tell, if it must */
+        free(s->hints.function);
+        s->hints.function = NULL;
+        s->hints.ask_ms = must_work(s) ? 0 : clock_mono_ms() + ASK_AGAIN_MS;
+    }
+    return source_add_notice(s, LOG_INFO, text, e);
+}
+
+/* Adds the pairs. */
+static bool take_pairs(struct source *s, const struct result *r, struct err *e)
+{
+    struct hints *h = &s->hints.rule;
+    uint64_t floor = s->position.horizon.floor;
+
+    for (size_t i = 0; i < result_count(r); i++) {
+        uint64_t xid = hints_widen((uint32_t)result_u64(r, i, 0), floor);
+
+        if (horizon_is_new(&s->position.horizon, xid) &&
+            !hints_add(h, xid, result_u32(r, i, 1), (uint32_t)result_u64(r, i, 2)))
+            return err_memory(e);
+    }
+    return true;
+}
+
+/* Reads the WAL from R to <end>. *is_read false: the note was dropped. */
+static bool read_wal(struct source *s, struct conn *conn, uint64_t end, bool *is_read,
+                     struct err *e)
+{
+    struct hints *h = &s->hints.rule;
+    const struct sql_hints_source source = {
+        .kind = s->hints.kind, .function = s->hints.function, .from = h->read_to, .to = end,
+    };
+    struct result *r = NULL;
+    struct buf sql;
+    bool ok;
+
+    *is_read = true;
+    s->hints.wal_bytes = end - h->read_to;
+    if (end == h->read_to)
+        return true;
+    buf_init(&sql, BUF_SQL_MAX);
+    sql_hints_wal(&sql, &source, &s->facts.table);
+    if (ask(conn, &sql, &sql_hints_wal_shape, &r, 1, e)) {
+        *is_read = result_count(r) + h->n_pairs <= HINTS_MOST_PAIRS;
+        ok = !*is_read || take_pairs(s, r, e);
+        if (!*is_read)
+            drop_note(s, "too much was written");
+        else if (ok)
+            h->read_to = end;
+    } else {
+        *is_read = false;
+        ok = forgive(s, conn, e);
+    }
+    result_free(r);
+    return ok;
+}
+
+/* Chooses the blocks of the poll, if it is armed and that pays. */
+static bool choose_blocks(struct source *s, struct err *e)
+{
+    struct source_hints *h = &s->hints;
+    const struct horizon *horizon = &s->position.horizon;
+    char text[160];
+
+    if (!hints_is_armed(&h->rule, horizon)) {
+        int64_t now = clock_mono_ms();
+
+        h->why = "a transaction that is older than the note is under way";
+        h->late_ms = h->late_ms != 0 ? h->late_ms : now;
+        if (now - h->late_ms < LATE_MS)
+            return true;
+        h->late_ms = now;
+        snprintf(text, sizeof text, "the table is scanned, since a transaction has been open or "
+                 "prepared for an hour: all xids from %" PRIu64 " on may be its own",
+                 horizon->floor);
+        return source_add_notice(s, LOG_WARN, text, e);
+    }
+    h->late_ms = 0;
+    if (!hints_plan(&h->rule, horizon, &h->blocks))
+        return err_memory(e);
+    h->why = "half of the table was written";
+    h->is_used = h->rule.n_ranges <= HINTS_MOST_RANGES &&
+                 (2 * h->blocks <= h->of_blocks || s->config->hints == CONFIG_HINTS_CHECK);
+    return true;
+}
+
+/* Compares with a scan. */
+static bool compare(struct source *s, const struct sql_query *q, struct conn *conn, struct err *e)
+{
+    struct result *r = NULL;
+    struct buf sql;
+    bool ok;
+
+    buf_init(&sql, BUF_SQL_MAX);
+    sql_hints_compare(&sql, q, &s->position, &s->hints.rule);
+    ok = ask(conn, &sql, &sql_hints_compare_shape, &r, 1, e);
+    if (ok && result_u64(r, 0, 0) > 0)
+        ok = err_set(e, ERR_INTERNAL, "hints = \"check\": a scan finds %" PRIu64 " rows that are "
+                     "in none of the blocks which the WAL names: say hints = false, and report it",
+                     result_u64(r, 0, 0));
+    result_free(r);
+    return ok;
+}
+
+bool hinted_begin(struct source *s, const struct sql_query *q, struct conn *conn, struct err *e)
+{
+    struct source_hints *h = &s->hints;
+    uint64_t end, flush;
+    bool goes_on;
+
+    h->is_used = false;
+    h->began_ms = clock_mono_ms();
+    if (h->function == NULL || h->rule.xid == 0 || !is_valid(s))
+        return true;
+    if (!ask_end(s, conn, &end, &flush, &goes_on, e))
+        return false;
+    if (!goes_on)
+        return true;
+    if (!wait_for_flush(s, conn, flush, end, &goes_on, e))
+        return false;
+    if (!goes_on)
+        return true;
+    if (!read_wal(s, conn, end, &goes_on, e))
+        return false;
+    if (!goes_on)
+        return true;
+    if (!choose_blocks(s, e))
+        return false;
+    return !h->is_used || s->config->hints != CONFIG_HINTS_CHECK || compare(s, q, conn, e);
+}
+
+void hinted_advance(struct source *s)
+{
+    struct source_hints *h = &s->hints;
+
+    if (!h->is_used)
+        h->scan_ms = clock_mono_ms() - h->began_ms;
+    if (h->rule.xid != 0)
+        hints_forget(&h->rule, &s->position.horizon, &s->position.hint_xid,
+                     &s->position.hint_lsn);
+}
+
+/* ---- for people ---- */
+
+void hinted_put_figures(const struct source *s, struct buf *b)
+{
+    const struct source_hints *h = &s->hints;
+
+    if (h->is_used)
+        buf_printf(b, "read=hint blocks=%" PRIu64 " of=%" PRIu64 " wal_bytes=%" PRIu64, h->blocks,
+                   h->of_blocks, h->wal_bytes);
+    else
+        buf_puts(b, "read=scan");
+    if (!h->is_used && h->why != NULL && wants_hints(s))
+        buf_printf(b, " (%s)", h->why);
+}
+
+bool hinted_report(struct source *s, struct conn *conn, struct buf *b, struct err *e)
+{
+    if (!wants_hints(s))
+        return true;
+    if (!find_function(s, conn, e))
+        return false;
+    if (s->hints.function != NULL)
+        buf_puts(b, ", by blocks that the WAL names");
+    else
+        buf_printf(b, ", by scans: %s", s->hints.why);
+    return true;
+}

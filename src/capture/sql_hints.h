@@ -1,0 +1,64 @@
+/* sql_hints.h -- the SQL of hints: what is written in the WAL, and polls of a few blocks.
+ *
+ * Text, and the shapes of answers, as in sql.h.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef SQL_HINTS_H
+#define SQL_HINTS_H
+
+#include "capture/hints.h"
+#include "capture/sql.h"
+
+/* Which function tells what the WAL has. */
+enum sql_hints_kind {
+    SQL_HINTS_OWN,     /* one that `pgcdc-lua hints` has made, for this table */
+    SQL_HINTS_BLOCKS,  /* pg_get_wal_block_info, of the extension from 1.1 on */
+    SQL_HINTS_RECORDS, /* pg_get_wal_records_info, of 1.0 */
+};
+
+/* One row: the function of our own that may be called for the table, or NULL; the best one of the
+ * extension, or NULL, whether it is pg_get_wal_block_info, and whether the role may call it;
+ * whether there is a leaf that the WAL does not have. Names are quoted. */
+void sql_hints_probe(struct buf *b, const struct relation *t);
+extern const struct result_shape sql_hints_probe_shape;
+
+/* The statements of a note, see hints.h: L0, and whether the server is a standby; a row for each
+ * leaf that the WAL has, with its oid and filenode; an xmax, and the age of xid 3; sql_facts. */
+#define SQL_HINTS_NOTE 4
+void sql_hints_note(struct buf *b, const struct relation *t,
+                    struct result_shape shapes[SQL_HINTS_NOTE]);
+
+/* One row, in the poll's transaction: how far the WAL is flushed, on a standby replayed; whether
+ * the server is one; how many blocks the leaves have. */
+void sql_hints_end(struct buf *b, const struct relation *t);
+extern const struct result_shape sql_hints_end_shape;
+
+/* Waits for <ms> milliseconds. One row: how far the WAL is flushed. */
+void sql_hints_wait(struct buf *b, int ms);
+extern const struct result_shape sql_hints_wait_shape;
+
+/* What is read of the WAL. */
+struct sql_hints_source {
+    enum sql_hints_kind kind;
+    const char *function; /* borrowed */
+    uint64_t from, to;    /* R and E */
+};
+
+/* A row for each pair: the xid, 32 bits, the filenode and the block; HINTS_MOST_PAIRS + 1 at most.
+ * With a savepoint before it, and after it: if it fails, the transaction goes on after
+ * sql_hints_undo. */
+void sql_hints_wal(struct buf *b, const struct sql_hints_source *s, const struct relation *t);
+extern const struct result_shape sql_hints_wal_shape;
+extern const char sql_hints_undo[];
+
+/* As sql_poll, of the ranges of <h>. */
+void sql_hints_poll(struct buf *b, const struct sql_query *q, const struct position *p,
+                    const struct hints *h);
+
+/* One row: how many row versions a scan of the snapshot finds that sql_hints_poll leaves out,
+ * though their xid is not below the floor and not seen. */
+void sql_hints_compare(struct buf *b, const struct sql_query *q, const struct position *p,
+                       const struct hints *h);
+extern const struct result_shape sql_hints_compare_shape;
+
+#endif

@@ -1,0 +1,478 @@
+-- hints_test.lua: polls that read the blocks which the WAL names, and no others.
+-- SPDX-License-Identifier: MIT
+--
+-- hints = "check" compares each such poll with a scan in the same snapshot, and ends the program
+-- where they differ. So "read=hint" in its log says that the two were the same.
+-- $PGCDC_EXACT_SECONDS: how long writers work in each of two tests (default 2).
+
+local cluster = require "cluster"
+local environment = require "environment"
+local fixtures = require "fixtures"
+local lu = require "luaunit"
+local native = require "native"
+local once = require "once"
+local program = require "program"
+local run = require "exact_run"
+local seeds = require "seeds"
+local wait = require "wait"
+
+local TestHints = {}
+
+local seed = seeds.asked or seeds.fresh()
+local seconds = tonumber(os.getenv "PGCDC_EXACT_SECONDS" or "") or 2
+local armed_polls = os.getenv "PGCDC_EXACT_SECONDS" and 100 or 15 -- at least
+
+-- The server that is stopped, crashes and has odd settings.
+local own_cluster
+local function own()
+   own_cluster = own_cluster or cluster.new { name = "hints", keep = true, conf = {
+      wal_level = "minimal", max_wal_senders = 0, wal_keep_size = 0, min_wal_size = "32MB",
+      max_wal_size = "32MB", wal_skip_threshold = 0 } }
+   return own_cluster
+end
+
+-- A database of the cluster with table t (id, n) of <rows> rows, some six to a block, and the
+-- extension.
+local function database(rows, of)
+   local db = (of or cluster.main()):database()
+   db:exec(([[create extension pg_walinspect;
+      create table t (id int primary key, n int default 0, pad text default repeat('x', 1000));
+      alter table t alter pad set storage plain;
+      insert into t select generate_series(1, %d)]]):format(rows))
+   return db
+end
+
+-- The script of these runs.
+local function script(fields)
+   return ([[pgcdc.source { table = "t", interval = 0.02, %s }:on("change", function(c)
+      io.write(c.op, " ", c.key.id, " ", c.row.n, "\n")
+   end)]]):format(fields or 'hints = "check"')
+end
+
+-- Starts the program on table t. Its lines are "op id n".
+local function start(db, fields, options)
+   return program.start(setmetatable({
+      dsn = options and options.dsn or db, options = { "--log-level", "debug" },
+      script = script(fields),
+   }, { __index = options }))
+end
+
+local function wait_line(p, line)
+   p:wait_until(function()
+      local lines = p:lines()
+      return lines[#lines] == line
+   end, 20, line)
+end
+
+local function count(text, pattern)
+   return select(2, text:gsub(pattern, ""))
+end
+
+-- Updates row after row until a poll was by hint after this moment; the polls that were.
+local function wait_armed(p, db, id)
+   local before = count(p:stderr(), "read=hint")
+   local n = 0
+   p:wait_until(function()
+      n = n + 1
+      db:exec(("update t set n = n + 1 where id = %d"):format(id or 1))
+      return count(p:stderr(), "read=hint") > before
+   end, 20, "a poll by hint")
+end
+
+-- One run with --once. How its polls were read: "hint", "scan" or "" (there was none); its result.
+local function step(db, state, fields, more)
+   local result = once.run({ dsn = db, state = state, script = script(fields),
+      options = { "--log-level", "debug" } }, more)
+   return result.stderr:match "read=(%l+)" or "", result
+end
+
+-- Runs until a note is kept, so that the next run goes by hints.
+local function arm(db, state, fields, more)
+   for i = 1, 10 do
+      db.primary:exec(("update t set n = n + 1 where id = %d"):format(i))
+      local how, result = step(db.read, state, fields, more)
+      lu.assertEquals(result.status, 0, result.stderr)
+      if how == "hint" then
+         return
+      end
+   end
+   lu.fail "no poll was by hint"
+end
+
+local function both(db)
+   return { primary = db, read = db }
+end
+
+-- What must hold after a fault: the change comes, by a scan; later ones by hints again.
+local function assert_scans_once(db, state, id, why)
+   db.primary:exec(("update t set n = 500 where id = %d"):format(id))
+   local how, result = step(db.read, state)
+   lu.assertEquals(result.status, 0, result.stderr)
+   lu.assertStrContains(result.stdout, ("upsert %d 500"):format(id))
+   lu.assertEquals(how, "scan")
+   lu.assertStrContains(result.stderr, why)
+   arm(db, state)
+end
+
+if cluster.version() >= 15 then
+
+function TestHints.test_a_poll_reads_the_blocks_that_were_written()
+   local db = database(3000)
+   local p = start(db)
+   p:wait_stderr "ready"
+   wait_armed(p, db)
+   db:exec "insert into t values (9001, 1); update t set n = 77 where id in (7, 1500)"
+   wait_line(p, "upsert 9001 1")
+   local blocks, of = p:stderr():match ".*read=hint blocks=(%d+) of=(%d+)"
+   lu.assertTrue(tonumber(blocks) <= 6 and tonumber(of) >= 400, blocks .. " of " .. of)
+   lu.assertEquals(p:stop().status, 0)
+end
+
+-- No scan at all over many polls, by the server's own count. And a long transaction makes none of
+-- them a scan, though its blocks are read until it is over.
+function TestHints.test_no_scan_while_polls_are_armed()
+   local db = database(600)
+   local p = start(db, 'hints = "wal"')
+   p:wait_stderr "ready"
+   wait_armed(p, db)
+   local long = db:connect()
+   long:exec "begin; update t set n = -1 where id = 600"
+   local scans = count(p:stderr(), "read=scan")
+   for _ = 1, 10 do
+      wait_armed(p, db, 5)
+   end
+   long:exec "commit"
+   p:wait_until(function() return p:stdout():find "upsert 600 %-1" end, 20, "the long one")
+   lu.assertEquals(count(p:stderr(), "read=scan"), scans)
+   lu.assertEquals(p:stop().status, 0)
+end
+
+-- Eight writers at random; each poll is compared with a scan of its own snapshot.
+local function assert_exact(options)
+   io.write("seed ", seed, " ... ")
+   io.flush()
+   options.seed, options.hints, options.seconds = seed, "check", seconds
+   local deadline = native.now() + wait.scaled(60)
+   function options.enough(p)
+      return count(p:stderr(), "read=hint") >= armed_polls or native.now() > deadline
+   end
+   options.before = function(db)
+      db:exec "create extension pg_walinspect"
+   end
+   local checker, _, result = run.random(options)
+   local armed, scans = count(result.stderr, "read=hint"), count(result.stderr, "read=scan")
+   io.write(("%d polls by hint, %d by scan, %d changes ... "):format(armed, scans,
+      checker.delivered))
+   lu.assertNil(checker:verdict(), "seed " .. seed)
+   lu.assertEquals(result.status, 0, result.stderr)
+   lu.assertTrue(armed >= armed_polls, ("%d polls by hint"):format(armed))
+end
+
+-- Nothing is missed and nothing repeated, whatever the writers do, VACUUM FULL included.
+function TestHints.test_exact_beside_a_scan_under_writers()
+   assert_exact { cluster = cluster.main() }
+end
+
+-- The same on a standby; and then that is promoted.
+function TestHints.test_exact_beside_a_scan_on_a_standby()
+   local primary = cluster.new { name = "hints primary" }
+   local standby = primary:standby("hints standby", {
+      conf = { max_standby_streaming_delay = "100ms" },
+   })
+   assert_exact { cluster = primary, standby = standby }
+   local db, state = database(300, primary), fixtures.state()
+   local function replayed()
+      standby:wait_replay()
+      return standby:dsn(db.name)
+   end
+   arm(setmetatable({ primary = db }, { __index = replayed }), state)
+   db:exec "update t set n = 43 where id = 40"
+   local dsn = replayed()
+   primary:stop "fast"
+   standby:promote()
+   local how, result = step(dsn, state)
+   lu.assertEquals(how, "scan", result.stderr)
+   lu.assertStrContains(result.stdout, "upsert 40 43")
+   arm({ primary = standby:connect(db.name), read = dsn }, state)
+end
+
+-- ---- faults ----
+
+function TestHints.test_a_note_outlives_the_program()
+   local db, state = both(database(300)), fixtures.state()
+   arm(db, state)
+   db.primary:exec "update t set n = 9 where id = 250"
+   local how, result = step(db.read, state)
+   lu.assertEquals(how, "hint", result.stderr)
+   lu.assertEquals(result.lines[#result.lines], "upsert 250 9")
+end
+
+function TestHints.test_a_table_that_was_written_anew_is_scanned()
+   local db, state = both(database(300)), fixtures.state()
+   arm(db, state)
+   db.primary:exec "vacuum full t"
+   assert_scans_once(db, state, 100, "the table was written anew")
+end
+
+function TestHints.test_partitions_come_and_go()
+   local db = cluster.main():database()
+   db:exec [[create extension pg_walinspect;
+      create table t (id int primary key, n int default 0, pad text default repeat('x', 1000))
+         partition by range (id);
+      create table t1 partition of t for values from (0) to (1000);
+      insert into t select generate_series(1, 300)]]
+   db = both(db)
+   local state = fixtures.state()
+   arm(db, state)
+   db.primary:exec [[create table t2 partition of t for values from (1000) to (2000);
+      insert into t values (1500, 3)]]
+   assert_scans_once(db, state, 1500, "has other partitions")
+   db.primary:exec "update t set n = 12 where id = 1500; update t set n = 13 where id = 3"
+   local how, result = step(db.read, state)
+   lu.assertEquals(how, "hint", result.stderr)
+   lu.assertStrContains(result.stdout, "upsert 3 13\nupsert 1500 12")
+end
+
+function TestHints.test_a_prepared_transaction_older_than_the_note_is_waited_for()
+   local db, state = database(300), fixtures.state()
+   db:exec "begin; update t set n = 8 where id = 8; prepare transaction 'old'"
+   step(db, state)
+   for i = 1, 3 do
+      db:exec(("update t set n = n + 1 where id = %d"):format(i))
+      local how, result = step(db, state)
+      lu.assertEquals(how, "scan")
+      lu.assertStrContains(result.stderr, "older than the note")
+   end
+   db:exec "commit prepared 'old'"
+   local _, result = step(db, state)
+   lu.assertEquals(result.lines, { "upsert 8 8" })
+   arm(both(db), state)
+end
+
+function TestHints.test_wal_that_is_gone()
+   local db, state = both(database(300, own())), fixtures.state()
+   arm(db, state)
+   for _ = 1, 4 do
+      db.primary:exec "update t set n = n where id = 1; select pg_switch_wal()"
+      db.primary:exec "checkpoint"
+   end
+   assert_scans_once(db, state, 200, "the WAL cannot be read, so the table is scanned")
+end
+
+function TestHints.test_a_crash_behind_a_note()
+   local db, state = both(database(300, own())), fixtures.state()
+   arm(db, state)
+   db.primary:exec "update t set n = 41 where id = 40"
+   own():crash()
+   local how, result = step(db.read, state)
+   lu.assertEquals(how, "hint", result.stderr)
+   lu.assertStrContains(result.stdout, "upsert 40 41")
+   arm(db, state)
+end
+
+-- ---- rights ----
+
+local function reader_of(db)
+   local role = cluster.main():role()
+   db:exec(("grant select on t to %s"):format(role))
+   return role, db.cluster:dsn(db.name, { user = role })
+end
+
+local function hints(db, action, args, status)
+   local all = { action = action, table = "t" }
+   for name, value in pairs(args or {}) do
+      all[name] = value
+   end
+   local result = program.run { bundled = "hints", dsn = db, state = false, args = all }
+   lu.assertEquals(result.status, status or 0, result.stderr)
+   return result
+end
+
+function TestHints.test_what_is_missing_is_said_with_what_to_run()
+   local db = fixtures.database(fixtures.numbers(3))
+   local role, dsn = reader_of(db)
+   local function refused()
+      return once.ends(3, { dsn = dsn, script = script 'hints = "wal"' }).text
+   end
+   lu.assertStrContains(refused(), ("hints action=install table=public.t readers=%s, or CREATE"
+      .. " EXTENSION pg_walinspect"):format(role))
+   local how, result = step(dsn, fixtures.state(), "hints = 'auto'")
+   lu.assertEquals({ how ~= "hint", result.status }, { true, 0 }, result.stderr)
+   db:exec "create extension pg_walinspect"
+   lu.assertStrContains(refused(), "GRANT EXECUTE ON FUNCTION public.pg_get_wal_")
+   db:exec "alter table t set unlogged"
+   lu.assertStrContains(refused(), "the WAL does not have public.t, which is unlogged")
+   lu.assertStrContains(select(2, step(dsn, fixtures.state(), "hints = 'auto'")).stderr,
+      "level=info msg=\"the WAL does not have the table, which is unlogged")
+end
+
+-- The function tells the blocks of one table, to those whom it was given to, and nothing else.
+function TestHints.test_install_gives_a_role_block_numbers_and_nothing_else()
+   local db = fixtures.database(fixtures.numbers(3))
+   db:exec "create table other (id int primary key)"
+   local role, dsn = reader_of(db)
+   lu.assertStrContains(hints(db, "print", { readers = role }).stdout, "SECURITY DEFINER")
+   lu.assertStrContains(hints(db, "status").stdout, "public.t: no hints")
+   lu.assertStrContains(hints(db, "install", { readers = role }).stdout,
+      ("public.t: hints for %s, pg_walinspect\n"):format(role))
+   local state = fixtures.state()
+   arm({ primary = db, read = dsn }, state)
+   local oid = db:value "select 't'::regclass::oid::int8"
+   local reader = db.cluster:connect(db.name, { user = role })
+   local from = db:value "select pg_current_wal_flush_lsn()"
+   db:exec "insert into other values (1); insert into t values (50, 0)"
+   local call = ("select count(*), min(filenode) = pg_relation_filenode('t') from"
+      .. " pgcdc.wal_blocks_%s('%s', pg_current_wal_flush_lsn())"):format(oid, from)
+   local rows = reader:exec(call)
+   lu.assertEquals({ rows[1][1], rows[1][2] }, { "1", "t" })
+   for _, name in ipairs { "pg_get_wal_block_info", "pg_get_wal_records_info" } do
+      local _, problem = reader:try(("select * from pgcdc.%s('%s', '%s')"):format(name, from, from))
+      lu.assertTrue(problem.sqlstate == "42501" or problem.sqlstate == "42883", problem)
+   end
+   lu.assertStrContains(hints(db, "remove").stdout, "public.t: no hints")
+   local problem = once.ends(3, { dsn = dsn, state = state, script = script 'hints = "wal"' }).text
+   lu.assertStrContains(problem, "may not read the WAL")
+end
+
+function TestHints.test_a_right_that_is_revoked_between_two_polls()
+   local db = database(300)
+   local role, dsn = reader_of(db)
+   local p, q
+   hints(db, "install", { readers = role })
+   p = start(db, 'hints = "wal"', { dsn = dsn })
+   q = start(db, 'hints = "auto"', { dsn = dsn })
+   p:wait_stderr "ready"
+   q:wait_stderr "ready"
+   wait_armed(p, db)
+   wait_armed(q, db)
+   hints(db, "remove")
+   local said
+   q:wait_until(function() -- a poll that does not read the WAL does not notice
+      db:exec "update t set n = n + 1 where id = 69"
+      said = q:stderr():match "level=info[^\n]*the table is scanned[^\n]*"
+      return said
+   end, 20, "the notice")
+   lu.assertStrContains(said, "pgcdc")
+   db:exec "update t set n = 71 where id = 70"
+   wait_line(q, "upsert 70 71")
+   wait.until_(function() -- at the next poll that is due
+      db:exec "update t set n = 72 where id = 70"
+      return not p:alive()
+   end, 20, "the end of the program")
+   local result = p:finish()
+   lu.assertEquals(result.status, 3, result.stderr)
+   lu.assertStrContains(result.stderr, "may not read the WAL: as a superuser run pgcdc-lua hints")
+   wait_line(q, "upsert 70 72")
+   lu.assertEquals(q:stop().status, 0)
+end
+
+-- A function that somebody else has put there runs with our rights: it is not called.
+function TestHints.test_functions_of_strangers_are_not_called()
+   local db = database(300)
+   local stranger = cluster.main():role()
+   local _, dsn = reader_of(db)
+   db:exec(([[create schema pgcdc authorization %s; grant usage on schema pgcdc to public;
+      create function pgcdc.wal_blocks_%s(pg_lsn, pg_lsn) returns table (xid xid, filenode oid,
+         block bigint) language plpgsql security definer as $$ begin raise 'called'; end $$;
+      alter function pgcdc.wal_blocks_%s owner to %s]]):format(stranger,
+      db:value "select 't'::regclass::oid::int8", db:value "select 't'::regclass::oid::int8",
+      stranger))
+   local text = once.ends(3, { dsn = dsn, script = script 'hints = "wal"' }).text
+   lu.assertStrContains(text, "may not read the WAL")
+end
+
+-- ---- wrong rules are found out ----
+
+-- Calls f() while the program is tests/mutants/hints.c, with this rule.
+local function with_mutant(rule, f)
+   environment.with("PGCDC_LUA", program.binary() .. "-hints", function()
+      environment.with("PGCDC_HINTS_RULE", rule, f)
+   end)
+end
+
+-- (A poll scans if WAL that reading has made is not flushed in time.)
+local function assert_found(db, state)
+   for i = 1, 10 do
+      local how, result = step(db, fixtures.state(state))
+      if how ~= "scan" then
+         lu.assertStrContains(result.stderr, "a scan finds")
+         lu.assertEquals(result.status, 70)
+         return
+      end
+      db:exec(("create table flushed_%d ()"):format(i)) -- its commit flushes the WAL
+   end
+   lu.fail "no poll was by hint"
+end
+
+-- The xmax of a snapshot, which is below open xids that write before L0.
+function TestHints.test_finds_out_the_xmax_for_the_next_xid()
+   local db = database(300, own())
+   local open = db:connect()
+   open:exec "begin; update t set n = 6 where id = 6"
+   db:exec "checkpoint"
+   with_mutant("xmax", function()
+      local p = start(db)
+      p:wait_stderr "ready"
+      open:exec "commit"
+      lu.assertStrContains(p:finish().stderr, "a scan finds")
+   end)
+end
+
+-- Rules of which pairs count: <rule> must be found out by a run after this SQL.
+local function assert_pairs_found(rule, ...)
+   local db, state = database(300), fixtures.state()
+   arm(both(db), state)
+   for _, sql in ipairs { ... } do
+      db:exec(sql)
+   end
+   with_mutant(rule, function()
+      assert_found(db, state)
+   end)
+end
+
+function TestHints.test_finds_out_that_a_HOT_update_is_left_out()
+   assert_pairs_found("hot", "delete from t where id = 100", "vacuum t",
+      "update t set n = 5 where id = 101")
+end
+
+function TestHints.test_finds_out_that_the_old_page_is_taken()
+   assert_pairs_found("old_page", "update t set n = 5 where id = 150")
+end
+
+-- What commits without waiting is visible before it is flushed. The rule waits, and scans in the
+-- end; where the WAL is flushed later, polls go by hints again.
+function TestHints.test_finds_out_that_the_flush_is_taken_for_the_end()
+   local db, state = database(300, own()), fixtures.state()
+   arm(both(db), state)
+   own():configure { wal_writer_delay = "10s" }
+   db:exec "set synchronous_commit = off"
+   db:exec "update t set n = 5 where id = 150"
+   for _, rule in ipairs(cluster.version() > 15 and { "no_wait", "end" } or { "end" }) do
+      with_mutant(rule, function()
+         local _, result = step(db, fixtures.state(state))
+         lu.assertStrContains(result.stderr, "a scan finds")
+      end)
+   end
+   db:exec "update t set n = 6 where id = 150"
+   local how, result = step(db, state)
+   lu.assertEquals({ how, result.stdout }, { "scan", "upsert 150 6\n" }, result.stderr)
+   lu.assertStrContains(result.stderr, "the WAL was not flushed in time")
+   own():configure { wal_writer_delay = "200ms" }
+   db:exec "set synchronous_commit = on"
+   arm(both(db), state)
+end
+
+-- With wal_level = minimal a table that is written anew is not in the WAL.
+function TestHints.test_finds_out_that_a_new_file_is_taken_for_the_old_one()
+   local db, state = database(300, own()), fixtures.state()
+   arm(both(db), state)
+   db:exec "update t set n = 5 where id = 150"
+   db:exec "vacuum full t"
+   with_mutant("file", function()
+      assert_found(db, state)
+   end)
+end
+
+end
+
+return TestHints
