@@ -171,7 +171,7 @@ function contract.run(driver, options)
    local state = fixtures.state()
    local how = { dsn = db, state = state, script = whole_script(driver, target) }
    local is_writing = start_writers(db, options.rounds or 80)
-   local wanted, target_wanted = options.kills or 6, options.target_kills or 0
+   local wanted, target_wanted = options.kills or 6, driver.kill and options.target_kills or 0
    local kills, target_kills = 0, 0
    local deadline = native.now() + wait.scaled(options.seconds or 60)
    while is_writing() or kills < wanted or target_kills < target_wanted do

@@ -184,7 +184,7 @@ end
 function methods:messages(name, subject)
    local consumer = self:api("CONSUMER.CREATE." .. name, { stream_name = name, config = {
       deliver_policy = "all", ack_policy = "none", replay_policy = "instant",
-      filter_subject = subject,
+      filter_subject = subject, inactive_threshold = 60 * 1000000000,
    } })
    local list = {}
    for i = 0, consumer.num_pending - 1 do
