@@ -558,7 +558,8 @@ static bool run(struct host *h, struct err *e)
     if (h->n_sources > 0 && !start_reader(h, e))
         return false;
     start_steering(h);
-    if (!loop(h, e) || (h->o->mode == READER_CHECK && !hooks_check(h->script, e)))
+    if (!loop(h, e) ||
+        (h->o->mode == READER_CHECK && !(hooks_check(h->script, e) && flush_output(h, e))))
         return false;
     for (size_t i = 0; h->o->mode == READER_ONCE && i < h->n_sources; i++)
         report_total(h->log, h->script->sources[i].name, h->deliveries[i], h->began_ms);

@@ -143,7 +143,7 @@ test("logins_and_check", function(server)
                           script = script(server, 'user = "default", password = "$PW"') }
    lu.assertEquals(result.status, 0, result.stderr)
    lu.assertStrMatches(result.stdout,
-      ".*\nsink clickhouse: ClickHouse [%d.]+ at http://127.0.0.1:%d+, database default\n")
+      ".*\nok     sink clickhouse: ClickHouse [%d.]+ at http://127.0.0.1:%d+, database default\n")
 end, "s3cret")
 
 -- What the server of Debian is too old for is asked of one that only says that it is newer.
