@@ -484,7 +484,7 @@ void hinted_put_figures(const struct source *s, struct buf *b)
     if (h->is_used)
         buf_printf(b, "read=hint blocks=%" PRIu64 " of=%" PRIu64 " wal_bytes=%" PRIu64, h->blocks,
                    h->of_blocks, h->wal_bytes);
-    else
+    else if (s->config->capture == CONFIG_BY_XMIN)
         buf_puts(b, "read=scan");
     if (!h->is_used && h->why != NULL && wants_hints(s))
         buf_printf(b, " (%s)", h->why);

@@ -52,6 +52,7 @@ void notices_skip_step(const struct notices *n)
 void notices_end_step(struct notices *n, bool is_range, uint64_t n_rows,
                       const char *how)
 {
+    bool has_how = !is_range && *how != '\0';
     struct err e;
 
     n->was_slow = n->is_slow;
@@ -60,7 +61,7 @@ void notices_end_step(struct notices *n, bool is_range, uint64_t n_rows,
     if (!n->has_debug)
         return;
     err_set(&e, ERR_NONE, "%s: %" PRIu64 " rows in %.3f s%s%s", is_range ? "range" : "poll", n_rows,
-            seconds_since(n->began_ms), is_range ? "" : ", ", is_range ? "" : how);
+            seconds_since(n->began_ms), has_how ? ", " : "", has_how ? how : "");
     sender_notice(n->all[0], LOG_DEBUG, &e, -1);
 }
 

@@ -47,7 +47,7 @@ const char *unit_figures(struct unit *u)
 
     buf_init(&text, BUF_SQL_MAX);
     for (size_t i = 0; i < u->n; i++) {
-        buf_puts(&text, i > 0 ? "; " : "");
+        buf_puts(&text, text.len > 0 ? "; " : "");
         step_put_figures(u->steps[i], &text);
     }
     snprintf(u->figures, sizeof u->figures, "%s", buf_ok(&text) ? text.data : "");

@@ -94,7 +94,7 @@ function TestFaultWaits.test_polls_are_told()
    p:wait_stderr "level=debug msg=\"range: 1 rows in 0%.%d%d%d s\" source=public%.t"
    p:wait_stderr "level=debug msg=\"no poll: nothing has committed since the last one\""
    db:exec "insert into t values (2), (3)"
-   p:wait_stderr "level=debug msg=\"poll: 2 rows in 0%.%d%d%d s\" source=public%.t"
+   p:wait_stderr "level=debug msg=\"poll: 2 rows in 0%.%d%d%d s, read=scan.*source=public%.t"
    lu.assertEquals(p:stop().status, 0)
 end
 

@@ -298,7 +298,7 @@ test("check", function(server)
    local result = check ""
    lu.assertEquals(result.status, 0, result.stderr)
    lu.assertStrMatches(result.stdout,
-      ".*\nsink redis: redis %d+%.[%d.]+ at unix:/.*, mode stream\n")
+      ".*\nok     sink redis: redis %d+%.[%d.]+ at unix:/.*, mode stream\n")
    lu.assertNotStrContains(result.stderr, "level=warn")
    lu.assertEquals(server:call("KEYS", "*"), {})
    server:call("CONFIG", "SET", "appendfsync", "everysec")
