@@ -222,6 +222,19 @@ static int nearest(lua_State *L)
     return 1;
 }
 
+/* plain(text) -> the text for people to read: one line, see text_put_plain */
+static int plain(lua_State *L)
+{
+    size_t len;
+    const char *text = luaL_checklstring(L, 1, &len);
+    struct buf *b = script_scratch(L);
+
+    text_put_plain(b, text, len);
+    json_check(L, b);
+    lua_pushlstring(L, b->data != NULL ? b->data : "", b->len);
+    return 1;
+}
+
 /* ---- time ---- */
 
 static int now(lua_State *L)
@@ -382,6 +395,7 @@ void api_host_export(lua_State *L)
         { "stale", stale },
         { "rethrow", rethrow }, { "try", try }, { "where", where }, { "place", place },
         { "traceback", traceback }, { "explain", explain }, { "nearest", nearest },
+        { "plain", plain },
         { "size", size }, { "expand", expand }, { "now", now }, { "is_watched", is_watched },
         { "show_figures", show_figures },
         { "sleep", sleep_on }, { "nap", nap }, { "start_clock", start_clock }, { NULL, NULL },

@@ -14,16 +14,11 @@ local of_sinks = require "pgcdc.doctor.sinks"
 local of_sources = require "pgcdc.doctor.sources"
 local of_state = require "pgcdc.doctor.state"
 
-local print = print
+local print, plain = print, raw.plain -- names and messages may hold anything
 
 local doctor = {}
 
 local sources = {} -- number -> item
-
--- Names and messages may hold anything: one line.
-local function plain(text)
-   return (text:gsub("[%c\127]", "?"))
-end
 
 --- A source was looked at, see src/lua/hooks_check.c.
 function doctor.source(number, name, text, message, sqlstate)
