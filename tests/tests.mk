@@ -9,7 +9,9 @@ RULES = $(wildcard tests/mutants/horizon_*.c)
 SEQ_MUTANTS = $(patsubst tests/mutants/%.c,$(PROGRAM)-%,$(wildcard tests/mutants/seq_*.c))
 LOG_MUTANTS = $(patsubst tests/mutants/%.c,$(PROGRAM)-%,\
 	$(wildcard tests/mutants/claims_*.c tests/mutants/logical_*.c))
-MUTANTS = $(patsubst tests/mutants/horizon_%.c,$(PROGRAM)-%,$(RULES)) $(SEQ_MUTANTS) $(LOG_MUTANTS)
+HASTY = $(PROGRAM)-hasty
+MUTANTS = $(patsubst tests/mutants/horizon_%.c,$(PROGRAM)-%,$(RULES)) $(SEQ_MUTANTS) \
+	$(LOG_MUTANTS) $(HASTY)
 SABOTEUR = $(BUILD)/tests/saboteur.o $(BUILD)/tests/saboteur_net.o
 SABOTAGED_POOL = $(BUILD)/tests/saboteur_pool.o
 SABOTAGED = $(PROGRAM)-sabotaged
@@ -173,6 +175,19 @@ $(SEQ_MUTANTS): $(PROGRAM)-%: tests/mutants/%.c $(SABOTAGED)
 	@$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $< $(SABOTEUR) $(SABOTAGED_POOL) \
 		$(filter-out %/lua/pool.o %/state/seq.o,$(OBJECTS)) $(LDLIBS_ALL) \
 		$$(nm -u $(SABOTEUR) | sed -n 's/.* __real_/-Wl,--wrap=/p')
+
+# The program that takes a loop for dead after three seconds, not thirty.
+HASTY_OBJECTS = $(BUILD)/tests/hasty/health.o $(BUILD)/tests/hasty/server.o
+
+$(HASTY_OBJECTS): $(BUILD)/tests/hasty/%.o: src/serve/%.c src/serve/health.h | $(BUILD)
+	@echo "cc   $@"
+	@mkdir -p $(@D)
+	@$(CC) $(CPPFLAGS_ALL) -DHEALTH_STALLED_MS=3000 $(CFLAGS_ALL) -c -o $@ $<
+
+$(HASTY): $(HASTY_OBJECTS) $(OBJECTS) | $(HOME_LINKS)
+	@echo "link $@"
+	@$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $(HASTY_OBJECTS) \
+		$(filter-out %/serve/health.o %/serve/server.o,$(OBJECTS)) $(LDLIBS_ALL)
 
 # The program with other rules of the log.
 $(LOG_MUTANTS): $(PROGRAM)-%: tests/mutants/%.c $(OBJECTS) | $(HOME_LINKS)
