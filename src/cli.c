@@ -6,6 +6,8 @@
 #include "default_state.h"
 #include "lua/native.h"
 #include "pg/conninfo.h"
+#include "pg/connect.h"
+#include "state/database.h"
 #include "version.h"
 
 #include <dirent.h>
@@ -20,6 +22,7 @@
 #include <unistd.h>
 
 #define DEFAULT_MAX_LAG 60 /* seconds */
+#define DEFAULT_LEASE 10   /* seconds */
 
 static const char help[] =
     "Usage: pgcdc-lua [OPTION]... SCRIPT [NAME=VALUE]...\n"
@@ -30,7 +33,10 @@ static const char help[] =
     "  -d, --dsn CONNINFO      connection of sources that name none (default: libpq's\n"
     "                          environment, PGHOST and so on, and service files)\n"
     "  -s, --state FILE        where positions are kept (default: a file for this script,\n"
-    "                          or this use of a bundled one, in $XDG_STATE_HOME/pgcdc-lua)\n"
+    "                          or this use of a bundled one, in $XDG_STATE_HOME/pgcdc-lua);\n"
+    "                          or a database: a URI, or a conninfo string with a =\n"
+    "      --name NAME         of the pipeline in that database (default: the script's)\n"
+    "      --lease SECONDS     after which another process may take it over (default 10)\n"
     "      --once              finish the snapshot, poll each source once, deliver, exit\n"
     "      --check             look at each source and sink: print ok, or what is wrong\n"
     "                          and what mends it; exit with 0 or 3\n"
@@ -57,15 +63,17 @@ static const char help[] =
     "  -V, --version           show the version\n"
     "\n"
     "Exit status: 0 done or asked to stop, 1 the script failed, 2 usage, 3 the database\n"
-    "refused, 4 the state file, 70 an internal error.\n";
+    "refused, 4 the state, 5 another process has taken over, 70 an internal error.\n";
 
-enum { O_ONCE = 256, O_CHECK, O_JSON, O_GRAPH, O_RESET, O_MAX_MEMORY, O_MAX_TIME, O_SANDBOX,
-       O_ALLOW_NETWORK, O_LISTEN, O_LISTEN_TOKEN_FILE, O_LISTEN_ROWS, O_MAX_LAG, O_LOG_LEVEL,
-       O_LOG_FORMAT, O_TEST, O_LINT, O_NEW, O_LIST };
+enum { O_ONCE = 256, O_NAME, O_LEASE, O_CHECK, O_JSON, O_GRAPH, O_RESET, O_MAX_MEMORY, O_MAX_TIME,
+       O_SANDBOX, O_ALLOW_NETWORK, O_LISTEN, O_LISTEN_TOKEN_FILE, O_LISTEN_ROWS, O_MAX_LAG,
+       O_LOG_LEVEL, O_LOG_FORMAT, O_TEST, O_LINT, O_NEW, O_LIST };
 
 static const struct option options[] = {
     { "dsn", required_argument, NULL, 'd' },
     { "state", required_argument, NULL, 's' },
+    { "name", required_argument, NULL, O_NAME },
+    { "lease", required_argument, NULL, O_LEASE },
     { "once", no_argument, NULL, O_ONCE },
     { "check", no_argument, NULL, O_CHECK },
     { "json", no_argument, NULL, O_JSON },
@@ -134,6 +142,17 @@ static bool read_seconds(const char *option, const char *text, double *seconds, 
     return true;
 }
 
+static bool read_lease(const char *text, int *seconds, struct err *e)
+{
+    uint64_t n;
+
+    if (!text_is_u64(text, &n) || n < 3 || n > 86400)
+        return err_set(e, ERR_USAGE, "--lease %s: write a whole number of seconds, from 3 to 86400",
+                       text);
+    *seconds = (int)n;
+    return true;
+}
+
 static bool read_max_time(const char *text, int64_t *ns, struct err *e)
 {
     double seconds;
@@ -157,6 +176,11 @@ static bool read_option(struct cli *cli, int c, const char *word, struct err *e)
     case 's':
         cli->host.state = optarg;
         return true;
+    case O_NAME:
+        s->pipeline = optarg;
+        return true;
+    case O_LEASE:
+        return read_lease(optarg, &s->lease_s, e);
     case O_ONCE:
         cli->host.mode = READER_ONCE;
         return true;
@@ -408,14 +432,29 @@ static bool find_script(struct cli *cli, struct err *e)
     return true;
 }
 
-/* Finds the state file, if no option names one. */
+/* Finds where state is kept, if no option names a file. */
 static bool find_state(struct cli *cli, struct err *e)
 {
-    if (cli->host.state != NULL)
+    struct host_options *o = &cli->host;
+
+    if (o->state != NULL && database_is_named(o->state)) {
+        o->script.database = o->state;
+        o->script.lease_s = o->script.lease_s != 0 ? o->script.lease_s : DEFAULT_LEASE;
+        if (!connect_check(o->script.database, e))
+            return err_prefix(e, "--state");
+    } else if (o->script.pipeline != NULL || o->script.lease_s != 0) {
+        return err_set(e, ERR_USAGE, "--name and --lease are for a state in a database: name one "
+                       "with --state");
+    } else if (o->state != NULL) {
         return true;
-    cli->state = default_state_path(&cli->host, cli->is_bundled, &cli->is_old_state, e);
-    cli->host.state = cli->state;
-    return cli->state != NULL;
+    }
+    cli->state = default_state_path(o, cli->is_bundled, &cli->is_old_state, e);
+    o->state = cli->state;
+    if (cli->state == NULL || o->script.database == NULL || o->script.pipeline != NULL)
+        return cli->state != NULL;
+    cli->pipeline = default_state_name(cli->state);
+    o->script.pipeline = cli->pipeline;
+    return cli->pipeline != NULL || err_memory(e);
 }
 
 /* For the sandbox: completes --dsn from libpq's variables, and then clears these, since the script
@@ -524,6 +563,7 @@ void cli_fini(struct cli *cli)
 {
     free(cli->script);
     free(cli->state);
+    free(cli->pipeline);
     free(cli->dsn);
     free(cli->lua_dir);
     free(cli->scripts_dir);
@@ -550,7 +590,7 @@ bool cli_read(struct cli *cli, int argc, char **argv, struct err *e)
     if (cli->host.script.is_sandboxed && !shut_off(cli, e))
         return false;
     if (cli->host.mode == READER_CHECK)
-        cli->host.script.state_asked = cli->host.state;
+        cli->host.script.state_asked = cli->host.script.database == NULL ? cli->host.state : NULL;
     else if (!cli->host.is_graph)
         cli->host.script.state = cli->host.state;
     return true;

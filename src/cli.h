@@ -19,6 +19,7 @@ struct cli {
     bool is_old_state;        /* the state file is one that an earlier version named */
     const char *asked;        /* the script, as the command line names it */
     char *script, *state;     /* owned paths */
+    char *pipeline;           /* owned; NULL: an option names it, or it has no name */
     char *dsn;                /* owned; NULL: as the command line says it */
     char *lua_dir, *scripts_dir, *modules_dir; /* owned paths */
 };

@@ -132,3 +132,10 @@ char *default_state_path(const struct host_options *host, bool is_bundled, bool 
     buf_fini(&text);
     return found;
 }
+
+char *default_state_name(const char *path)
+{
+    const char *slash = strrchr(path, '/'), *name = slash != NULL ? slash + 1 : path;
+
+    return strndup(name, strlen(name) - strlen(".db"));
+}

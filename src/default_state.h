@@ -17,4 +17,8 @@
 char *default_state_path(const struct host_options *host, bool is_bundled, bool *is_old,
                          struct err *e);
 
+/* What a pipeline is called whose state file would have this path: its name without .db. Returns
+ * owned, or NULL if there is no memory. */
+char *default_state_name(const char *path);
+
 #endif

@@ -2,8 +2,8 @@
 # setup.sh: installs what the build and the tests need and this machine lacks.
 # SPDX-License-Identifier: MIT
 #
-# setup.sh fuzz | servers | kafka: what `make fuzz`, `make check-servers`, and
-# `make check-kafka` and `make bench-peers` need besides, too.
+# setup.sh fuzz | servers | java: what `make fuzz`, `make check-servers`, and `make check-kafka`,
+# `make check-opensearch` and `make bench-peers` need besides, too.
 #
 # Says nothing and touches nothing where all is there. Otherwise it installs Debian
 # packages with apt-get, through sudo where it is not run as root, and says which.
@@ -89,10 +89,11 @@ if [ "${1:-}" = packages ]; then
    has systemd-analyze || need systemd
 fi
 
-if [ "${1:-}" = kafka ]; then
+if [ "${1:-}" = java ]; then
    # what compiles is part of it, also where a program is run from its source
    has javac || need openjdk-17-jdk-headless
    has mvn || need maven
+   has curl || need curl
 fi
 
 [ -n "$missing$optional" ] || exit 0

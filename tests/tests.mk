@@ -53,7 +53,7 @@ KAFKA_JARS = build/kafka/libs
 KILLS ?= 15
 
 check-kafka:
-	@tests/setup.sh kafka
+	@tests/setup.sh java
 	@$(MAKE) --no-print-directory $(KAFKA_JARS)
 	@PGCDC_KAFKA=1 PGCDC_KAFKA_KILLS=$(KILLS) $(MAKE) --no-print-directory test JOBS=1 \
 		SUITES="$(or $(SUITES),kafka_real kafka_secure)"
@@ -62,6 +62,23 @@ $(KAFKA_JARS): tests/kafka/pom.xml
 	@echo "get  $@"
 	@rm -rf $@ $@.part
 	@mvn -B -q -f $< dependency:copy-dependencies -DoutputDirectory="$(CURDIR)/$@.part"
+	@mv $@.part $@
+
+# A node of OpenSearch, which is fetched once, in place of what stands in for it.
+OPENSEARCH = build/opensearch
+
+check-opensearch: export PGCDC_OPENSEARCH = 1
+check-opensearch: export PGCDC_CONTRACT_SINK = opensearch
+check-opensearch:
+	@tests/setup.sh java
+	@$(MAKE) --no-print-directory $(OPENSEARCH)
+	@$(MAKE) --no-print-directory test JOBS=1 SUITES="opensearch $(CONTRACT)"
+
+$(OPENSEARCH): tests/opensearch/pom.xml tests/opensearch/Server.java
+	@echo "get  $@"
+	@rm -rf $@ $@.part
+	@mvn -B -q -f $< dependency:copy-dependencies -DoutputDirectory="$(CURDIR)/$@.part/libs"
+	@javac -d $@.part -cp '$@.part/libs/*' tests/opensearch/Server.java
 	@mv $@.part $@
 
 # Packages of Debian, in a bare root. Needs root.
@@ -93,7 +110,7 @@ PEERS = build/peers
 PEER_ROWS ?= 1000000
 
 bench-peers:
-	@tests/setup.sh kafka
+	@tests/setup.sh java
 	@$(MAKE) --no-print-directory $(PROGRAM) modules $(NATIVE) $(KAFKA_JARS) \
 		$(PEERS)/classes/Peer.class $(PEERS)/observer
 	@$(IN_TEST) lua5.4 tests/bench/peers.lua $(PEER_ROWS)
@@ -310,5 +327,5 @@ cover:
 	find $(BUILD)/obj -name "*.gcda" -exec gcov -n '{}' + | awk -f tests/cover.awk && \
 		exit $$status
 
-.PHONY: asan bench bench-peers check check-kafka check-servers contract cover demo exact fuzz \
-	lint native soak storm sweep test tsan valgrind
+.PHONY: asan bench bench-peers check check-kafka check-opensearch check-servers contract cover \
+	demo exact fuzz lint native soak storm sweep test tsan valgrind

@@ -83,6 +83,8 @@ int err_exit_status(enum err_code code)
         return 3;
     case ERR_STATE:
         return 4;
+    case ERR_TAKEN:
+        return 5;
     case ERR_MEMORY:
     case ERR_INTERNAL:
         break;

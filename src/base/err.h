@@ -22,6 +22,7 @@ enum err_code {
     ERR_REFUSED,    /* the database is there but cannot be captured as asked */
     ERR_BEHIND,     /* a standby that has not yet replayed all that was read before */
     ERR_STATE,      /* the state file, or a temporary file beside it */
+    ERR_TAKEN,      /* another process has taken over the pipeline */
     ERR_OUTPUT,     /* standard output cannot be written */
     ERR_STOPPED,    /* interrupted because the program is stopping */
     ERR_MEMORY,     /* malloc failed */

@@ -12,7 +12,7 @@ _pgcdc_lua() {
    for ((i = 1; i < COMP_CWORD; i++)); do
       case ${COMP_WORDS[i]} in
       -d | -s | --dsn | --state | --max-memory | --max-time | --log-level | --log-format | \
-         --listen | --listen-token-file | --max-lag)
+         --listen | --listen-token-file | --max-lag | --name | --lease)
          ((i++))
          [[ ${COMP_WORDS[i]} == = ]] && ((i++))
          ;;
@@ -33,7 +33,7 @@ _pgcdc_lua() {
    case $prev in
    --log-level) COMPREPLY=($(compgen -W "error warn info debug" -- "$cur")) ;;
    --log-format) COMPREPLY=($(compgen -W "text json" -- "$cur")) ;;
-   -d | --dsn | --max-memory | --max-time | --listen | --max-lag) ;;
+   -d | --dsn | --max-memory | --max-time | --listen | --max-lag | --name | --lease) ;;
    -s | --state | --listen-token-file) compopt -o default ;;
    *)
       if [[ $cur == -* ]]; then

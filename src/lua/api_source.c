@@ -174,9 +174,12 @@ static char *default_slot(const struct script *s, const char *conninfo, struct e
     char *owned = NULL;
 
     buf_init(&place, BUF_SQL_MAX);
-    if (s->o.state != NULL && *s->o.state != '/' && getcwd(here, sizeof here) != NULL)
+    if (s->o.database != NULL) /* it is the same on every machine */
+        buf_printf(&place, "pipeline %s\n", s->o.pipeline);
+    else if (s->o.state != NULL && *s->o.state != '/' && getcwd(here, sizeof here) != NULL)
         buf_printf(&place, "%s/", here);
-    buf_printf(&place, "%s\n", s->o.state != NULL ? s->o.state : "");
+    if (s->o.database == NULL)
+        buf_printf(&place, "%s\n", s->o.state != NULL ? s->o.state : "");
     if (connect_put_place(&place, conninfo, e) && (buf_ok(&place) || err_memory(e))) {
         hash = hash_bytes(hash, place.data, place.len);
         snprintf(name, sizeof name, "pgcdc_%08" PRIx32, (uint32_t)(hash ^ hash >> 32));

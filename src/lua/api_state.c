@@ -4,6 +4,7 @@
 
 #include "lua/api_source.h"
 #include "lua/json.h"
+#include "state/home.h"
 
 #include <lauxlib.h>
 #include <stdio.h>
@@ -58,11 +59,29 @@ static bool forget_all(struct store *store, struct err *e)
     return ok;
 }
 
+/* A database_says. */
+static void say(void *arg, const char *text)
+{
+    const struct script *s = arg;
+
+    log_text(s->o.log, LOG_WARN, text, "pipeline", s->o.pipeline);
+}
+
+static struct store *open_database(struct script *s, struct err *e)
+{
+    const struct database_options o = {
+        .conninfo = s->o.database, .pipeline = s->o.pipeline, .lease_s = s->o.lease_s,
+        .stop_fd = s->o.stop_fd, .says = say, .arg = s,
+    };
+
+    return store_make_folder(s->o.state, e) ? home_open_database(&o, e) : NULL;
+}
+
 bool api_state_open(struct script *s, struct err *e)
 {
     if (s->store != NULL)
         return true;
-    s->store = store_open(s->o.state, e);
+    s->store = s->o.database != NULL ? open_database(s, e) : store_open(s->o.state, e);
     return s->store != NULL &&
            (!s->o.resets || s->o.reset != NULL || forget_all(s->store, e));
 }

@@ -33,6 +33,10 @@ struct script_options {
     size_t n_files;
     const char *dsn;          /* of sources that name none */
     const char *state;        /* the state file; NULL: nothing is kept */
+    const char *database;     /* where state is kept instead, a conninfo; NULL: in the file. Then
+                               * files for this machine alone stand beside <state> */
+    const char *pipeline;     /* its name in the database */
+    int lease_s;              /* seconds after which another process may take it over */
     const char *state_asked;  /* --check: the state file that a run would have; else NULL */
     bool as_json;             /* --check: prints JSON */
     bool resets;              /* --reset */

@@ -79,6 +79,7 @@ enum sqlstate_action sqlstate_action(const struct err *e, bool has_worked)
     case ERR_ANSWER:
     case ERR_REFUSED:
     case ERR_STATE:
+    case ERR_TAKEN:
     case ERR_OUTPUT:
     case ERR_MEMORY:
     case ERR_INTERNAL:

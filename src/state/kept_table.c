@@ -2,6 +2,8 @@
  * SPDX-License-Identifier: MIT */
 #include "state/kept_table.h"
 
+#include "state/writes.h"
+
 #include <sqlite3.h>
 #include <stdlib.h>
 
@@ -161,6 +163,12 @@ bool kept_table_each(struct kept_table *t, kept_table_visit *visit, void *arg, s
 
 /* ---- writing ---- */
 
+/* Runs a statement that changes rows, after the same was told to the database, if there is one. */
+static bool change(struct kept_table *t, sqlite3_stmt *st, struct err *e)
+{
+    return step(t, st, e) && store_save_alone(t->store, e);
+}
+
 static bool bind_slice(sqlite3_stmt *st, int i, struct store_slice s)
 {
     return s.p == NULL || sqlite3_bind_blob64(st, i, s.p, s.len, SQLITE_STATIC) == SQLITE_OK;
@@ -174,6 +182,7 @@ static bool bind_number(sqlite3_stmt *st, int i, uint64_t n)
 bool kept_table_put(struct kept_table *t, const struct kept_row *r, struct err *e)
 {
     sqlite3_stmt *st = t->put;
+    struct writes *w = store_writes(t->store);
 
     /* what could not be bound would be NULL, a row too long for SQLite for one */
     if (bind_number(st, 1, (uint64_t)r->id) && bind_number(st, 2, r->hash) &&
@@ -181,23 +190,38 @@ bool kept_table_put(struct kept_table *t, const struct kept_row *r, struct err *
         bind_number(st, 5, kept_row_flags(&r->now)) && bind_number(st, 6, r->now.change) &&
         bind_number(st, 7, (uint64_t)(int64_t)kept_row_sum(r)) && bind_slice(st, 8, r->key) &&
         (r->now.row.p == NULL || bind_number(st, 9, r->now.columns)) &&
-        bind_slice(st, 10, r->now.row) && bind_slice(st, 11, r->older))
-        return step(t, st, e);
+        bind_slice(st, 10, r->now.row) && bind_slice(st, 11, r->older)) {
+        if (w != NULL)
+            writes_row_put(w, t->name, r);
+        return change(t, st, e);
+    }
     return store_fail(t->store, e);
 }
 
 bool kept_table_drop(struct kept_table *t, int64_t id, struct err *e)
 {
-    return bind_number(t->drop, 1, (uint64_t)id) ? step(t, t->drop, e) : store_fail(t->store, e);
+    struct writes *w = store_writes(t->store);
+
+    if (w != NULL)
+        writes_row_drop(w, t->name, id);
+    return bind_number(t->drop, 1, (uint64_t)id) ? change(t, t->drop, e) : store_fail(t->store, e);
 }
 
 bool kept_table_clear(struct kept_table *t, struct err *e)
 {
-    return step(t, t->clear, e);
+    struct writes *w = store_writes(t->store);
+
+    if (w != NULL)
+        writes_rows_clear(w, t->name);
+    return change(t, t->clear, e);
 }
 
 bool kept_table_drop_deleted(struct kept_table *t, uint64_t saved, struct err *e)
 {
-    return bind_number(t->drop_deleted, 1, saved) ? step(t, t->drop_deleted, e)
+    struct writes *w = store_writes(t->store);
+
+    if (w != NULL)
+        writes_rows_drop_deleted(w, t->name, saved);
+    return bind_number(t->drop_deleted, 1, saved) ? change(t, t->drop_deleted, e)
                                                   : store_fail(t->store, e);
 }

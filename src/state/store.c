@@ -46,6 +46,7 @@ struct store {
     struct saved *saved;
     size_t n_saved, cap_saved;
     sqlite3 *db;
+    struct store_home home;    /* arg NULL: the file is what counts */
     unsigned rollbacks;
     sqlite3_stmt *begin, *commit, *rollback, *put, *drop, *find, *forget;
 };
@@ -92,7 +93,7 @@ static bool fail_damaged(const struct store *s, const struct store_record *r, st
                    r->kind.p, (int)r->name.len, r->name.p);
 }
 
-static bool make_folders(const char *path, struct err *e)
+bool store_make_folder(const char *path, struct err *e)
 {
     char *copy = strdup(path);
     struct path_why why;
@@ -153,7 +154,7 @@ static bool open_file(struct store *s, struct err *e)
     if (lstat(s->path, &st) == 0 && S_ISLNK(st.st_mode))
         return err_set(e, ERR_STATE, "the state file %s is a symbolic link, which is not followed: "
                        "name the file itself with --state", s->path);
-    if (!make_folders(s->path, e) || !make_file(s->path, e))
+    if (!store_make_folder(s->path, e) || !make_file(s->path, e))
         return false;
     if (!path_find(s->path, &place, &why))
         return err_set(e, ERR_STATE, "the state file %s: %s", s->path, why.text);
@@ -230,7 +231,8 @@ static bool prepare(struct store *s, const char *sql, sqlite3_stmt **st, struct 
            fail(s, e);
 }
 
-struct store *store_open(const char *path, struct err *e)
+/* <is_file>: else it has no name, and <path> is for messages. */
+static struct store *open_store(const char *path, bool is_file, struct err *e)
 {
     struct store *s = calloc(1, sizeof *s);
 
@@ -239,7 +241,9 @@ struct store *store_open(const char *path, struct err *e)
         err_memory(e);
         return NULL;
     }
-    if (!open_file(s, e))
+    if (is_file ? !open_file(s, e) : sqlite3_open_v2("", &s->db, SQLITE_OPEN_READWRITE |
+                                                     SQLITE_OPEN_CREATE, NULL) != SQLITE_OK &&
+                                     !fail(s, e))
         goto failed;
     sqlite3_busy_timeout(s->db, 200); /* a process that was killed a moment ago lets go */
     if (set_up(s, e) && prepare(s, "BEGIN IMMEDIATE", &s->begin, e) &&
@@ -258,10 +262,27 @@ failed:
     return NULL;
 }
 
+struct store *store_open(const char *path, struct err *e)
+{
+    return open_store(path, true, e);
+}
+
+struct store *store_open_temporary(struct err *e)
+{
+    return open_store("(the copy of the state's database)", false, e);
+}
+
+void store_set_home(struct store *s, const struct store_home *home)
+{
+    s->home = *home;
+}
+
 void store_close(struct store *s)
 {
     if (s == NULL)
         return;
+    if (s->home.arg != NULL)
+        s->home.close(s->home.arg);
     sqlite3_finalize(s->begin);
     sqlite3_finalize(s->commit);
     sqlite3_finalize(s->rollback);
@@ -358,8 +379,20 @@ static bool bind(sqlite3_stmt *st, int i, struct store_slice text)
     return sqlite3_bind_text64(st, i, text.p, text.len, SQLITE_STATIC, SQLITE_UTF8) == SQLITE_OK;
 }
 
+struct writes *store_writes(struct store *s)
+{
+    return s->home.writes;
+}
+
+bool store_save_alone(struct store *s, struct err *e)
+{
+    return s->home.arg == NULL || !sqlite3_get_autocommit(s->db) || s->home.save(s->home.arg, e);
+}
+
 bool store_begin(struct store *s, struct err *e)
 {
+    if (s->home.arg != NULL)
+        s->home.begin(s->home.arg);
     return step(s, s->begin, e);
 }
 
@@ -373,12 +406,14 @@ bool store_put(struct store *s, const struct store_record *r, struct err *e)
         return fail(s, e);
     if (is_position(r) && !set_next(s, r->name, r->value.p != NULL ? r->change : 0))
         return err_memory(e);
+    if (s->home.arg != NULL)
+        s->home.put(s->home.arg, r);
     return step(s, st, e);
 }
 
 bool store_commit(struct store *s, struct err *e)
 {
-    bool ok = step(s, s->commit, e);
+    bool ok = (s->home.arg == NULL || s->home.save(s->home.arg, e)) && step(s, s->commit, e);
 
     if (ok)
         end_next(s, true);
@@ -493,11 +528,15 @@ bool store_forget(struct store *s, const char *source, bool is_any_schema, int *
     if (!step(s, s->forget, e))
         return false;
     *n = sqlite3_total_changes(s->db) - before;
-    return true;
+    if (s->home.arg != NULL)
+        s->home.forget(s->home.arg, source, is_any_schema);
+    return store_save_alone(s, e);
 }
 
 bool store_forget_all(struct store *s, struct err *e)
 {
+    if (s->home.arg != NULL)
+        s->home.forget_all(s->home.arg);
     return sqlite3_exec(s->db, "DELETE FROM kept", NULL, NULL, NULL) == SQLITE_OK || fail(s, e);
 }
 

@@ -1,8 +1,9 @@
-/* store.h -- the state file: what outlives the process.
+/* store.h -- the state: what outlives the process, in a file or a database.
  *
  * One SQLite database for one process at a time: it is locked as long as it
  * is open. Write-ahead log with synchronous = FULL, so that what was saved
- * survives a power loss. Mode 0600. Holds no password.
+ * survives a power loss. Mode 0600. Holds no password. Where state is kept in a database of
+ * Postgres (see database.h) the file is a copy of it, without a name, for this process alone.
  *
  * Records are text under a kind, a name and a key:
  *   position  source   ""   where the source is, see position_text.h
@@ -33,8 +34,15 @@
 
 struct store;
 
+/* Makes the folders above <path>, where they are not there. */
+bool store_make_folder(const char *path, struct err *e) WARN_UNUSED;
+
 /* Opens or creates <path> and the folders above it. Returns owned, or NULL. */
 struct store *store_open(const char *path, struct err *e);
+
+/* The same for a store without a name, which is empty and goes when it is closed. */
+struct store *store_open_temporary(struct err *e);
+
 void store_close(struct store *s);
 
 /* A run of bytes, borrowed. */
@@ -86,6 +94,27 @@ bool store_forget(struct store *s, const char *source, bool is_any_schema, int *
 
 /* Forgets all that is kept. */
 bool store_forget_all(struct store *s, struct err *e) WARN_UNUSED;
+
+/* Another home of what is kept, which counts: a transaction is committed there first. */
+struct writes;
+struct store_home {
+    void *arg;              /* of the functions */
+    struct writes *writes;  /* what the open transaction changes, see kept_table.c */
+    void (*begin)(void *arg);
+    void (*put)(void *arg, const struct store_record *r);
+    void (*forget)(void *arg, const char *source, bool is_any_schema);
+    void (*forget_all)(void *arg);
+    bool (*save)(void *arg, struct err *e); /* commits, and forgets what was changed */
+    void (*close)(void *arg);
+};
+
+/* From now on the store has that home, which it closes. */
+void store_set_home(struct store *s, const struct store_home *home);
+
+/* For kept_table.c: writes of the home, NULL where there is none. After something was added to them
+ * store_save_alone commits it there if no transaction is open. */
+struct writes *store_writes(struct store *s);
+bool store_save_alone(struct store *s, struct err *e) WARN_UNUSED;
 
 /* For kept_table.c and kept_index_file.c, which keep tables of their own in the file. <format> has
  * one %s, for <table>; *st is the caller's to finalize, also after a failure. */

@@ -54,7 +54,8 @@ while not files.read(top .. "/Makefile") do
 end
 
 local pages = {
-   "README.md", "lua/README.md", "lua/captures.md", "lua/operate.md", "lua/testing.md",
+   "README.md", "lua/README.md", "lua/captures.md", "lua/operate.md", "lua/standby.md",
+   "lua/testing.md",
    "scripts/README.md", "src/README.md", "src/pgcdc-lua.1",
 }
 

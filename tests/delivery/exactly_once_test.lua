@@ -1,7 +1,7 @@
 -- exactly_once_test.lua: bundled scripts under SIGKILL: nothing lost, nothing doubled.
 -- SPDX-License-Identifier: MIT
 --
--- $PGCDC_EXACT_SECONDS: how long pgbench writes (default 30); $PGCDC_TEST_SEED: when who is killed.
+-- $PGCDC_EXACT_SECONDS: how long pgbench writes (default 12); $PGCDC_TEST_SEED: when who is killed.
 
 local cluster = require "cluster"
 local files = require "files"
@@ -16,7 +16,7 @@ local wait = require "wait"
 
 local TestExactlyOnce = {}
 
-local seconds = tonumber(os.getenv "PGCDC_EXACT_SECONDS" or "") or 30
+local seconds = tonumber(os.getenv "PGCDC_EXACT_SECONDS" or "") or 12
 local seed = seeds.asked or seeds.fresh()
 
 local tables = { "pgbench_accounts", "pgbench_branches", "pgbench_tellers", "pgbench_history" }

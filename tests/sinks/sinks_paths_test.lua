@@ -165,8 +165,8 @@ function TestSinksPaths.test_killed_at_random()
       dsn = db, state = state, seconds = 2, life = 0.6,
       write = function()
          db:exec(("insert into t select i, i %% 40 from generate_series(%d, %d) i")
-            :format(n + 1, n + 60))
-         n = n + 60
+            :format(n + 1, n + 8))
+         n = n + 8
       end,
    }
    local count, rows, rotated = {}, 0, 0

@@ -40,6 +40,7 @@ local kafka = require "kafka"
 local lu = require "luaunit"
 local native = require "native"
 local nats = require "nats"
+local opensearch = require "opensearch"
 local proxy = require "proxy"
 local receiver = require "receiver"
 local redis = require "redis"
@@ -316,9 +317,9 @@ drivers.clickhouse = {
 }
 
 drivers.opensearch = {
-   promise = "state", is_there = receiver.is_there,
+   promise = "state", is_there = opensearch.is_there,
    start = function()
-      return with_way(receiver.new { program = "opensearch" })
+      return with_way(opensearch.new())
    end,
    script = function(server, tag, fields)
       return ("local sink = pgcdc.sinks.opensearch {url = 'http://127.0.0.1:%d', name = %q, "
@@ -333,6 +334,11 @@ drivers.opensearch = {
    end,
    kill = restart, peer = way_port, commit = "_bulk",
    bad = "'bad'",
+   prepare = function(server)
+      if opensearch.is_real then
+         server:be_picky()
+      end
+   end,
 }
 
 -- ---- Kafka ----

@@ -1,0 +1,65 @@
+/* database.h -- the state of pipelines in a database of Postgres, in place of a state file.
+ *
+ * What a state file holds stands in the schema pgcdc there:
+ *   state       (pipeline, kind, name, key, value, saved): the records of store.h
+ *   state_rows  (pipeline, source, id, ...): the rows of kept_table.h
+ *   lease       (pipeline, owner, epoch, expires, since, host, pid): who is at work
+ * name, key and value are bytea, since scripts may keep any bytes.
+ *
+ * A pipeline belongs to one process at a time. Who begins adds one to its epoch, and each save
+ * compares that in its own transaction, under a lock of the row: one who was taken over cannot
+ * save any more. A save is tried again while the database is away, without end, until the program
+ * is to stop; whether an interrupted one was committed is told by its number, the record "save".
+ *
+ * Errors are ERR_STATE and name the database, never a password; ERR_TAKEN: another process has
+ * taken over.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef DATABASE_H
+#define DATABASE_H
+
+#include "state/writes.h"
+
+struct database;
+
+/* Says a sentence to whoever runs the program. */
+typedef void database_says(void *arg, const char *text);
+
+/* What a database is opened with; all borrowed, the texts until database_open returns. */
+struct database_options {
+    const char *conninfo;
+    const char *pipeline; /* its name */
+    int lease_s;          /* seconds after which another process may take over */
+    int stop_fd;          /* readable from when the program is to stop */
+    database_says *says;  /* what is waited for, and for how long it is tried */
+    void *arg;
+};
+
+/* True if the value of --state names a database, and no file: a URI, or a conninfo string. */
+bool database_is_named(const char *state);
+
+/* Connects, makes the tables where they are not there, and takes the pipeline, for which it waits
+ * while another process has it. Returns owned, or NULL. */
+struct database *database_open(const struct database_options *o, struct err *e);
+
+/* Gives the pipeline back, if that can be done at once. Takes NULL too. */
+void database_close(struct database *d);
+
+/* Reads all that is kept of the pipeline: records, then rows, those of one table after the other.
+ * What the functions get is valid until they return. */
+struct database_visit {
+    bool (*record)(void *arg, const struct store_record *r, struct err *e);
+    bool (*row)(void *arg, const char *table, const struct kept_row *r, struct err *e);
+    void *arg;
+};
+bool database_load(struct database *d, const struct database_visit *visit,
+                   struct err *e) WARN_UNUSED;
+
+/* What the open transaction changes; to be committed by database_save, or cleared. */
+struct writes *database_writes(struct database *d);
+
+/* Commits what was written, and clears it. False: nothing was changed there, or the program must
+ * end since it cannot know. */
+bool database_save(struct database *d, struct err *e) WARN_UNUSED;
+
+#endif

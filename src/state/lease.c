@@ -1,0 +1,112 @@
+/* lease.c -- keeps a pipeline in a state's database ours.
+ * SPDX-License-Identifier: MIT */
+#include "state/lease.h"
+
+#include "base/buf.h"
+#include "base/clock.h"
+#include "pg/conn.h"
+
+#include <fcntl.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define AGAIN_MS 500 /* after a failure */
+
+struct lease {
+    struct lease_options o;
+    _Atomic int64_t renewed_ms; /* by clock_mono_ms, when that was asked for */
+    int stop[2];                /* a pipe; what is written to it ends the thread */
+    pthread_t thread;
+    struct conn *conn;          /* of the thread */
+};
+
+/* Waits. False: the thread is to end. */
+static bool rest(struct lease *l, int64_t ms)
+{
+    struct pollfd p = { .fd = l->stop[0], .events = POLLIN };
+
+    return poll(&p, 1, ms > 0 ? (int)ms : 0) <= 0;
+}
+
+/* Renews the lease if it is still ours: what another process has taken it does not touch. */
+static bool renew(struct lease *l)
+{
+    int64_t now = clock_mono_ms();
+    struct err ignored;
+    struct buf sql;
+    bool ok;
+
+    if (l->conn == NULL)
+        l->conn = conn_open(l->o.conninfo, l->stop[0], CONN_STOP_AT_ONCE, NULL, &ignored);
+    if (l->conn == NULL)
+        return false;
+    buf_init(&sql, BUF_SQL_MAX);
+    buf_printf(&sql, "UPDATE pgcdc.lease SET expires = pg_catalog.clock_timestamp() + '%d s'"
+               " WHERE pipeline = %s AND epoch = %" PRIu64, l->o.seconds, l->o.pipeline,
+               l->o.epoch);
+    ok = buf_ok(&sql) && conn_run(l->conn, sql.data, NULL, NULL, 0, &ignored);
+    buf_fini(&sql);
+    if (ok) {
+        atomic_store(&l->renewed_ms, now);
+    } else {
+        conn_close(l->conn, NULL);
+        l->conn = NULL;
+    }
+    return ok;
+}
+
+static void *work(void *arg)
+{
+    struct lease *l = arg;
+    int64_t third = (int64_t)l->o.seconds * 1000 / 3;
+    bool ok = true;
+
+    while (rest(l, ok ? atomic_load(&l->renewed_ms) + third - clock_mono_ms() : AGAIN_MS))
+        ok = renew(l);
+    conn_close(l->conn, NULL);
+    return NULL;
+}
+
+struct lease *lease_new(const struct lease_options *o, int64_t taken_ms, struct err *e)
+{
+    struct lease *l = calloc(1, sizeof *l);
+
+    if (l == NULL) {
+        err_memory(e);
+        return NULL;
+    }
+    l->o = *o;
+    atomic_store(&l->renewed_ms, taken_ms);
+    if (pipe2(l->stop, O_CLOEXEC) == 0) {
+        if (pthread_create(&l->thread, NULL, work, l) == 0)
+            return l;
+        close(l->stop[0]);
+        close(l->stop[1]);
+    }
+    free(l);
+    err_set(e, ERR_INTERNAL, "no thread can be started to keep the lease");
+    return NULL;
+}
+
+void lease_free(struct lease *l)
+{
+    if (l == NULL)
+        return;
+    while (write(l->stop[1], "", 1) < 0) {
+        /* a signal came */
+    }
+    pthread_join(l->thread, NULL);
+    close(l->stop[0]);
+    close(l->stop[1]);
+    free(l);
+}
+
+bool lease_is_sure(const struct lease *l)
+{
+    return clock_mono_ms() - atomic_load(&l->renewed_ms) < (int64_t)l->o.seconds * 1000 * 2 / 3;
+}

@@ -1,0 +1,34 @@
+/* lease.h -- keeps a pipeline in a state's database ours, see database.h.
+ *
+ * A thread of its own renews the lease, each third of its time, over a connection of its own. The
+ * database's clock alone says when a lease ends; ours counts only how long ago it was renewed.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef LEASE_H
+#define LEASE_H
+
+#include "base/err.h"
+
+#include <stdint.h>
+
+struct lease;
+
+struct lease_options {
+    const char *conninfo; /* the texts are borrowed until lease_free */
+    const char *pipeline; /* as a literal of SQL */
+    uint64_t epoch;       /* that the lease was taken with */
+    int seconds;          /* after which it ends, if it is not renewed */
+};
+
+/* Begins. The lease was taken not longer ago than <taken_ms>, by clock_mono_ms. Returns owned, or
+ * NULL. */
+struct lease *lease_new(const struct lease_options *o, int64_t taken_ms, struct err *e);
+
+/* Ends the thread. Takes NULL too. */
+void lease_free(struct lease *l);
+
+/* True while nobody else can have the lease: it was renewed less than two thirds of its time ago.
+ * Any thread may ask. */
+bool lease_is_sure(const struct lease *l);
+
+#endif

@@ -1,0 +1,53 @@
+/* writes.h -- what a transaction changes in a state that is kept in a database.
+ *
+ * A list of pieces: SQL of one statement or more, or lines of COPY. They are kept until the
+ * transaction is committed, so that they can be sent again when the connection is lost.
+ * The tables are those of database.h.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef WRITES_H
+#define WRITES_H
+
+#include "base/buf.h"
+#include "state/kept_row.h"
+
+/* Where rows go by COPY, before they replace those of state_rows. */
+#define WRITES_COPY "COPY pg_temp.pgcdc_rows FROM STDIN"
+
+struct writes_piece {
+    bool is_rows;    /* lines of WRITES_COPY */
+    struct buf text; /* owned */
+};
+
+struct writes {
+    char *pipeline;  /* owned: as a literal of SQL */
+    struct writes_piece *pieces;
+    size_t n, cap;
+    uint64_t rows;   /* that were put */
+    bool failed;     /* there was no memory */
+};
+
+/* False with ERR_MEMORY. */
+bool writes_init(struct writes *w, const char *pipeline, struct err *e) WARN_UNUSED;
+void writes_fini(struct writes *w);
+void writes_clear(struct writes *w);
+
+/* True if all that was added is there. */
+bool writes_ok(const struct writes *w);
+
+/* What the functions of store.h and kept_table.h of these names do. */
+void writes_put(struct writes *w, const struct store_record *r);
+void writes_forget(struct writes *w, const char *source, bool is_any_schema);
+void writes_forget_all(struct writes *w);
+void writes_row_put(struct writes *w, const char *table, const struct kept_row *r);
+void writes_row_drop(struct writes *w, const char *table, int64_t id);
+void writes_rows_clear(struct writes *w, const char *table);
+void writes_rows_drop_deleted(struct writes *w, const char *table, uint64_t saved);
+
+/* SQL that makes the table of WRITES_COPY for a connection. */
+extern const char writes_temporary[];
+
+/* Appends SQL that takes over what was copied. */
+void writes_put_take_over(const struct writes *w, struct buf *sql);
+
+#endif

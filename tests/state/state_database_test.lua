@@ -1,0 +1,188 @@
+-- state_database_test.lua: state that is kept in a database of Postgres, in place of a file.
+-- SPDX-License-Identifier: MIT
+
+local cluster = require "cluster"
+local fixtures = require "fixtures"
+local killing = require "killing"
+local lu = require "luaunit"
+local native = require "native"
+local once = require "once"
+local program = require "program"
+local wait = require "wait"
+
+local TestStateDatabase = {}
+
+local COUNTS = [[pgcdc.source {table = "t", interval = 0.02, deletes = true, on_change = function(c)
+   print(c.op .. " " .. (c.row or c.key).id) end}]]
+
+-- A database with a table, another one for state, and how the program is started with them.
+local function case(rows, script)
+   local db, home = fixtures.names(rows), cluster.main():database()
+   return db, home, { dsn = db, script = script or COUNTS, state = home:dsn() }
+end
+
+-- Waits for so many lines; returns them.
+local function await(p, n)
+   wait.until_(function() return #p:lines() >= n end, 20, "lines")
+   return p:lines()
+end
+
+-- The lease of one who was killed is over, as it would be after a while.
+local function expire(home)
+   home:exec "update pgcdc.lease set expires = now()"
+end
+
+function TestStateDatabase.test_nothing_comes_again()
+   local db, home, how = case(3)
+   lu.assertEquals(once.ok(how).lines, { "read 1", "read 2", "read 3" })
+   db:exec "update t set name = 'x' where id = 1; delete from t where id = 2"
+   lu.assertItemsEquals(once.ok(how).lines, { "update 1", "delete 2" })
+   lu.assertEquals(once.ok(how).lines, {})
+   lu.assertEquals(home:value "select count(*) from pgcdc.state_rows", "2")
+   lu.assertEquals(home:value "select epoch from pgcdc.lease where pipeline = 'script'", "3")
+end
+
+-- A process that was stopped, while another one took over, saves nothing when it goes on.
+function TestStateDatabase.test_one_who_slept_is_fenced()
+   local db, home, how = case(2)
+   local old = program.start(how)
+   await(old, 2)
+   old:signal "STOP"
+   expire(home)
+   lu.assertEquals(once.ok(how).lines, {})
+   db:exec "update t set name = 'x' where id = 1"
+   local new = program.start(how)
+   lu.assertEquals(await(new, 1), { "update 1" })
+   old:signal "CONT"
+   local result = old:finish(20)
+   lu.assertEquals(result.status, 5, result.stderr)
+   lu.assertStrContains(result.stderr, "the pipeline script was taken over by ")
+   lu.assertEquals(new:stop().status, 0)
+   lu.assertEquals(once.ok(how).lines, {})
+end
+
+-- Who comes second says so, waits, and begins as soon as the first one has stopped.
+function TestStateDatabase.test_a_second_one_waits()
+   local db, _, how = case(2)
+   local first = program.start(how)
+   await(first, 2)
+   local second = program.start(how)
+   second:wait_stderr "waiting: .*, pid %d+, is at work on the pipeline script"
+   lu.assertEquals(first:stop().status, 0)
+   db:exec "insert into t values (3)"
+   lu.assertEquals(await(second, 1), { "insert 3" })
+   lu.assertEquals(second:stop().status, 0)
+end
+
+-- A lease that is renewed does not end.
+function TestStateDatabase.test_a_lease_is_renewed()
+   local _, home, how = case(1)
+   how.options = { "--lease", "3" }
+   local p = program.start(how)
+   await(p, 1)
+   local first = home:value "select expires from pgcdc.lease"
+   wait.until_(function()
+      return home:value "select expires from pgcdc.lease" ~= first
+   end, 20, "the renewal")
+   lu.assertEquals(home:value "select count(*) from pgcdc.lease where expires > now()", "1")
+   lu.assertEquals(p:stop().status, 0)
+   lu.assertEquals(home:value "select count(*) from pgcdc.lease where expires > now()", "0")
+end
+
+-- Connections to the state's database break again and again: nothing is lost, nothing comes twice.
+function TestStateDatabase.test_the_database_breaks_off()
+   local db, home, how = case(0)
+   local p = program.start(how)
+   for i = 1, 30 do
+      db:exec(("insert into t values (%d)"):format(i))
+      home:exec [[select pg_terminate_backend(pid) from pg_stat_activity
+         where datname = current_database() and pid <> pg_backend_pid()]]
+   end
+   local lines = await(p, 30)
+   lu.assertEquals(p:stop().status, 0)
+   lu.assertEquals(once.ok(how).lines, {})
+   local seen = {}
+   for _, line in ipairs(lines) do
+      lu.assertNil(seen[line], line .. " came twice")
+      seen[line] = true
+   end
+end
+
+-- Killed at any moment: what is counted with the positions is right.
+function TestStateDatabase.test_killed_at_random()
+   local db, home, how = case(0, [[
+      local st = pgcdc.state "count"
+      pgcdc.source {table = "t", interval = 0.01, deletes = true, on_change = function(c)
+         local key = c.op .. " " .. c.key.id
+         st[key] = (st[key] or 0) + 1
+      end}]])
+   how.seconds, how.ended = 2, function() expire(home) end
+   local inserted, deleted = 0, 0
+   how.write = function(n)
+      native.sleep(0.001)
+      db:exec(("insert into t values (%d)"):format(n))
+      inserted = n
+      if n % 3 == 0 then
+         deleted = deleted + 1
+         db:exec(("delete from t where id = %d"):format(n // 3))
+      end
+   end
+   local result, kills = killing.run(how)
+   lu.assertTrue(kills > 3)
+   local inserts = 0
+   for _, line in ipairs(result.lines) do
+      local count, op = line:match "(%d+)\t(%a+)"
+      lu.assertEquals(count, "1", line .. killing.seed())
+      inserts = inserts + (op == "delete" and 0 or 1)
+   end
+   lu.assertTrue(inserts <= inserted)
+   local told = {} -- a delete may be told of a row that was in doubt when its program died
+   for _, row in ipairs(home:exec [[select split_part(convert_from(key, 'UTF8'), ' ', 2)
+      from pgcdc.state where kind = 'state' and key not like 'delete%']]) do
+      told[row[1]] = true
+   end
+   for _, row in ipairs(db:exec "select id from t") do
+      lu.assertTrue(told[row[1]], row[1] .. " was not told, " .. killing.seed())
+   end
+   lu.assertEquals(home:value [[select count(*) from pgcdc.state_rows where flags & 2 = 0]],
+      tostring(inserted - deleted))
+end
+
+function TestStateDatabase.test_bad_input()
+   local db = fixtures.names(1)
+   local plain = cluster.main():database { sql = "encoding 'LATIN1' template template0 locale 'C'" }
+   for state, message in pairs {
+      [plain:dsn()] = "its encoding is LATIN1: state is kept in a database with UTF8",
+      ["postgres://%zz"] = "the connection string cannot be read",
+   } do
+      local result = program.run { dsn = db, script = COUNTS, state = state,
+                                   options = { "--once" } }
+      lu.assertNotEquals(result.status, 0)
+      lu.assertStrContains(result.stderr, message)
+   end
+   for _, options in ipairs { { "--lease", "2" }, { "--lease", "x" } } do
+      local result = program.run { dsn = db, script = COUNTS, options = options }
+      lu.assertEquals(result.status, 2)
+      lu.assertStrContains(result.stderr, "write a whole number of seconds, from 3 to 86400")
+   end
+   local result = program.run { dsn = db, script = COUNTS, state = fixtures.state(),
+                                options = { "--name", "x" } }
+   lu.assertEquals(result.status, 2)
+   lu.assertStrContains(result.stderr, "--name and --lease are for a state in a database")
+end
+
+-- Without privileges it says which; once the tables are there, those on them are enough.
+function TestStateDatabase.test_privileges()
+   local db, home = fixtures.names(1), cluster.main():database()
+   home:exec "drop role if exists keeper; create role keeper login"
+   local how = { dsn = db, script = COUNTS, state = home:dsn { user = "keeper" } }
+   lu.assertStrContains(once.ends(4, how).text, "grant CREATE on it, or let its owner start this")
+   once.ok { dsn = db, script = COUNTS, state = home:dsn() }
+   lu.assertStrContains(once.ends(4, how).text, "grant USAGE on the schema pgcdc")
+   home:exec [[grant usage on schema pgcdc to keeper;
+      grant select, insert, update, delete on pgcdc.state, pgcdc.state_rows, pgcdc.lease to keeper]]
+   once.ok(how)
+   home:exec "drop owned by keeper; drop role keeper"
+end
+
+return TestStateDatabase
