@@ -9,8 +9,9 @@ RULES = $(wildcard tests/mutants/horizon_*.c)
 SEQ_MUTANTS = $(patsubst tests/mutants/%.c,$(PROGRAM)-%,$(wildcard tests/mutants/seq_*.c))
 LOG_MUTANTS = $(patsubst tests/mutants/%.c,$(PROGRAM)-%,\
 	$(wildcard tests/mutants/claims_*.c tests/mutants/logical_*.c))
+HASTY = $(PROGRAM)-hasty
 MUTANTS = $(patsubst tests/mutants/horizon_%.c,$(PROGRAM)-%,$(RULES)) $(SEQ_MUTANTS) \
-	$(LOG_MUTANTS) $(PROGRAM)-hints
+	$(LOG_MUTANTS) $(PROGRAM)-hints $(HASTY)
 SABOTEUR = $(BUILD)/tests/saboteur.o $(BUILD)/tests/saboteur_net.o
 SABOTAGED_POOL = $(BUILD)/tests/saboteur_pool.o
 SABOTAGED = $(PROGRAM)-sabotaged
@@ -197,6 +198,19 @@ $(PROGRAM)-hints: tests/mutants/hints.c $(OBJECTS) | $(HOME_LINKS)
 	@echo "link $@"
 	@$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $< \
 		$(filter-out %/capture/hints.o %/capture/sql_hints.o,$(OBJECTS)) $(LDLIBS_ALL)
+
+# The program that takes a loop for dead after three seconds, not thirty.
+HASTY_OBJECTS = $(BUILD)/tests/hasty/health.o $(BUILD)/tests/hasty/server.o
+
+$(HASTY_OBJECTS): $(BUILD)/tests/hasty/%.o: src/serve/%.c src/serve/health.h | $(BUILD)
+	@echo "cc   $@"
+	@mkdir -p $(@D)
+	@$(CC) $(CPPFLAGS_ALL) -DHEALTH_STALLED_MS=3000 $(CFLAGS_ALL) -c -o $@ $<
+
+$(HASTY): $(HASTY_OBJECTS) $(OBJECTS) | $(HOME_LINKS)
+	@echo "link $@"
+	@$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $(HASTY_OBJECTS) \
+		$(filter-out %/serve/health.o %/serve/server.o,$(OBJECTS)) $(LDLIBS_ALL)
 
 # The program with other rules of the log.
 $(LOG_MUTANTS): $(PROGRAM)-%: tests/mutants/%.c $(OBJECTS) | $(HOME_LINKS)

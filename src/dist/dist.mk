@@ -21,6 +21,7 @@ install: $(PROGRAM) modules
 	@install -D -m 644 src/dist/pgcdc-lua-scripts.5 "$(TO)/$(MAN5)"
 	@install -D -m 644 src/dist/pgcdc-lua.bash "$(TO)/$(BASH)"
 	@install -D -m 644 src/dist/_pgcdc-lua "$(TO)/$(ZSH)"
+	@install -m 644 src/dist/grafana.json src/dist/alerts.yml "$(TO)/share/pgcdc-lua"
 	@install -d "$(TO)/$(dir $(SERVICE))"
 	@sed 's|/usr/bin/|$(PREFIX)/bin/|' src/dist/pgcdc-lua@.service >"$(TO)/$(SERVICE)"
 	@chmod 644 "$(TO)/$(SERVICE)"

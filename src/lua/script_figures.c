@@ -144,6 +144,7 @@ static void read_sources(struct reading *r, struct script_figures *f, size_t n_s
             s->failed = get_count(r, "failed");
             s->dead_letters = get_count(r, "dead_letters");
             s->retries = get_count(r, "retries");
+            s->handlers = get_text(r, "handlers");
             get_trouble(r, &s->trouble);
         }
         lua_pop(r->L, 1);
@@ -162,6 +163,7 @@ static void read_sinks(struct reading *r, struct script_figures *f)
             s->kind = get_text(r, "kind");
             get_histogram(r, "flush_seconds", &s->flush_seconds);
             s->has_stats = get_bool(r, "has_stats");
+            s->has_bytes = get_bool(r, "bytes");
             s->records = get_count(r, "records");
             s->bytes = get_count(r, "bytes");
             s->retries = get_count(r, "retries");
@@ -259,12 +261,18 @@ static void free_trouble(struct script_figures_trouble *t)
     free(t->place);
 }
 
+static void free_source(struct script_figures_source *s)
+{
+    free(s->handlers);
+    free_trouble(&s->trouble);
+}
+
 void script_figures_unref(struct script_figures *f)
 {
     if (f == NULL || atomic_fetch_sub(&f->refs, 1) > 1)
         return;
     for (size_t i = 0; i < f->n_sources; i++)
-        free_trouble(&f->sources[i].trouble);
+        free_source(&f->sources[i]);
     for (size_t i = 0; i < f->n_sinks; i++) {
         free(f->sinks[i].name);
         free(f->sinks[i].kind);

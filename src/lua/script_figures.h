@@ -26,6 +26,7 @@ struct script_figures_source {
     uint64_t failed;       /* that were given up */
     uint64_t dead_letters;
     uint64_t retries;
+    char *handlers;        /* what takes its changes: "script.lua:12", "filter", ... */
     struct script_figures_trouble trouble;
 };
 
@@ -33,6 +34,7 @@ struct script_figures_sink {
     char *name, *kind;
     struct histogram flush_seconds;
     bool has_stats;        /* it counts what follows */
+    bool has_bytes;        /* and bytes, too */
     uint64_t records, bytes, retries, refused, unsent_rows, unsent_bytes;
     bool is_open, is_tripped;
     int64_t flushed_us;    /* when a flush last succeeded */

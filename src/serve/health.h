@@ -10,7 +10,9 @@
 
 #include "serve/figures.h"
 
+#ifndef HEALTH_STALLED_MS
 #define HEALTH_STALLED_MS 30000 /* a loop that has not turned for so long is not live */
+#endif
 #define HEALTH_WINDOW_MS 1000   /* what an operator holds for less is no news */
 
 struct health_options {

@@ -9,6 +9,7 @@
 #include "base/text.h"
 
 #include <inttypes.h>
+#include <stddef.h>
 #include <stdio.h>
 
 #define PREFIX "pgcdc_lua_"
@@ -142,6 +143,26 @@ static void sample_histogram(struct out *o, const struct label *labels, const st
     for (const struct figures_source *s = (o)->f->sources; \
          s < (o)->f->sources + (o)->f->n_sources; s++)
 #define OF_SOURCE(s) (struct label[]){ { "source", (s)->name }, { NULL, NULL } }
+#define SINCE(s) (struct label[]){ { "source", (s)->name }, { "since", since(s) }, { NULL, NULL } }
+
+/* A figure of each source, or sink, that is a count at this place of its struct. */
+struct counted {
+    enum type type;
+    const char *name, *help;
+    size_t place;
+};
+
+static double count_at(const void *of, size_t place)
+{
+    return (double)*(const uint64_t *)(const void *)((const char *)of + place);
+}
+
+static const struct script_figures_source *in_script(const struct out *o, size_t i)
+{
+    const struct script_figures *half = o->f->script_half;
+
+    return half != NULL && i < half->n_sources ? &half->sources[i] : NULL;
+}
 
 static void put_changes(struct out *o)
 {
@@ -157,8 +178,20 @@ static void put_changes(struct out *o)
             sample_time(o, OF_SOURCE(s), s->changed_us);
     family(o, HISTOGRAM, "handler_seconds",
            "Time that a change took in handlers and operators; of fast ones a mean.");
-    EACH_SOURCE(o, s)
-        sample_histogram(o, OF_SOURCE(s), &s->handler_seconds);
+    for (size_t i = 0; i < o->f->n_sources; i++) {
+        const struct figures_source *s = &o->f->sources[i];
+        const struct script_figures_source *half = in_script(o, i);
+
+        if (half != NULL)
+            sample_histogram(o, (struct label[]){ { "source", s->name },
+                                                  { "handler", half->handlers },
+                                                  { NULL, NULL } }, &s->handler_seconds);
+    }
+}
+
+static const char *since(const struct figures_source *s)
+{
+    return s->is_since_commit ? "commit" : "read";
 }
 
 static void put_lag(struct out *o)
@@ -167,23 +200,30 @@ static void put_lag(struct out *o)
            "Age of the oldest change that is not saved, since its commit where that is known, else "
            "since it was read; or how long a poll is overdue, if that is more.");
     EACH_SOURCE(o, s)
-        sample(o, (struct label[]){ { "source", s->name },
-                                    { "since", s->is_since_commit ? "commit" : "read" },
-                                    { NULL, NULL } }, figures_lag(s, o->now_us, o->now_ms));
+        sample(o, SINCE(s), figures_lag(s, o->now_us, o->now_ms));
     family(o, HISTOGRAM, "delivery_seconds",
            "Time from the commit or the read of the oldest change to the save of its position.");
     EACH_SOURCE(o, s)
-        sample_histogram(o, (struct label[]){ { "source", s->name },
-                                              { "since", s->is_since_commit ? "commit" : "read" },
-                                              { NULL, NULL } }, &s->delivery_seconds);
-    family(o, GAUGE, "unsaved_batches", "Batches that are delivered and not saved.");
-    EACH_SOURCE(o, s)
-        sample(o, OF_SOURCE(s), (double)s->unsaved_batches);
+        sample_histogram(o, SINCE(s), &s->delivery_seconds);
     family(o, GAUGE, "position_age_seconds", "Time since the position was last saved.");
     EACH_SOURCE(o, s)
         if (s->saved_us != 0)
             sample(o, OF_SOURCE(s), (double)(o->now_us - s->saved_us) / 1e6);
 }
+
+#define AT(member) offsetof(struct figures_source, member)
+
+static const struct counted of_source[] = {
+    { GAUGE, "unsaved_batches", "Batches that are delivered and not saved.", AT(unsaved_batches) },
+    { COUNTER, "rows_scanned", "Rows that the server has sent, delivered or not.",
+      AT(meter.rows_scanned) },
+    { COUNTER, "reconnects", "Connections that were made anew.", AT(meter.reconnects) },
+    { GAUGE, "spool_bytes", "Bytes in the file for what queue and memory cannot hold.",
+      AT(meter.spool_bytes) },
+    { COUNTER, "snapshot_rows", "Rows of the snapshot that were delivered.", AT(snapshot_rows) },
+};
+
+#undef AT
 
 static void put_polls(struct out *o)
 {
@@ -195,52 +235,47 @@ static void put_polls(struct out *o)
     family(o, HISTOGRAM, "poll_seconds", "Time that polls took which were not skipped.");
     EACH_SOURCE(o, s)
         sample_histogram(o, OF_SOURCE(s), &s->meter.poll_seconds);
-    family(o, COUNTER, "rows_scanned", "Rows that the server has sent, delivered or not.");
-    EACH_SOURCE(o, s)
-        sample(o, OF_SOURCE(s), (double)s->meter.rows_scanned);
-    family(o, COUNTER, "reconnects", "Connections that were made anew.");
-    EACH_SOURCE(o, s)
-        sample(o, OF_SOURCE(s), (double)s->meter.reconnects);
-    family(o, GAUGE, "spool_bytes", "Bytes in the file for what queue and memory cannot hold.");
-    EACH_SOURCE(o, s)
-        sample(o, OF_SOURCE(s), (double)s->meter.spool_bytes);
+    for (size_t i = 0; i < sizeof of_source / sizeof *of_source; i++) {
+        family(o, of_source[i].type, of_source[i].name, of_source[i].help);
+        EACH_SOURCE(o, s)
+            sample(o, OF_SOURCE(s), count_at(s, of_source[i].place));
+    }
     family(o, GAUGE, "slot_retained_bytes", "Bytes of the log that the slot keeps on the server.");
     EACH_SOURCE(o, s)
         if (s->meter.has_slot)
             sample(o, OF_SOURCE(s), (double)s->meter.slot_bytes);
-}
-
-static void put_snapshots(struct out *o)
-{
-    family(o, COUNTER, "snapshot_rows", "Rows of the snapshot that were delivered.");
-    EACH_SOURCE(o, s)
-        sample(o, OF_SOURCE(s), (double)s->snapshot_rows);
     family(o, GAUGE, "snapshot_progress_ratio", "How much of the snapshot is done, 0 to 1.");
     EACH_SOURCE(o, s)
         if (s->phase != FIGURES_CONNECTS)
             sample(o, OF_SOURCE(s), s->snapshot_share);
 }
 
+#define AT(member) offsetof(struct script_figures_source, member)
+
+static const struct counted of_script[] = {
+    { COUNTER, "filtered", "Values that filters kept back.", AT(filtered) },
+    { COUNTER, "failed", "Changes that were given up, since a handler or a target failed.",
+      AT(failed) },
+    { COUNTER, "dead_letters", "Of them, those that became dead letters.", AT(dead_letters) },
+};
+
+#undef AT
+
 static void put_counts(struct out *o)
 {
-    const struct script_figures *half = o->f->script_half;
-    size_t n = half == NULL ? 0 : half->n_sources < o->f->n_sources ? half->n_sources
-                                                                    : o->f->n_sources;
-
-    family(o, COUNTER, "filtered", "Values that filters kept back.");
-    for (size_t i = 0; i < n; i++)
-        sample(o, OF_SOURCE(&o->f->sources[i]), (double)half->sources[i].filtered);
-    family(o, COUNTER, "failed", "Changes that were given up, since a handler or a target failed.");
-    for (size_t i = 0; i < n; i++)
-        sample(o, OF_SOURCE(&o->f->sources[i]), (double)half->sources[i].failed);
-    family(o, COUNTER, "dead_letters", "Of them, those that became dead letters.");
-    for (size_t i = 0; i < n; i++)
-        sample(o, OF_SOURCE(&o->f->sources[i]), (double)half->sources[i].dead_letters);
+    for (size_t k = 0; k < sizeof of_script / sizeof *of_script; k++) {
+        family(o, of_script[k].type, of_script[k].name, of_script[k].help);
+        for (size_t i = 0; i < o->f->n_sources; i++)
+            if (in_script(o, i) != NULL)
+                sample(o, OF_SOURCE(&o->f->sources[i]),
+                       count_at(in_script(o, i), of_script[k].place));
+    }
     family(o, COUNTER, "retries",
            "How often something was tried again: a poll, a handler, a flush.");
     for (size_t i = 0; i < o->f->n_sources; i++)
         sample(o, OF_SOURCE(&o->f->sources[i]),
-               (double)(o->f->sources[i].meter.retries + (i < n ? half->sources[i].retries : 0)));
+               (double)(o->f->sources[i].meter.retries +
+                        (in_script(o, i) != NULL ? in_script(o, i)->retries : 0)));
 }
 
 /* ---- sinks and operators ---- */
@@ -249,6 +284,28 @@ static void put_counts(struct out *o)
     for (const struct script_figures_sink *s = (half)->sinks; s < (half)->sinks + (half)->n_sinks; \
          s++)
 #define OF_SINK(s) (struct label[]){ { "sink", (s)->name }, { NULL, NULL } }
+#define AT(member) offsetof(struct script_figures_sink, member)
+
+static const struct counted of_sink[] = {
+    { COUNTER, "sink_records", "Records that are in the target.", AT(records) },
+    { COUNTER, "sink_retries", "How often the sink was tried again.", AT(retries) },
+    { COUNTER, "sink_refused", "Records that the target can never take.", AT(refused) },
+    { GAUGE, "sink_unsent_records", "Records that are not in the target yet.", AT(unsent_rows) },
+}, bytes_of_sink[] = {
+    { COUNTER, "sink_bytes", "Bytes of the records that are in the target.", AT(bytes) },
+    { GAUGE, "sink_unsent_bytes", "Bytes that wait to be sent.", AT(unsent_bytes) },
+};
+
+#undef AT
+
+static void put_sink_count(struct out *o, const struct script_figures *half,
+                           const struct counted *c, bool is_of_bytes)
+{
+    family(o, c->type, c->name, c->help);
+    EACH_SINK(half, s)
+        if (s->has_stats && (s->has_bytes || !is_of_bytes))
+            sample(o, OF_SINK(s), count_at(s, c->place));
+}
 
 static void put_sinks(struct out *o, const struct script_figures *half)
 {
@@ -258,26 +315,10 @@ static void put_sinks(struct out *o, const struct script_figures *half)
     family(o, GAUGE, "sink_failing", "1 while the sink fails and is tried again.");
     EACH_SINK(half, s)
         sample(o, OF_SINK(s), s->trouble.since_us != 0);
-    family(o, COUNTER, "sink_records", "Records that are in the target.");
-    EACH_SINK(half, s)
-        if (s->has_stats)
-            sample(o, OF_SINK(s), (double)s->records);
-    family(o, COUNTER, "sink_bytes", "Bytes of them.");
-    EACH_SINK(half, s)
-        if (s->has_stats)
-            sample(o, OF_SINK(s), (double)s->bytes);
-    family(o, COUNTER, "sink_retries", "How often the sink was tried again.");
-    EACH_SINK(half, s)
-        if (s->has_stats)
-            sample(o, OF_SINK(s), (double)s->retries);
-    family(o, COUNTER, "sink_refused", "Records that the target can never take.");
-    EACH_SINK(half, s)
-        if (s->has_stats)
-            sample(o, OF_SINK(s), (double)s->refused);
-    family(o, GAUGE, "sink_unsent_bytes", "Bytes that wait to be sent.");
-    EACH_SINK(half, s)
-        if (s->has_stats)
-            sample(o, OF_SINK(s), (double)s->unsent_bytes);
+    for (size_t i = 0; i < sizeof of_sink / sizeof *of_sink; i++)
+        put_sink_count(o, half, &of_sink[i], false);
+    for (size_t i = 0; i < sizeof bytes_of_sink / sizeof *bytes_of_sink; i++)
+        put_sink_count(o, half, &bytes_of_sink[i], true);
     family(o, GAUGE, "sink_breaker_open", "1 while nothing is sent, since the target fails.");
     EACH_SINK(half, s)
         if (s->has_stats)
@@ -294,6 +335,18 @@ static void put_operators(struct out *o, const struct script_figures *half)
 
 /* ---- the program ---- */
 
+#define AT(member) offsetof(struct figures, member)
+#define N_ALWAYS 2 /* of these, those that may be 0; the others are not known then */
+
+static const struct counted of_program[] = {
+    { GAUGE, "queue_bytes", "Bytes of changes between readers and the loop.", AT(queue_bytes) },
+    { GAUGE, "lua_memory_bytes", "Memory of the script.", AT(lua_bytes) },
+    { GAUGE, "resident_bytes", "Memory of the program.", AT(resident_bytes) },
+    { GAUGE, "state_file_bytes", "Bytes of the state file and its log.", AT(state_bytes) },
+};
+
+#undef AT
+
 static void put_program(struct out *o, const struct health *h)
 {
     family(o, INFO, "build", "The program.");
@@ -306,17 +359,12 @@ static void put_program(struct out *o, const struct health *h)
     sample_time(o, NULL, o->f->began_us);
     family(o, GAUGE, "loop_idle_seconds", "Time since the loop was last seen to turn.");
     sample(o, NULL, (double)o->f->turned_ms / 1000);
-    family(o, GAUGE, "queue_bytes", "Bytes of changes between readers and the loop.");
-    sample(o, NULL, (double)o->f->queue_bytes);
-    family(o, GAUGE, "lua_memory_bytes", "Memory of the script.");
-    sample(o, NULL, (double)o->f->lua_bytes);
-    if (o->f->resident_bytes != 0) {
-        family(o, GAUGE, "resident_bytes", "Memory of the program.");
-        sample(o, NULL, (double)o->f->resident_bytes);
-    }
-    if (o->f->state_bytes != 0) {
-        family(o, GAUGE, "state_file_bytes", "Bytes of the state file and its log.");
-        sample(o, NULL, (double)o->f->state_bytes);
+    for (size_t i = 0; i < sizeof of_program / sizeof *of_program; i++) {
+        double value = count_at(o->f, of_program[i].place);
+
+        family(o, of_program[i].type, of_program[i].name, of_program[i].help);
+        if (value > 0 || i < N_ALWAYS)
+            sample(o, NULL, value);
     }
 }
 
@@ -329,7 +377,6 @@ void metrics_put(struct buf *to, const struct figures *f, const struct health *h
     put_changes(&o);
     put_lag(&o);
     put_polls(&o);
-    put_snapshots(&o);
     put_counts(&o);
     if (f->script_half != NULL) {
         put_sinks(&o, f->script_half);

@@ -425,7 +425,8 @@ function showSinks(s) {
             x.unsent_rows === undefined
                ? "–"
                : x.unsent_rows
-                 ? `${count(x.unsent_rows, "record", "records")}, ${bytes(x.unsent_bytes)}`
+                 ? count(x.unsent_rows, "record", "records") +
+                   (x.unsent_bytes === undefined ? "" : `, ${bytes(x.unsent_bytes)}`)
                  : "nothing",
          );
          say(

@@ -206,11 +206,13 @@ static void put_sinks(struct json_text *j, const struct status *s,
         json_text_time(j, "flushed", sink->flushed_us);
         if (sink->has_stats) {
             json_text_u64(j, "records", sink->records);
-            json_text_u64(j, "bytes", sink->bytes);
+            if (sink->has_bytes)
+                json_text_u64(j, "bytes", sink->bytes);
             json_text_u64(j, "retries", sink->retries);
             json_text_u64(j, "refused", sink->refused);
             json_text_u64(j, "unsent_rows", sink->unsent_rows);
-            json_text_u64(j, "unsent_bytes", sink->unsent_bytes);
+            if (sink->has_bytes)
+                json_text_u64(j, "unsent_bytes", sink->unsent_bytes);
             json_text_bool(j, "connected", sink->is_open);
             json_text_bool(j, "breaker_open", sink->is_tripped);
         }

@@ -11,6 +11,7 @@ local native = require "native"
 local program = require "program"
 local scope = require "scope"
 local served = require "served"
+local server = require "server"
 local wait = require "wait"
 
 local TestListen = {}
@@ -85,7 +86,7 @@ test("what_happened_is_counted", function()
    local m = p:metrics()
    lu.assertEquals(m['pgcdc_lua_changes_total{source="public.t",op="read"}'], 10)
    lu.assertEquals(m['pgcdc_lua_changes_total{source="public.t",op="upsert"}'], 6)
-   lu.assertEquals(m['pgcdc_lua_handler_seconds_count{source="public.t"}'], 16)
+   lu.assertEquals(m['pgcdc_lua_handler_seconds_count{source="public.t",handler="filter"}'], 16)
    lu.assertEquals(m['pgcdc_lua_snapshot_rows_total{source="public.t"}'], 10)
    lu.assertEquals(m.pgcdc_lua_up, 1)
    lu.assertTrue(m.pgcdc_lua_resident_bytes > 1e6 and m.pgcdc_lua_state_file_bytes > 1e3)
@@ -151,28 +152,29 @@ scrape_configs: [{job_name: cdc, static_configs: [{targets: ["%s"]}]}]
       proc:kill "KILL"
       proc:wait(wait.scaled(10))
    end)
-   local server = { listen = "127.0.0.1:" .. port }
+   local prometheus = { listen = "127.0.0.1:" .. port }
    local body
    wait.until_(function()
       local query = '/api/v1/query?query=pgcdc_lua_changes_total{op="read"}'
-      body = select(2, served.get(server, (query:gsub("[{}\"]", function(c)
+      body = select(2, served.get(prometheus, (query:gsub("[{}\"]", function(c)
          return ("%%%02x"):format(c:byte())
       end))))
       return body and body:find '"7"' ~= nil
    end, 40, function() return "Prometheus to have it: " .. tostring(body) end)
-   local up = select(2, served.get(server, "/api/v1/query?query=up"))
+   local up = select(2, served.get(prometheus, "/api/v1/query?query=up"))
    lu.assertEquals(json.decode(up).data.result[1].value[2], "1")
    p:stop()
 end, "prometheus")
 
 -- ---- health ----
 
--- A handler that does not come back: everything is answered, and after 30 s healthz says so. A
--- handler that is slow, and goes on, is none.
+-- A handler that does not come back: everything is answered, and after a while healthz says so.
+-- (This program was built to say so after 3 s; unit/health.c has the 30 s.)
 test("a_loop_that_does_not_turn", function()
    local fifo = scope.dir "fifo" .. "/fifo"
    assert(os.execute("mkfifo " .. fifo))
-   local p = served.start { dsn = fixtures.names(2), script = ([[
+   local p = served.start { dsn = fixtures.names(2), binary = program.binary() .. "-hasty",
+                            script = ([[
       pgcdc.source { table = "t", interval = 0.05 }:on("change", function(c)
          if c.row.id == 2 then
             io.open("%s"):read "a"
@@ -181,17 +183,36 @@ test("a_loop_that_does_not_turn", function()
    local began = native.now()
    p:wait_status("the handler", function(s)
       return s.loop.work == "delivers changes of public.t" and s.loop.work_seconds > 1
+         and s.holding[1]
    end)
-   lu.assertEquals((p:get "/healthz"), 200)
    lu.assertStrContains(p:status().holding[1].message, "has been at work on one change")
-   p:wait_until(function() return (p:get "/healthz") == 503 end, 40, "healthz 503")
-   lu.assertTrue(native.now() - began > 25)
+   p:wait_until(function() return (p:get "/healthz") == 503 end, 20, "healthz 503")
+   lu.assertTrue(native.now() - began > 2.5)
    local s = p:status()
    lu.assertEquals({ s.live, s.ready, s.problems[1].reason }, { false, false, "loop" })
    lu.assertStrContains(s.problems[1].message, "it delivers changes of public.t")
    lu.assertEquals(p:metrics().pgcdc_lua_up, 0)
    files.write(fifo, "go on")
    p:wait_until(function() return (p:get "/healthz") == 200 end, 10, "healthz 200")
+   p:stop()
+end)
+
+-- The whole program stands still: nobody answers. When it goes on it is well, and has what came.
+test("a_program_that_is_stopped", function()
+   local db = fixtures.names(2)
+   local p = served.start { dsn = db, binary = program.binary() .. "-hasty", script = [[
+      pgcdc.source { table = "t", interval = 0.05 }:on("change", function() end)]] }
+   p:wait_ready(200)
+   p:signal "STOP"
+   local began = native.now()
+   local status = p:get("/healthz", { "--max-time", "3.5" }) -- longer than a loop may stand
+   lu.assertEquals(status, 0)
+   lu.assertTrue(native.now() - began > 3)
+   db:exec "INSERT INTO t VALUES (3, 'x')"
+   p:signal "CONT"
+   p:wait_until(function() return (p:get "/healthz") == 200 end, 10, "healthz 200")
+   p:wait_status("the change", function(s) return s.sources[1].changes.upsert == 1 end)
+   p:wait_ready(200)
    p:stop()
 end)
 
@@ -377,10 +398,15 @@ test("a_port_that_is_in_use", function()
 end)
 
 test("a_port_that_is_privileged", function()
-   if native.getuid() == 0 then -- may use them
+   if tonumber(files.text "/proc/sys/net/ipv4/ip_unprivileged_port_start") <= 80 then
+      io.write "skipped, here everybody may use all ports ... "
       return
    end
-   usage({ "--listen", "127.0.0.1:80" }, "ports below 1024 are for root")
+   local result = program.run { script = "", options = { "--listen", "127.0.0.1:80" },
+                                user = server.user() }
+   lu.assertEquals(result.status, 2)
+   lu.assertStrContains(result.stderr, "ports below 1024 are for root")
+   lu.assertEquals(select(2, result.stderr:gsub("\n", "")), 1)
 end)
 
 -- A socket in a folder: of its user and group, taken away at the end, replaced when it was left.

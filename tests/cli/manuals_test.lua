@@ -174,6 +174,7 @@ local function normal(line)
       :gsub('"version":"[%d.]+"', '"version":N')
       :gsub("(public%.[%w_]+)/%d+/", "%1/N/")
       :gsub("transaction %d+", "transaction N"):gsub("Postgres %d+[%w.]*", "Postgres N")
+      :gsub("a scan takes %S+ s, %S+ %%", "a scan takes N s, N %%%%")
       :gsub("%s+$", ""))
 end
 

@@ -37,6 +37,9 @@ end
 local function check_file(path)
    local lines = tree.lines(tree.read(path))
    local has_licence = may_lack_licence(path)
+   if path:find "%.json$" then -- one value, which has no comments and whose texts cannot be folded
+      return
+   end
    for i, line in ipairs(lines) do
       has_licence = has_licence or line:find "SPDX%-License%-Identifier: MIT"
       if (utf8.len(line) or #line) > max_columns then

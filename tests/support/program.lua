@@ -35,6 +35,7 @@ local function copy_for_others(binary)
       local dir = scope.dir("program for others", server.root())
       server.run({ "sh", "-c", [[
          mkdir "$2/$3" && cp -L "$1/$3/$4" "$2/$3"
+         [ ! -e "$1/$3/modules" ] || cp -rL "$1/$3/modules" "$2/$3"
          for part in lua scripts share; do
             [ ! -e "$1/$part" ] || cp -rL "$1/$part" "$2"
          done

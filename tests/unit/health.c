@@ -48,6 +48,7 @@ static void test_loop(void)
     struct figures_source s = good_source();
     struct health h = look(&s, HEALTH_STALLED_MS - 1);
 
+    EQUAL((uint64_t)HEALTH_STALLED_MS, (uint64_t)30000);
     CHECK(h.is_live && h.is_ready);
     health_fini(&h);
     h = look(&s, HEALTH_STALLED_MS);

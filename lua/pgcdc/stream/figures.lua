@@ -33,11 +33,12 @@ local function count_filtered()
 end
 
 local function list_sources()
-   local list, filtered = {}, count_filtered()
+   local list, filtered, handlers = {}, count_filtered(), graph.handlers()
    for number = 1, raw.source_count() do
       local it = troubles.of(number)
       list[number] = { filtered = filtered[number], failed = it.failed, retries = it.retries,
-                       dead_letters = it.dead_letters, trouble = it.trouble }
+                       dead_letters = it.dead_letters, trouble = it.trouble,
+                       handlers = handlers[number] }
    end
    return list
 end

@@ -84,6 +84,23 @@ function graph.place_of(node)
    return type(node.about) == "function" and place_of(node.about) or nil
 end
 
+--- What takes the changes of each source, by its number: places of handlers, kinds of operators.
+function graph.handlers()
+   local found = {}
+   for _, node in ipairs(stream.nodes) do
+      local names = {}
+      for _, consumer in ipairs(node.number and node.consumers or {}) do
+         local f = consumer.about
+         names[#names + 1] = consumer.node and consumer.node.kind
+            or type(f) == "function" and place_of(f) or nil
+      end
+      if node.number then
+         found[node.number] = table.concat(names, ", ")
+      end
+   end
+   return found
+end
+
 local function array(list)
    return setmetatable(list, raw.array_metatable)
 end
