@@ -333,7 +333,7 @@ static bool loop(struct host *h, struct err *e)
 
         publish_turn(&h->publish);
         tell_recording(h);
-        if (!steer_turn(&h->steer, e))
+        if (!steer_turn(&h->steer, e) || !rows_wait_for_lease(h->script, e))
             return false;
         beat_set(h->script->beat, BEAT_TIMERS, 0);
         /* timers first: one of them may let a source go on */

@@ -11,6 +11,9 @@
 #include "host/deletes.h"
 #include "host/output.h"
 
+#include <poll.h>
+
+#define LEASE_MS 100
 #define PATIENCE_MS 15000 /* of a stop, with a batch that is held up and may not end where it is */
 
 static bool fail(const struct checkpoint *c, size_t source, struct err *e)
@@ -161,4 +164,17 @@ bool rows_stop(struct checkpoint *c, bool *must_go_on, struct err *e)
             return false;
     }
     return true;
+}
+
+bool rows_wait_for_lease(struct script *s, struct err *e)
+{
+    bool may = true;
+
+    while (s->store != NULL && store_may_work(s->store, &may, e) && !may) {
+        if (script_should_stop(s))
+            return err_set(e, ERR_STOPPED, "stopped while the lease cannot be renewed");
+        poll(NULL, 0, LEASE_MS); /* a signal ends it early */
+        beat_turn(s->beat);
+    }
+    return may;
 }

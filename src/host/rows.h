@@ -17,4 +17,8 @@ bool rows_handle(struct checkpoint *c, struct message *m, struct err *e) WARN_UN
  * comes again as a whole. */
 bool rows_stop(struct checkpoint *c, bool *must_go_on, struct err *e) WARN_UNUSED;
 
+/* Waits while another process may have the pipeline, if its state is in a database: nothing may be
+ * delivered then. False with ERR_TAKEN: another one has it; ERR_STOPPED: the program is to stop. */
+bool rows_wait_for_lease(struct script *s, struct err *e) WARN_UNUSED;
+
 #endif

@@ -48,6 +48,7 @@ struct database {
     char owner[33];              /* tells this process from all others */
     uint64_t epoch;              /* 0: not taken */
     bool is_waiting;             /* for the pipeline, and that was said */
+    bool is_unsure;              /* of the lease, and that was said */
     uint64_t saves;              /* the number of the last save */
     int64_t asked_ms;            /* when the lease was asked for last, by clock_mono_ms */
     struct lease *lease;         /* renews it; NULL until it is taken */
@@ -210,6 +211,21 @@ static bool check_lease(const struct database *d, const struct result *r, struct
         return true;
     return err_set(e, ERR_TAKEN, "the pipeline %.200s was taken over by %.200s, pid %" PRIu64,
                    d->name, result_text(r, 0, 2), result_u64(r, 0, 3));
+}
+
+bool database_may_work(struct database *d, bool *may, struct err *e)
+{
+    enum lease_hold hold = lease_hold(d->lease);
+
+    *may = hold == LEASE_SURE;
+    if (hold == LEASE_LOST)
+        return err_set(e, ERR_TAKEN, "the pipeline %.200s was taken over by another process",
+                       d->name);
+    if (!*may && !d->is_unsure)
+        d->o.says(d->o.arg, "the lease cannot be renewed: nothing is delivered until it is, since "
+                  "another process may take over");
+    d->is_unsure = !*may;
+    return true;
 }
 
 /* ---- saving ---- */

@@ -55,6 +55,10 @@ struct database_visit {
 bool database_load(struct database *d, const struct database_visit *visit,
                    struct err *e) WARN_UNUSED;
 
+/* *may: nobody else can be at work on the pipeline, so that changes may be delivered. False with
+ * ERR_TAKEN: another process is. */
+bool database_may_work(struct database *d, bool *may, struct err *e) WARN_UNUSED;
+
 /* What the open transaction changes; to be committed by database_save, or cleared. */
 struct writes *database_writes(struct database *d);
 

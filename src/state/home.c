@@ -66,6 +66,11 @@ static void forget_all(void *arg)
     writes_forget_all(database_writes(arg));
 }
 
+static bool may_work(void *arg, bool *may, struct err *e)
+{
+    return database_may_work(arg, may, e);
+}
+
 static bool save(void *arg, struct err *e)
 {
     return database_save(arg, e);
@@ -84,7 +89,7 @@ struct store *home_open_database(const struct database_options *o, struct err *e
     if (s != NULL && fill(s, d, e)) {
         const struct store_home home = {
             .arg = d, .writes = database_writes(d), .begin = begin, .put = put, .forget = forget,
-            .forget_all = forget_all, .save = save, .close = shut,
+            .forget_all = forget_all, .may_work = may_work, .save = save, .close = shut,
         };
 
         store_set_home(s, &home);

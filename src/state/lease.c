@@ -20,6 +20,7 @@
 struct lease {
     struct lease_options o;
     _Atomic int64_t renewed_ms; /* by clock_mono_ms, when that was asked for */
+    atomic_bool is_lost;
     int stop[2];                /* a pipe; what is written to it ends the thread */
     pthread_t thread;
     struct conn *conn;          /* of the thread */
@@ -33,10 +34,12 @@ static bool rest(struct lease *l, int64_t ms)
     return poll(&p, 1, ms > 0 ? (int)ms : 0) <= 0;
 }
 
-/* Renews the lease if it is still ours: what another process has taken it does not touch. */
+/* Renews the lease if it is still ours: one that another process has taken is left as it is. */
 static bool renew(struct lease *l)
 {
+    static const struct result_shape shape = { "the lease", "u", 0, 1 };
     int64_t now = clock_mono_ms();
+    struct result *r = NULL;
     struct err ignored;
     struct buf sql;
     bool ok;
@@ -47,9 +50,12 @@ static bool renew(struct lease *l)
         return false;
     buf_init(&sql, BUF_SQL_MAX);
     buf_printf(&sql, "UPDATE pgcdc.lease SET expires = pg_catalog.clock_timestamp() + '%d s'"
-               " WHERE pipeline = %s AND epoch = %" PRIu64, l->o.seconds, l->o.pipeline,
-               l->o.epoch);
-    ok = buf_ok(&sql) && conn_run(l->conn, sql.data, NULL, NULL, 0, &ignored);
+               " WHERE pipeline = %s AND epoch = %" PRIu64 " RETURNING epoch", l->o.seconds,
+               l->o.pipeline, l->o.epoch);
+    ok = buf_ok(&sql) && conn_run(l->conn, sql.data, &shape, &r, 1, &ignored);
+    if (ok && result_count(r) == 0)
+        atomic_store(&l->is_lost, true);
+    result_free(r);
     buf_fini(&sql);
     if (ok) {
         atomic_store(&l->renewed_ms, now);
@@ -106,7 +112,11 @@ void lease_free(struct lease *l)
     free(l);
 }
 
-bool lease_is_sure(const struct lease *l)
+enum lease_hold lease_hold(const struct lease *l)
 {
-    return clock_mono_ms() - atomic_load(&l->renewed_ms) < (int64_t)l->o.seconds * 1000 * 2 / 3;
+    int64_t age_ms = clock_mono_ms() - atomic_load(&l->renewed_ms);
+
+    if (atomic_load(&l->is_lost))
+        return LEASE_LOST;
+    return age_ms < (int64_t)l->o.seconds * 1000 * 2 / 3 ? LEASE_SURE : LEASE_UNSURE;
 }

@@ -27,8 +27,13 @@ struct lease *lease_new(const struct lease_options *o, int64_t taken_ms, struct 
 /* Ends the thread. Takes NULL too. */
 void lease_free(struct lease *l);
 
-/* True while nobody else can have the lease: it was renewed less than two thirds of its time ago.
- * Any thread may ask. */
-bool lease_is_sure(const struct lease *l);
+enum lease_hold {
+    LEASE_SURE,   /* nobody else can have it: it was renewed less than two thirds of its time ago */
+    LEASE_UNSURE, /* it may end before it is renewed */
+    LEASE_LOST,   /* another process has taken it, or nobody has it */
+};
+
+/* Any thread may ask. */
+enum lease_hold lease_hold(const struct lease *l);
 
 #endif

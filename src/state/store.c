@@ -379,6 +379,12 @@ static bool bind(sqlite3_stmt *st, int i, struct store_slice text)
     return sqlite3_bind_text64(st, i, text.p, text.len, SQLITE_STATIC, SQLITE_UTF8) == SQLITE_OK;
 }
 
+bool store_may_work(struct store *s, bool *may, struct err *e)
+{
+    *may = true;
+    return s->home.arg == NULL || s->home.may_work(s->home.arg, may, e);
+}
+
 struct writes *store_writes(struct store *s)
 {
     return s->home.writes;

@@ -104,12 +104,16 @@ struct store_home {
     void (*put)(void *arg, const struct store_record *r);
     void (*forget)(void *arg, const char *source, bool is_any_schema);
     void (*forget_all)(void *arg);
+    bool (*may_work)(void *arg, bool *may, struct err *e); /* see store_may_work */
     bool (*save)(void *arg, struct err *e); /* commits, and forgets what was changed */
     void (*close)(void *arg);
 };
 
 /* From now on the store has that home, which it closes. */
 void store_set_home(struct store *s, const struct store_home *home);
+
+/* *may: changes may be delivered. False with ERR_TAKEN: another process does that. */
+bool store_may_work(struct store *s, bool *may, struct err *e) WARN_UNUSED;
 
 /* For kept_table.c: writes of the home, NULL where there is none. After something was added to them
  * store_save_alone commits it there if no transaction is open. */

@@ -8,6 +8,8 @@ local lu = require "luaunit"
 local native = require "native"
 local once = require "once"
 local program = require "program"
+local proxy = require "proxy"
+local tables = require "tables"
 local wait = require "wait"
 
 local TestStateDatabase = {}
@@ -21,6 +23,9 @@ local function case(rows, script)
    return db, home, { dsn = db, script = script or COUNTS, state = home:dsn() }
 end
 
+-- What a stalled connection is noticed by, in seconds.
+local QUICK = { keepalives_idle = 1, keepalives_interval = 1, keepalives_count = 2 }
+
 -- Waits for so many lines; returns them.
 local function await(p, n)
    wait.until_(function() return #p:lines() >= n end, 20, "lines")
@@ -29,7 +34,15 @@ end
 
 -- The lease of one who was killed is over, as it would be after a while.
 local function expire(home)
-   home:exec "update pgcdc.lease set expires = now()"
+   home:exec [[do $$ begin if to_regclass('pgcdc.lease') is not null then
+      update pgcdc.lease set expires = now(); end if; end $$]]
+end
+
+-- Waits until the program says that it is held up, by its lease or in the middle of a save.
+local function await_trouble(p)
+   wait.until_(function()
+      return p:stderr():find "the lease cannot be renewed" or p:stderr():find "state's database"
+   end, 20, "trouble with the state's database")
 end
 
 function TestStateDatabase.test_nothing_comes_again()
@@ -72,6 +85,48 @@ function TestStateDatabase.test_a_second_one_waits()
    db:exec "insert into t values (3)"
    lu.assertEquals(await(second, 1), { "insert 3" })
    lu.assertEquals(second:stop().status, 0)
+end
+
+-- Who cannot renew its lease delivers nothing, and goes on when it can again.
+function TestStateDatabase.test_cut_off_from_the_state()
+   local db, home, how = case(1)
+   local way = proxy.new(home)
+   how.state, how.options = way:dsn(QUICK), { "--lease", "3" }
+   local p = program.start(how)
+   await(p, 1)
+   way:fault("stall", "up", 0, true)
+   await_trouble(p)
+   db:exec "insert into t values (2), (3)"
+   local at = db:value "select clock_timestamp()"
+   wait.until_(function()
+      return db:value(([[select count(*) from pg_stat_activity where datname = current_database()
+         and application_name = 'pgcdc-lua' and state = 'idle' and query ilike '%%commit%%'
+         and query_start > '%s']]):format(at)) ~= "0"
+   end, 20, "the poll that reads them")
+   lu.assertEquals(#p:lines(), 1)
+   way:heal()
+   lu.assertEquals(#await(p, 3), 3)
+   lu.assertEquals(p:stop().status, 0)
+   lu.assertEquals(once.ok(how).lines, {})
+end
+
+-- The same when another one has taken over meanwhile.
+function TestStateDatabase.test_taken_over_while_cut_off()
+   local db, home, how = case(1)
+   local way = proxy.new(home)
+   local p = program.start(tables.merge(how, { state = way:dsn(QUICK),
+                                               options = { "--lease", "3" } }))
+   await(p, 1)
+   way:fault("stall", "up", 0, true)
+   await_trouble(p)
+   db:exec "insert into t values (2)"
+   local lines = once.ok(how).lines -- an upsert where it cannot know what the other one told
+   lu.assertEquals(#lines, 1)
+   lu.assertStrMatches(lines[1], "%a+ 2")
+   way:heal()
+   local result = p:finish(30)
+   lu.assertEquals(result.status, 5, result.stderr)
+   lu.assertEquals(#result.lines, 1)
 end
 
 -- A lease that is renewed does not end.
