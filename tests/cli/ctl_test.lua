@@ -30,6 +30,28 @@ local function start(db, script, more)
    return p
 end
 
+-- ---- dead letters ----
+
+function TestCtl.test_dead_letters()
+   local db, mended = fixtures.names(3), scope.dir "mended" .. "/yes"
+   local p = start(db, [[
+      pgcdc.source { table = "t", interval = 0.05, on_error = "dead_letter",
+         on_change = function(c)
+            if c.row.name == "n2" and not io.open(pgcdc.args.mended) then error "not this one" end
+            print(c.row.name)
+         end}]], { args = { mended = mended } })
+   p:wait_until(function() return #p:lines() == 2 end)
+   lu.assertStrContains(ctl.ok(p, "dead-letters", "list", "public.t"), "not this one")
+   lu.assertStrContains(ctl.ok(p, "dead-letters", "show"), "n2")
+   lu.assertStrContains(ctl.fails(p, "dead-letters", "replay"), "delivered 0 of 1")
+   files.write(mended, "")
+   lu.assertEquals(ctl.ok(p, "dead-letters", "replay"), "delivered 1 of 1 dead letters")
+   lu.assertEquals(p:lines()[3], "n2")
+   lu.assertEquals(ctl.ok(p, "dead-letters"), "there is no dead letter")
+   lu.assertStrContains(ctl.ok(p, "dead-letters", "purge"), "0")
+   p:stop()
+end
+
 -- ---- how it is ----
 
 function TestCtl.test_status()

@@ -2,6 +2,7 @@
 -- SPDX-License-Identifier: MIT
 
 local raw = require "pgcdc.raw"
+local dead_letters = require "pgcdc.delivery.dead_letters"
 local on_error = require "pgcdc.delivery.on_error"
 
 local control = {}
@@ -18,11 +19,7 @@ commands["dead-letters"] = function(number, words)
    if not actions[words.action or "list"] then
       return false, "dead-letters: use list, show, replay or purge"
    end
-   local is_there, store = pcall(require, "pgcdc.delivery.dead_letters")
-   if not is_there then
-      return false, "dead-letters: this program keeps none"
-   end
-   local ok, text, facts = store[words.action or "list"](number, words.letter)
+   local ok, text, facts = dead_letters[words.action or "list"](number, words.letter)
    return ok, text, facts and raw.encode(facts)
 end
 
