@@ -30,6 +30,7 @@
 #include <string.h>
 
 #define STOP_TICK_MS 200 /* between two looks at what holds a stop up */
+#define LEASE_TICK_MS 1000 /* so soon it is noticed that the lease is lost */
 #define QUEUE_BYTES ((size_t)14 << 20) /* a range of a snapshot, mostly */
 #define SMALL_QUEUE_BYTES ((size_t)6 << 20) /* beside outboxes, and what their clients take */
 
@@ -221,6 +222,8 @@ static bool sleep_until_news(struct host *h, int64_t wait_ms, struct err *e)
     wait_ms = earlier(wait_ms, steer_wait_ms(&h->steer));
     if (script_should_stop(h->script))
         wait_ms = earlier(wait_ms, STOP_TICK_MS);
+    if (h->script->o.database != NULL)
+        wait_ms = earlier(wait_ms, LEASE_TICK_MS);
     beat_set(h->script->beat, BEAT_WAITS, 0);
     if (poll(h->fds, n + 4, wait_ms > 60000 ? 60000 : (int)wait_ms) < 0)
         return errno == EINTR || err_set(e, ERR_INTERNAL, "poll: %s", strerror(errno));

@@ -145,7 +145,7 @@ static bool persist(struct database *d, bool (*f)(struct database *, struct err 
         if (!passes(&why))
             return fail(e);
         disconnect(d);
-        if (failures == 1)
+        if (failures == 0)
             d->o.says(d->o.arg, why.msg);
         if (!pause_for(d, sqlstate_backoff_ms(failures), e))
             return false;
