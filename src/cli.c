@@ -235,20 +235,14 @@ static bool read_option(struct cli *cli, int c, const char *word, struct err *e)
         cli->log.as_json = *optarg == 'j';
         return true;
     case O_TEST:
-        cli->tool = "main";
-        return true;
     case O_LINT:
-        cli->tool = "lint";
-        return true;
     case O_NEW:
-        cli->tool = "new";
+    case O_REPLAY:
+        cli->tool = c == O_TEST ? "main" : c == O_LINT ? "lint" : c == O_NEW ? "new" : "replay";
+        s->replay = c == O_REPLAY ? optarg : s->replay;
         return true;
     case O_RECORD:
         s->record = optarg;
-        return true;
-    case O_REPLAY:
-        cli->tool = "replay";
-        s->replay = optarg;
         return true;
     case O_LIST:
         cli->is_list = cli->is_answered = true;

@@ -21,7 +21,7 @@ enum err_code {
     ERR_ANSWER,     /* the server answered what no such statement is answered with */
     ERR_REFUSED,    /* the database is there but cannot be captured as asked */
     ERR_BEHIND,     /* a standby that has not yet replayed all that was read before */
-    ERR_STATE,      /* the state file, or a temporary file beside it */
+    ERR_STATE,      /* the state, or a temporary file beside its file */
     ERR_TAKEN,      /* another process has taken over the pipeline */
     ERR_OUTPUT,     /* standard output cannot be written */
     ERR_STOPPED,    /* interrupted because the program is stopping */

@@ -14,10 +14,12 @@
  *   serial    ""       ""   the number of the newest savepoint
  *   seq       ""       ""   no change was given a number beyond this one
  *   pipeline  ""       ""   tells this state file from others
+ *   paused    source   ""   a user has paused it
+ *   save      ""       ""   in a database only: the number of the last save
  *   former    ""       ""   what it was called before it was reset, each followed by a blank
  * and those of kind "form", see kept_columns.h.
  *
- * All errors are ERR_STATE and name the file.
+ * All errors are ERR_STATE and name the file, but for those of a database, see database.h.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef STORE_H
