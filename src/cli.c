@@ -168,11 +168,20 @@ static bool read_max_time(const char *text, int64_t *ns, struct err *e)
     return true;
 }
 
+static bool read_level(const char *text, enum log_level *level, struct err *e)
+{
+    int n = log_level_by_name(text);
+
+    if (n < 0)
+        return err_set(e, ERR_USAGE, "--log-level %s: use error, warn, info or debug", text);
+    *level = (enum log_level)n;
+    return true;
+}
+
 static bool read_option(struct cli *cli, int c, const char *word, struct err *e)
 {
     struct script_options *s = &cli->host.script;
     struct server_options *listen = &cli->host.listen;
-    int level;
 
     switch (c) {
     case 'd':
@@ -224,11 +233,7 @@ static bool read_option(struct cli *cli, int c, const char *word, struct err *e)
     case O_MAX_LAG:
         return read_seconds("--max-lag", optarg, &listen->health.max_lag, e);
     case O_LOG_LEVEL:
-        level = log_level_by_name(optarg);
-        if (level < 0)
-            return err_set(e, ERR_USAGE, "--log-level %s: use error, warn, info or debug", optarg);
-        cli->log.level = (enum log_level)level;
-        return true;
+        return read_level(optarg, &cli->log.level, e);
     case O_LOG_FORMAT:
         if (strcmp(optarg, "json") != 0 && strcmp(optarg, "text") != 0)
             return err_set(e, ERR_USAGE, "--log-format %s: use text or json", optarg);
