@@ -7,6 +7,7 @@
 #include "capture/hinted.h"
 #include "capture/reading.h"
 #include "capture/reread_step.h"
+#include "capture/trial.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -219,40 +220,6 @@ bool step_look(struct step *step, struct conn *conn, bool *is_due, struct err *e
     return !*is_due || hinted_look(&step->source, conn, e);
 }
 
-/* The statement failed with <e>: if the reason is a column of the key whose type has no order, by
- * which pages could follow each other, replaces <e> by an error that names it. */
-static void explain_order(const struct source *s, struct err *e)
-{
-    const struct rowtype *t = s->facts.rowtype;
-
-    if (e->code != ERR_SQL || strcmp(e->sqlstate, "42883") != 0)
-        return;
-    for (size_t k = 0; k < t->n_key; k++) {
-        const struct rowtype_column *column = &t->columns[t->key[k]];
-
-        if (column->is_total || strstr(e->msg, column->type) == NULL)
-            continue;
-        (void)!err_set(e, ERR_REFUSED, "%s.%s: column \"%s\" of the key is of type %s, which has "
-                       "no order: name other columns in pk", t->schema, t->table, column->name,
-                       column->type);
-        return;
-    }
-}
-
-/* The same if the condition may be the reason: says what it is, since users write it. */
-static void explain_where(const struct source *s, struct err *e)
-{
-    const struct err cause = *e;
-    const char *where = s->config->where;
-
-    if (where == NULL || e->code != ERR_SQL || strncmp(e->sqlstate, "42", 2) != 0 ||
-        strcmp(e->sqlstate, "42501") == 0)
-        return;
-    err_set(e, cause.code, "%.500s; the condition where is %.300s%s", cause.msg, where,
-            strcmp(cause.sqlstate, "42703") == 0 ? " (text stands in single quotes)" : "");
-    memcpy(e->sqlstate, cause.sqlstate, sizeof e->sqlstate);
-}
-
 bool step_rise(struct step *step, bool *has_risen, struct err *e)
 {
     step->has_polled = true;
@@ -262,21 +229,8 @@ bool step_rise(struct step *step, bool *has_risen, struct err *e)
 /* Finds out, once, whether the source's columns, key and condition work at all. */
 static bool try_query(struct step *step, struct conn *conn, struct err *e)
 {
-    struct buf sql;
-    bool ok;
-
-    if (step->has_tried)
-        return true;
-    buf_init(&sql, BUF_SQL_MAX);
-    method_of_table(&step->source)->put_try(&step->source, &sql);
-    ok = buf_ok(&sql) ? conn_run(conn, sql.data, NULL, NULL, 0, e) : err_memory(e);
-    buf_fini(&sql);
-    step->has_tried = ok;
-    if (!ok) {
-        explain_order(&step->source, e);
-        explain_where(&step->source, e);
-    }
-    return ok;
+    step->has_tried = step->has_tried || trial_query(&step->source, conn, e);
+    return step->has_tried;
 }
 
 /* True if the step reads a range of the snapshot. */
