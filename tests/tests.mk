@@ -11,7 +11,7 @@ LOG_MUTANTS = $(patsubst tests/mutants/%.c,$(PROGRAM)-%,\
 	$(wildcard tests/mutants/claims_*.c tests/mutants/logical_*.c))
 HASTY = $(PROGRAM)-hasty
 MUTANTS = $(patsubst tests/mutants/horizon_%.c,$(PROGRAM)-%,$(RULES)) $(SEQ_MUTANTS) \
-	$(LOG_MUTANTS) $(PROGRAM)-hints $(HASTY)
+	$(LOG_MUTANTS) $(PROGRAM)-hints $(PROGRAM)-quiet $(HASTY)
 SABOTEUR = $(BUILD)/tests/saboteur.o $(BUILD)/tests/saboteur_net.o
 SABOTAGED_POOL = $(BUILD)/tests/saboteur_pool.o
 SABOTAGED = $(PROGRAM)-sabotaged
@@ -198,6 +198,12 @@ $(PROGRAM)-hints: tests/mutants/hints.c $(OBJECTS) | $(HOME_LINKS)
 	@echo "link $@"
 	@$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $< \
 		$(filter-out %/capture/hints.o %/capture/sql_hints.o,$(OBJECTS)) $(LDLIBS_ALL)
+
+# The same with other rules of counters.
+$(PROGRAM)-quiet: tests/mutants/quiet.c $(OBJECTS) | $(HOME_LINKS)
+	@echo "link $@"
+	@$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $< \
+		$(filter-out %/capture/quiet.o,$(OBJECTS)) $(LDLIBS_ALL)
 
 # The program that takes a loop for dead after three seconds, not thirty.
 HASTY_OBJECTS = $(BUILD)/tests/hasty/health.o $(BUILD)/tests/hasty/server.o

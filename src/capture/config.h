@@ -65,6 +65,7 @@ struct config {
     bool is_joint;        /* it is read together with the other sources of its unit, see unit.h */
     size_t unit;          /* the number of the first source of its unit, if <is_joint> */
     enum config_hints hints;
+    int64_t quiet_ms;     /* for so long counters stand in for a scan, see quiet.h; 0: never */
     bool rls;             /* captures what row-level security shows of the table */
     bool deletes;         /* looks for rows that were deleted, and tells inserts from updates */
     bool counts_first;    /* does so during the first read, until the log tells deletes */

@@ -223,8 +223,8 @@ static bool poll_step(struct crew_unit *u, struct thread_conn *tc, uint64_t *n_r
         unit_abort(&u->unit, tc->conn);
         return false;
     }
-    if (found == UNIT_NOTHING) {
-        notices_skip_step(&u->notices);
+    if (found != UNIT_BEGUN) {
+        notices_skip_step(&u->notices, found == UNIT_QUIET);
         return true;
     }
     for (size_t i = 0; i < u->n; i++)

@@ -67,6 +67,7 @@ static bool advance(struct source *s, struct method_step *step, struct err *e)
     if (!method_move_horizon(s, step, e))
         return false;
     hinted_advance(s);
+    quiet_scanned(&s->quiet);
     return true;
 }
 

@@ -37,7 +37,7 @@ void notices_begin_step(struct notices *n)
         meter_begin_step(&n->all[i]->meter);
 }
 
-void notices_skip_step(const struct notices *n)
+void notices_skip_step(const struct notices *n, bool is_quiet)
 {
     struct err e;
 
@@ -45,7 +45,9 @@ void notices_skip_step(const struct notices *n)
         meter_end_step(&n->all[i]->meter, false, true);
     if (!n->has_debug)
         return;
-    err_set(&e, ERR_NONE, "no poll: nothing has committed since the last one");
+    err_set(&e, ERR_NONE, "no poll: %s",
+            is_quiet ? "the counters of the table stand still, read=quiet"
+                     : "nothing has committed since the last one");
     sender_notice(n->all[0], LOG_DEBUG, &e, -1);
 }
 

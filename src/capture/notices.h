@@ -27,10 +27,11 @@ void notices_failed(const struct notices *n, struct sender *to, const struct err
                     int64_t since_ms, int64_t wait_ms);
 void notices_recovered(const struct notices *n, int64_t since_ms);
 
-/* A step begins; it was skipped, since nothing has committed; or it ends, and has brought <n_rows>
- * rows. <is_range>: it was a range of the snapshot, not a poll. <how>: how a poll was read. */
+/* A step begins; it was skipped, since nothing has committed or, <is_quiet>, been counted; or it
+ * ends, and has brought <n_rows> rows. <is_range>: it was a range of the snapshot, not a poll.
+ * <how>: how a poll was read. */
 void notices_begin_step(struct notices *n);
-void notices_skip_step(const struct notices *n);
+void notices_skip_step(const struct notices *n, bool is_quiet);
 void notices_end_step(struct notices *n, bool is_range, uint64_t n_rows,
                       const char *how);
 

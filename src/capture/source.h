@@ -11,6 +11,7 @@
 
 #include "capture/begin.h"
 #include "capture/message.h"
+#include "capture/quiet.h"
 #include "capture/sql_hints.h"
 
 struct method;
@@ -58,6 +59,7 @@ struct source {
     bool is_compared;     /* the position knows what was declared, see declared.h */
     bool has_tried_where; /* the condition of what is read again works */
     struct source_hints hints;
+    struct quiet quiet;             /* of `quiet` */
     bool is_impatient;    /* a standby that lags is taken for a restored one */
     struct queue_list news; /* messages to be handed out before rows */
 };

@@ -3,6 +3,7 @@
 #include "capture/step.h"
 
 #include "capture/badtext.h"
+#include "capture/counters.h"
 #include "capture/fault.h"
 #include "capture/hinted.h"
 #include "capture/reading.h"
@@ -138,7 +139,10 @@ bool step_is_held(const struct step *step)
 
 void step_put_figures(const struct step *step, struct buf *b)
 {
-    hinted_put_figures(&step->source, b);
+    if (step->source.quiet.is_used)
+        buf_puts(b, "read=quiet");
+    else
+        hinted_put_figures(&step->source, b);
 }
 
 uint64_t step_take_lines(struct step *step)
@@ -209,21 +213,48 @@ const struct relation *step_relation(const struct step *step)
     return &step->source.facts.table;
 }
 
+/* Sets quiet.is_used, if the poll that is due may be left out. Asks even if it may not, so that the
+ * next poll has something to compare with. */
+static bool look_at_counters(struct step *step, bool is_due, bool must_poll, struct conn *conn,
+                             struct err *e)
+{
+    struct source *s = &step->source;
+    struct source *const one[1] = { s };
+
+    if (!counters_are_wanted(s) || !is_due)
+        return true;
+    if (!counters_ask(one, 1, conn, e))
+        return false;
+    s->quiet.is_used = !must_poll && counters_stand_still(s);
+    return true;
+}
+
 bool step_look(struct step *step, struct conn *conn, bool *is_due, struct err *e)
 {
-    bool is_unchanged;
+    struct source *s = &step->source;
+    bool is_unchanged, must_poll;
 
     drop_reading(step);
-    if (!fault_glance(&step->source, conn, &is_unchanged, e))
+    if (!fault_glance(s, conn, &is_unchanged, e))
         return false;
-    *is_due = !is_unchanged || step->is_reread || wants_poll(step);
-    return !*is_due || hinted_look(&step->source, conn, e);
+    must_poll = step->is_reread || wants_poll(step);
+    *is_due = !is_unchanged || must_poll;
+    if (!look_at_counters(step, *is_due, must_poll, conn, e))
+        return false;
+    *is_due = *is_due && !s->quiet.is_used;
+    return !*is_due || hinted_look(s, conn, e);
+}
+
+bool step_is_quiet(const struct step *step)
+{
+    return step->source.quiet.is_used;
 }
 
 bool step_rise(struct step *step, bool *has_risen, struct err *e)
 {
     step->has_polled = true;
-    return method_rise(&step->source, has_risen, e);
+    *has_risen = false;
+    return !quiet_lets_rise(&step->source.quiet) || method_rise(&step->source, has_risen, e);
 }
 
 /* Finds out, once, whether the source's columns, key and condition work at all. */
@@ -276,6 +307,7 @@ bool step_open(struct step *step, struct step *leader, struct conn *conn, bool *
     struct source *s = &step->source;
 
     s->leader = leader != NULL ? &leader->source : NULL;
+    s->quiet.is_used = false; /* another source of the unit is due */
     if (s->declared->prepare != NULL && !s->declared->prepare(s, conn, e))
         return false;
     if (!fault_begin(s, conn, &step->news, e))
@@ -527,7 +559,8 @@ bool step_check(struct step *step, struct conn *conn, struct message **message, 
         return false;
     buf_init(&report, BUF_SQL_MAX);
     put_report(&step->source, conn_version(conn), &report);
-    if (!hinted_report(&step->source, conn, &report, e)) {
+    if (!hinted_report(&step->source, conn, &report, e) ||
+        !counters_report(&step->source, conn, &report, e)) {
         buf_fini(&report);
         return false;
     }

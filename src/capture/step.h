@@ -43,13 +43,16 @@ bool step_restore(struct step *step, const struct position *kept) WARN_UNUSED;
 void step_lock_too(struct step *step, const struct relation *const *tables, size_t n);
 const struct relation *step_relation(const struct step *step);
 
-/* *is_due: something may have committed since the newest complete poll, or it is time to look
- * whatever has. */
+/* *is_due: something may have committed since the newest complete poll that concerns the source, or
+ * it is time to look whatever has. */
 bool step_look(struct step *step, struct conn *conn, bool *is_due, struct err *e) WARN_UNUSED;
 
-/* There is nothing to read, but the floor may rise. *has_risen: it has, and step_finish must be
- * called. */
+/* There is nothing to read, but the floor may rise, unless a poll is only left out (quiet.h).
+ * *has_risen: it has, and step_finish must be called. */
 bool step_rise(struct step *step, bool *has_risen, struct err *e) WARN_UNUSED;
+
+/* True if the poll was due, and is left out. */
+bool step_is_quiet(const struct step *step);
 
 /* Reads the facts in the transaction that <leader> has opened, or, if it is NULL, opens one.
  * *is_start: the position is a new one, which is all that the step brings. */

@@ -87,6 +87,8 @@ static bool rise(struct unit *u, enum unit_found *found, struct err *e)
     for (u->turn = 0; u->turn < u->n; u->turn++) {
         if (!step_rise(u->steps[u->turn], &has_risen, e))
             return false;
+        if (*found == UNIT_NOTHING && step_is_quiet(u->steps[u->turn]))
+            *found = UNIT_QUIET;
         if (has_risen)
             *found = UNIT_BEGUN;
     }

@@ -51,6 +51,7 @@ const char *unit_figures(struct unit *u);
 
 enum unit_found {
     UNIT_NOTHING, /* nothing has committed since; no transaction was opened */
+    UNIT_QUIET,   /* nothing was counted since (quiet.h); likewise */
     UNIT_BEGUN,   /* call unit_next */
 };
 

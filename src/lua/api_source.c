@@ -297,6 +297,7 @@ static void read_config(lua_State *L, struct config *c)
     c->interval_max_ms = ms_field(L, "interval_max");
     c->connections = (size_t)number_field(L, "connections");
     c->hints = hints_field(L);
+    c->quiet_ms = ms_field(L, "quiet");
     c->rls = flag_field(L, "rls");
     c->deletes = flag_field(L, "deletes");
     c->counts_first = flag_field(L, "counts_first");

@@ -22,7 +22,7 @@ local fields = {
    dead_letter = true, soft_delete = true, deletes = true, old = true, skip_unchanged = true,
    capture = true, column = true, lookback = true, recheck = true, together = true,
    connections = true, slot = true, publication = true, max_retained = true, on_full = true,
-   slot_connect = true, failover = true, toast = true, hints = true,
+   slot_connect = true, failover = true, toast = true, hints = true, quiet = true,
 }
 
 -- How changes are found.
@@ -386,6 +386,7 @@ function Source.declare(spec)
       recheck = recheck,
       rls = spec.rls or false,
       hints = options.hints(spec.hints, capture),
+      quiet = options.quiet(spec.quiet, capture, min),
       connections = options.connections(spec.connections),
       deletes = keeps_keys,
       counts_first = spec.deletes ~= false and capture == "logical"

@@ -184,4 +184,20 @@ function options.hints(value, capture)
    return value
 end
 
+--- For how many seconds counters that stand still may stand in for a scan; 0: never. `interval`:
+--- the shortest one of the polls.
+function options.quiet(value, capture, interval)
+   if value == nil or value == 0 then
+      return 0
+   end
+   check.seconds("pgcdc.source: quiet", value, 0)
+   if capture ~= "xmin" then
+      check.fail('pgcdc.source: quiet = %s is for capture = "xmin", which scans tables', value)
+   elseif value <= interval then
+      check.fail("pgcdc.source: quiet = %s spares no scan, since polls are %s s apart: it must be"
+         .. " longer than the interval", value, interval)
+   end
+   return value
+end
+
 return options

@@ -1,0 +1,18 @@
+/* sql_round.h -- the SQL of what is asked for several sources of a database in common.
+ *
+ * Text, and the shapes of answers, as in sql.h.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef SQL_ROUND_H
+#define SQL_ROUND_H
+
+#include "capture/sql.h"
+
+/* Two results: whether the server counts at all, as far as anybody can tell, and when its counters
+ * were reset; then a row for each table, with its number from 0 on and the sum of the counters of
+ * its leaves. */
+#define SQL_ROUND_COUNTERS 2
+void sql_round_counters(struct buf *b, const struct relation *const *tables, size_t n);
+extern const struct result_shape sql_round_counters_shapes[SQL_ROUND_COUNTERS];
+
+#endif
