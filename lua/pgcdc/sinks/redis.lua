@@ -15,6 +15,7 @@ local ask = redis_client.ask
 
 local PORT = "6379"
 local STEP = 0.1 -- seconds
+local AHEAD = 256 -- values that are taken before they are sent
 
 local modes = { stream = true, json = true, hash = true, publish = true }
 
@@ -116,6 +117,7 @@ local function open(sink)
 end
 
 local function close(sink)
+   sink.ahead = nil
    remote.close_client(sink)
    if sink.failures > 0 then -- perhaps another one can be written to
       sink.turn = sink.turn % #sink.hosts + 1
@@ -179,7 +181,7 @@ function encoders.stream(sink, value, key)
    if not text then
       return
    end
-   sink.streams[key] = true
+   redis_transaction.meet_stream(sink, key)
    local head = sink.maxlen and { "XADD", key, "MAXLEN", "~", sink.maxlen, "*" }
       or { "XADD", key, "*" }
    local n = #head
@@ -257,10 +259,8 @@ local function tag(name)
    return "{" .. name .. "}"
 end
 
-local function encode(sink, value)
-   if sink.is_plain and sink:put_change(sink.learned, value) then
-      return
-   end
+-- Puts a value into the outbox.
+local function put(sink, value)
    local key = sink.key(value, sink.named)
    if key == nil then
       return
@@ -271,6 +271,19 @@ local function encode(sink, value)
    local commands, bytes = sink.encoder(sink, value, key)
    if commands then
       sink:put(commands, raw.is_change(value) and value.id or nil, bytes)
+   end
+end
+
+local function encode(sink, value)
+   if not (sink.is_plain and sink:put_change(sink.learned, value)) then
+      put(sink, value)
+   end
+   sink.unsent_here = sink.unsent_here + 1
+   if sink.unsent_here >= AHEAD then
+      sink.unsent_here = 0
+      if sink.can_go_ahead then
+         redis_transaction.go_ahead(sink)
+      end
    end
 end
 
@@ -312,6 +325,7 @@ local function read(sink, spec, what)
    sink.is_plain = mode == "stream" and not sink.has_format and sink.key_text ~= nil
       and not sink.key_text:gsub("{name}", ""):gsub("{schema}", ""):gsub("{table}", "")
          :find "[{}]"
+   sink.can_go_ahead, sink.unsent_here = sink.is_plain or mode ~= "stream", 0
    sink.learned = setmetatable({}, { __mode = "k" }) -- see raw.learn_change
    sink.savepoint_key = "pgcdc:" .. tag(sink.name)
    sink.epoch_key = sink.savepoint_key .. ":epoch"

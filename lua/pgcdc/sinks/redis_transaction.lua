@@ -66,51 +66,151 @@ end
 
 -- ---- flush ----
 
--- Watches the streams, so that EXEC does nothing if one of them became something else.
-local function watch_streams(sink)
-   local keys = {}
+-- Begins a transaction. Streams are watched, so that EXEC does nothing if one of them became
+-- something else, and asked for their type. Returns the run: {heads = the commands before MULTI
+-- whose replies are read one by one, a list of {what =, key =}, seen = how many of them were, left =
+-- how many replies come after those, place = in the outbox, where it goes on, bytes = how many of
+-- its bytes are sent}.
+local function begin(sink)
+   local client, heads = sink.client, {}
    for key in pairs(sink.streams) do
       if sink.nulls < PATIENT then
-         sink.client:call("WATCH", key)
+         client:call("WATCH", key)
+         heads[#heads + 1] = { what = "WATCH", key = key }
       end
-      sink.client:call("TYPE", key)
-      keys[#keys + 1] = key
+      client:call("TYPE", key)
+      heads[#heads + 1] = { what = "TYPE", key = key }
    end
-   for _, key in ipairs(keys) do
-      if sink.nulls < PATIENT then
-         local kind, text = reply(sink, "WATCH")
-         if kind == "error" then
-            raise(sink, "WATCH", text)
-         end
-      end
-      local kind, is = reply(sink, "TYPE")
-      if kind == "error" then
-         raise(sink, "TYPE", is)
-      elseif is ~= "stream" and is ~= "none" then
-         sink:stop(("the key '%s' is a %s, and no stream: rename it, or say another `key`"):format(
-            key, is))
-      end
+   client:begin_skip()
+   client:call "MULTI"
+   return { heads = heads, seen = 0, left = 1, bytes = 0 }
+end
+
+-- Raises what is wrong with a reply of what comes before MULTI.
+local function check_head(sink, head, kind, text)
+   if kind == "error" then
+      raise(sink, head.what, text)
+   elseif head.what == "TYPE" and text ~= "stream" and text ~= "none" then
+      sink:stop(("the key '%s' is a %s, and no stream: rename it, or say another `key`"):format(
+         head.key, text))
    end
 end
 
--- Waits until no more than `most` bytes are to be sent; passes over replies meanwhile.
--- `state.left`: how many replies are to come.
-local function drain(sink, state, most)
-   while sink.client:pending() > most do
-      pump(sink, state.clock)
-      state.left = state.left - call_of(sink, sink.client.skip, state.left)
+-- Takes the replies that are there. Those in the transaction are passed over: the client counts
+-- errors.
+local function take_replies(sink, run)
+   while run.seen < #run.heads do
+      local kind, text = call_of(sink, sink.client.reply)
+      if not kind then
+         return
+      end
+      run.seen = run.seen + 1
+      check_head(sink, run.heads[run.seen], kind, text)
+   end
+   run.left = run.left - call_of(sink, sink.client.skip, run.left)
+end
+
+-- Adds the next records before that seal to the transaction. Returns false if there are none.
+local function add_some(sink, run, upto)
+   local bytes, place = sink.outbox:chunk(run.place, upto)
+   if not bytes then
+      return false
+   end
+   run.left = run.left + sink.client:add(bytes, sink.maxlen)
+   run.place, run.bytes = place, run.bytes + #bytes
+   return true
+end
+
+-- Waits until no more than so many bytes are to be sent, and so many replies to come.
+local function drain(sink, run, clock, most, replies)
+   while sink.client:pending() > most or run.left > replies do
+      pump(sink, clock)
+      take_replies(sink, run)
    end
 end
 
-local function skip(sink, state)
-   while state.left > 0 do
-      local n = call_of(sink, sink.client.skip, state.left)
-      state.left = state.left - n
-      if state.left > 0 then
-         pump(sink, state.clock)
-      end
+-- ---- what is sent before the flush ----
+
+-- While a batch is taken its first records are sent already, in a transaction that nothing is done
+-- of before EXEC: so the server reads them while we make the next ones. They stay in the outbox.
+--
+--    put 1 .. 256     WATCH TYPE MULTI, 1 .. 256
+--    put 257 .. 512   257 .. 512
+--    put 513 .. 600
+--    flush            513 .. 600, savepoint, EXEC
+--
+-- The flush takes that transaction only if it is what it would send: it has nothing after the
+-- flush's seal, and all of its streams were watched. Else it is discarded, with all watches, and
+-- the flush begins as after a connection: it watches, and compares epoch and savepoint. A failure
+-- is kept for the flush, where failures belong.
+--
+-- It is not done where it would be in vain: by `is_partial`, while operators hold values, so that
+-- flushes end at a seal before the newest record; by `is_shared`, once others have written to what
+-- is watched: the less time it is watched the better.
+
+--- To be called with the stream of each record, before it is put. (Nothing can be watched within a
+--- transaction.)
+function redis_transaction.meet_stream(sink, key)
+   if sink.streams[key] then
+      return
+   end
+   sink.streams[key] = true
+   if sink.ahead then
+      sink.ahead.is_void = true
    end
 end
+
+local function push_ahead(sink)
+   local client, run = sink.client, sink.ahead or begin(sink)
+   sink.ahead = run
+   while client:pending() < HIGH and add_some(sink, run) do
+   end
+   local moved, problem = client:step(0)
+   if moved == nil then
+      sink:broken(problem)
+   end
+   take_replies(sink, run)
+end
+
+--- Sends what the outbox has beyond what was sent. Raises nothing.
+function redis_transaction.go_ahead(sink)
+   local run = sink.ahead
+   if not sink.is_recalled or sink.is_busy or sink.is_partial or sink.is_shared
+      or run and (run.problem or run.is_void) then
+      return
+   end
+   local ok, problem = sink:use(push_ahead)
+   if not ok then
+      sink.ahead = { problem = problem }
+   end
+end
+
+-- Gives up the transaction that has begun, which another one follows.
+local function discard(sink, run)
+   run.left = run.left + 1
+   sink.client:call "DISCARD"
+   drain(sink, run, sink:clock "DISCARD", 0, 0)
+   if redis_transaction.recall(sink) ~= sink.stored then
+      sink.is_recalled = false
+      sink:again "the position has changed"
+   end
+end
+
+-- The transaction of this flush, which has begun.
+local function begun(sink, upto)
+   local run, bytes = sink.ahead, sink.outbox:bytes(upto)
+   sink.ahead, sink.is_partial = nil, bytes < sink.outbox:bytes()
+   if run and run.problem then
+      error(run.problem, 0)
+   elseif run and not run.is_void and run.bytes <= bytes then
+      return run
+   elseif run then
+      discard(sink, run)
+   end
+   return begin(sink)
+end
+
+-- ---- the flush ----
 
 -- Some commands of the transaction failed, others did not. Gives the old savepoint back, so that
 -- nothing is lost.
@@ -128,34 +228,22 @@ end
 local function raise_null(sink)
    ask(sink, true, "UNWATCH")
    check_epoch(sink, ask(sink, true, "GET", sink.epoch_key))
-   sink.nulls = sink.nulls + 1
+   sink.nulls, sink.is_shared = sink.nulls + 1, true
    sink:again("what it watches has changed")
 end
 
 function redis_transaction.send(sink, upto, savepoint)
-   watch_streams(sink)
-   local client = sink.client
-   local state = { left = 1, clock = sink:clock "MULTI" }
-   client:begin_skip()
-   client:call "MULTI"
-   local bytes, place = sink.outbox:chunk(nil, upto)
-   while bytes do
-      local at = 0
-      while at < #bytes do
-         local commands
-         at, commands = client:add(bytes, at, sink.maxlen, HIGH)
-         state.left = state.left + commands
-         if client:pending() >= HIGH then
-            drain(sink, state, LOW)
-         end
+   local run, client, clock = begun(sink, upto), sink.client, sink:clock "MULTI"
+   while add_some(sink, run, upto) do
+      if client:pending() >= HIGH then
+         drain(sink, run, clock, LOW, math.huge)
       end
-      bytes, place = sink.outbox:chunk(place, upto)
    end
    if savepoint then
       client:call("SET", sink.savepoint_key, savepoint)
-      state.left = state.left + 1
+      run.left = run.left + 1
    end
-   skip(sink, state)
+   drain(sink, run, clock, 0, 0)
    local _, _, errors, text = client:skipped()
    if errors > 0 then
       raise(sink, "flush", text) -- nothing is done: there was no EXEC
@@ -168,7 +256,7 @@ function redis_transaction.commit(sink)
    client:call "EXEC"
    client:call("WATCH", sink.epoch_key, sink.savepoint_key)
    client:call("GET", sink.epoch_key)
-   skip(sink, { left = 1, clock = sink:clock "EXEC" })
+   drain(sink, { heads = {}, seen = 0, left = 1 }, sink:clock "EXEC", 0, 0)
    local values, nulls, errors, text, at = client:skipped()
    reply(sink, "WATCH")
    local kind, epoch = reply(sink, "GET")
