@@ -68,9 +68,9 @@ end
 
 -- Begins a transaction. Streams are watched, so that EXEC does nothing if one of them became
 -- something else, and asked for their type. Returns the run: {heads = the commands before MULTI
--- whose replies are read one by one, a list of {what =, key =}, seen = how many of them were, left =
--- how many replies come after those, place = in the outbox, where it goes on, bytes = how many of
--- its bytes are sent}.
+-- whose replies are read one by one, a list of {what =, key =}, seen = how many of them were,
+-- left = how many replies come after those, place = in the outbox, where it goes on, bytes = how
+-- many of its bytes are sent}.
 local function begin(sink)
    local client, heads = sink.client, {}
    for key in pairs(sink.streams) do
