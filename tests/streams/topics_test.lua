@@ -92,8 +92,8 @@ end)
 
 test("bad_input", function(cluster)
    local function fails(status, text, spec, options)
-      local result = once.script(nil, ("pgcdc.source {kafka = %q, %s}"):format(cluster.brokers, spec),
-         status, options)
+      local result = once.script(nil, ("pgcdc.source {kafka = %q, %s}"):format(cluster.brokers,
+         spec), status, options)
       lu.assertStrContains(result.text, text)
    end
    fails(1, 'topic = "..." says what of Kafka is read', "")
