@@ -1,6 +1,6 @@
 ---@meta pgcdc.meta_sinks
--- meta_sinks.lua: the sinks that come with the program, and what reads topics, see meta.lua; nothing
--- loads it.
+-- meta_sinks.lua: the sinks that come with the program, and what reads topics, see meta.lua;
+-- nothing loads it.
 -- SPDX-License-Identifier: MIT
 --
 -- luacheck: ignore
