@@ -306,6 +306,7 @@ local function declare_topics(spec)
    source.number = raw.declare {
       table = called, name = name(called), capture = "feed", start = feed.start, lookback = -1,
       recheck = 0, interval_min = 0, interval_max = 0, connections = 1, check_interval = 0,
+      max_load = 1,
       hints = "never",
    }
    topics.declare(source, feed)
