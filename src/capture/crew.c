@@ -1,15 +1,13 @@
-/* crew.c -- the threads of one database: schedule, reconnect, retry.
+/* crew.c -- the sources of one database, and their steps: reconnect, retry.
  * SPDX-License-Identifier: MIT */
 #include "capture/crew.h"
 
 #include "base/array.h"
-#include "capture/thread_conn.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 #define ANSWER_MS 5000         /* a transaction waits no longer for the host's answer */
-#define ANNOUNCED_MS 5         /* a poll for an announced commit waits so long after another */
 
 /* ---- declaring sources ---- */
 
@@ -197,21 +195,11 @@ static void give_up_step(struct crew_unit *u, struct thread_conn *tc, struct err
         *e = later;
 }
 
-static bool poll_step(struct crew_unit *u, struct thread_conn *tc, uint64_t *n_rows,
-                      struct err *e)
+/* The step has begun: what it brings. */
+static bool end_step(struct crew_unit *u, struct thread_conn *tc, uint64_t *n_rows, struct err *e)
 {
     bool was_in_snapshot = step_is_in_snapshot(u->sources[0]->step), ok;
-    enum unit_found found;
 
-    notices_begin_step(&u->notices);
-    if (!unit_begin(&u->unit, tc->conn, &found, e)) {
-        unit_abort(&u->unit, tc->conn);
-        return false;
-    }
-    if (found != UNIT_BEGUN) {
-        notices_skip_step(&u->notices, found == UNIT_QUIET);
-        return true;
-    }
     for (size_t i = 0; i < u->n; i++)
         sender_open(u->senders[i], u->crew->job.spool_dir, OUTBOX_BYTES / u->n,
                     step_is_held(u->sources[i]->step));
@@ -228,6 +216,22 @@ static bool poll_step(struct crew_unit *u, struct thread_conn *tc, uint64_t *n_r
         notices_end_step(&u->notices, was_in_snapshot, *n_rows, unit_figures(&u->unit));
     u->failures.has_worked = u->failures.has_worked || ok;
     return ok;
+}
+
+static bool poll_step(struct crew_unit *u, struct thread_conn *tc, uint64_t *n_rows,
+                      struct err *e)
+{
+    enum unit_found found;
+
+    notices_begin_step(&u->notices);
+    if (!unit_begin(&u->unit, tc->conn, &found, e)) {
+        unit_abort(&u->unit, tc->conn);
+        return false;
+    }
+    if (found == UNIT_BEGUN)
+        return end_step(u, tc, n_rows, e);
+    notices_skip_step(&u->notices, found == UNIT_QUIET);
+    return true;
 }
 
 /* Resolves those sources of the unit that are not resolved yet. *is_done: there was none. */
@@ -291,6 +295,15 @@ static void put_off(struct crew_unit *u)
         notices_put_off(&u->notices, &load, u->interval_ms);
 }
 
+/* A poll is complete: when the next one is due. <next_ms> is when this one was. */
+static void plan_next(struct crew_unit *u, bool had_rows)
+{
+    u->interval_ms = config_next_interval(u->sources[0]->config, u->interval_ms, had_rows);
+    u->next_ms = unit_due_ms(&u->unit, u->next_ms + u->interval_ms);
+    put_off(u);
+    u->next_ms = wish_end_poll(&u->wish, u->sources[0]->step, u->next_ms);
+}
+
 /* Does what is due for the unit. The connection is opened on demand. */
 static bool do_step(struct crew_unit *u, struct thread_conn *tc, struct err *e)
 {
@@ -318,10 +331,7 @@ static bool do_step(struct crew_unit *u, struct thread_conn *tc, struct err *e)
         return false;
     if (!unit_is_complete(&u->unit))
         return true; /* due again at once */
-    u->interval_ms = config_next_interval(u->sources[0]->config, u->interval_ms, n_rows > 0);
-    u->next_ms = unit_due_ms(&u->unit, u->next_ms + u->interval_ms);
-    put_off(u);
-    u->next_ms = wish_end_poll(&u->wish, u->sources[0]->step, u->next_ms);
+    plan_next(u, n_rows > 0);
     return !job->is_once || u->next_ms == 0 || step_is_streaming(u->sources[0]->step) ||
            finish_all(u);
 }
@@ -350,170 +360,20 @@ static bool handle_failure(struct crew_unit *u, struct thread_conn *tc, const st
     return true;
 }
 
+bool crew_step(struct crew_unit *u, struct thread_conn *tc)
+{
+    struct err e = { .code = ERR_NONE };
+
+    if (!do_step(u, tc, &e))
+        return handle_failure(u, tc, &e);
+    if (u->failures.n > 0) {
+        u->failures.n = 0;
+        notices_recovered(&u->notices, u->failures.since_ms);
+    }
+    return true;
+}
+
 /* ---- the crew ---- */
-
-/* After a step: starts a listener if the source needs one. Under the mutex. */
-static void look_after_listener(struct crew_source *s)
-{
-    struct crew *crew = s->crew;
-
-    announced_check(&s->announced, crew->listener, &s->sender);
-    s->announced.as = crew->job.is_once || crew->job.is_check ? 0 : step_announced_as(s->step);
-    if (s->announced.as != 0 && crew->listener == NULL)
-        crew->listener = listener_new(s->config->conninfo, crew->job.stop_fd, &crew->mutex,
-                                      &crew->changed);
-}
-
-/* True if a commit was announced since the last poll. If commits of one source of the unit are not
- * announced, false: the unit goes by its interval, since that source's table is scanned. */
-static bool is_announced(const struct crew_unit *u)
-{
-    bool is_news = false;
-
-    for (size_t i = 0; i < u->n; i++) {
-        const struct announced *a = &u->sources[i]->announced;
-
-        if (a->as == 0)
-            return false;
-        is_news = is_news || announced_is_news(a, u->crew->listener);
-    }
-    return is_news;
-}
-
-/* When the unit is due: at its interval, or soon if a commit was announced for it. */
-static int64_t due_ms(const struct crew_unit *u)
-{
-    int64_t soon = u->polled_ms + ANNOUNCED_MS;
-
-    if (u->is_wanted)
-        return 0;
-    return u->failures.n == 0 && soon < u->due_ms && is_announced(u) ? soon : u->due_ms;
-}
-
-/* True if a thread may take the unit's next step. (Where each source is looked at, one that failed
- * is finished before the others.) */
-static bool is_free(const struct crew_unit *u)
-{
-    size_t n_finished = 0;
-
-    if (u->is_paused && !u->crew->job.is_once)
-        return false;
-    for (size_t i = 0; i < u->n; i++) {
-        struct crew_source *s = u->sources[i];
-
-        n_finished += s->is_finished;
-        if (u->is_busy || s->is_waiting || (s->is_finished && !u->crew->job.is_check))
-            return false;
-        if ((u->unit.is_joint || !step_is_in_snapshot(s->step)) && !s->followed.is_streaming &&
-            !queue_lane_is_empty(u->crew->job.queue, &s->sender.lane))
-            return false; /* until crew_steer_wake */
-    }
-    return n_finished < u->n;
-}
-
-/* The unit that is due the longest. NULL: none for *wait_ms, or (-1) until something changes. */
-static struct crew_unit *choose(struct crew *crew, int64_t *wait_ms)
-{
-    struct crew_unit *chosen = NULL;
-    int64_t now = clock_mono_ms();
-
-    for (size_t i = 0; i < crew->n_units; i++)
-        if (is_free(crew->units[i]) &&
-            (chosen == NULL || due_ms(crew->units[i]) < due_ms(chosen)))
-            chosen = crew->units[i];
-    if (chosen != NULL && due_ms(chosen) <= now)
-        return chosen;
-    *wait_ms = chosen != NULL ? due_ms(chosen) - now : -1;
-    return NULL;
-}
-
-/* A thread begins to work on the unit. Under the mutex. */
-static void take(struct crew_unit *u)
-{
-    u->is_busy = true;
-    u->is_wanted = false;
-    wish_take(&u->wish);
-    for (size_t i = 0; i < u->n; i++) {
-        announced_begin_poll(&u->sources[i]->announced, u->crew->listener);
-        followers_pause(&u->sources[i]->followed, u->sources[i]->step);
-    }
-}
-
-/* The thread has ended a step of the unit. Under the mutex. */
-static void leave(struct crew_unit *u)
-{
-    u->polled_ms = clock_mono_ms();
-    u->due_ms = u->next_ms;
-    for (size_t i = 0; i < u->n; i++) {
-        look_after_listener(u->sources[i]);
-        meter_set_due(&u->senders[i]->meter, u->due_ms,
-                      load_stretch(&u->unit.load, u->interval_ms));
-        followers_resume(&u->sources[i]->followed, u->sources[i]->step);
-    }
-    u->is_busy = false;
-    pthread_cond_broadcast(&u->crew->changed);
-}
-
-static void *run_thread(void *arg)
-{
-    struct crew *crew = arg;
-    struct thread_conn tc = { .conn = NULL };
-    int64_t wait_ms;
-
-    pthread_setname_np(pthread_self(), "reader");
-    pthread_mutex_lock(&crew->mutex);
-    while (!crew->is_stopping) {
-        struct crew_unit *u = choose(crew, &wait_ms);
-        struct err e = { .code = ERR_NONE };
-        bool goes_on = true;
-
-        if (u == NULL) {
-            clock_wait_cond(&crew->changed, &crew->mutex, wait_ms);
-            continue;
-        }
-        take(u);
-        pthread_mutex_unlock(&crew->mutex);
-        if (!do_step(u, &tc, &e)) {
-            goes_on = handle_failure(u, &tc, &e);
-        } else if (u->failures.n > 0) {
-            u->failures.n = 0;
-            notices_recovered(&u->notices, u->failures.since_ms);
-        }
-        pthread_mutex_lock(&crew->mutex);
-        leave(u);
-        if (!goes_on)
-            break;
-    }
-    pthread_mutex_unlock(&crew->mutex);
-    thread_conn_close(&tc);
-    return NULL;
-}
-
-/* How many threads there are to be. */
-static size_t count_threads(const struct crew *crew)
-{
-    size_t n = crew->n_units < CREW_THREADS ? crew->n_units : CREW_THREADS;
-
-    for (size_t i = 0; i < crew->n_units; i++)
-        for (size_t k = 0; k < crew->units[i]->n; k++)
-            if (crew->units[i]->sources[k]->config->connections < n)
-                n = crew->units[i]->sources[k]->config->connections;
-    return n;
-}
-
-bool crew_start(struct crew *crew, struct err *e)
-{
-    size_t n = count_threads(crew);
-
-    while (crew->n_threads < n) {
-        int rc = pthread_create(&crew->threads[crew->n_threads], NULL, run_thread, crew);
-
-        if (rc != 0)
-            return err_set(e, ERR_INTERNAL, "cannot start a thread: %s", strerror(rc));
-        crew->n_threads++;
-    }
-    return crew->job.is_check || followers_start(&crew->followers, e);
-}
 
 void crew_stop(struct crew *crew)
 {

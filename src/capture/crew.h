@@ -1,11 +1,8 @@
-/* crew.h -- the threads of one database: schedule, reconnect, retry.
+/* crew.h -- the sources of one database, and their steps: reconnect, retry.
  *
- * Each thread has a connection of its own. There are as many as the database has
- * units (sources that are read together are one unit, see unit.h), at most 8 or what
- * <connections> of a source says; more units share them, the longest due first. A
- * thread runs straight-line blocking code and pushes what it finds into the queue.
- * pg/sqlstate.h decides what an error means (retry, give up); the crew does what
- * follows from it.
+ * A thread (crew_thread.h) runs straight-line blocking code and pushes what it finds into the
+ * queue. pg/sqlstate.h decides what an error means (retry, give up); the crew does what follows
+ * from it.
  *
  * A unit never has two polls in flight: the next one waits until the host
  * is done with all chunks of the last. Ranges of a snapshot follow each
@@ -20,6 +17,7 @@
 #include "capture/failures.h"
 #include "capture/followers.h"
 #include "capture/notices.h"
+#include "capture/thread_conn.h"
 #include "capture/unit.h"
 #include "capture/wish.h"
 
@@ -43,11 +41,9 @@ struct crew_job {
 /* Returns owned, or NULL: out of memory. */
 struct crew *crew_new(const struct crew_job *job);
 
-/* Adds a source, before crew_start. <config> is borrowed until crew_free. Returns what the crew
- * owns, or NULL: out of memory. */
+/* Adds a source, before crew_thread_start. <config> is borrowed until crew_free. Returns what the
+ * crew owns, or NULL: out of memory. */
 struct crew_source *crew_add(struct crew *crew, const struct config *config, size_t number);
-
-bool crew_start(struct crew *crew, struct err *e) WARN_UNUSED;
 
 /* Makes every thread end soon. */
 void crew_stop(struct crew *crew);
@@ -55,7 +51,7 @@ void crew_stop(struct crew *crew);
 /* Waits for the threads. */
 void crew_free(struct crew *crew);
 
-/* ---- what it consists of: for crew.c and crew_steer.c only ---- */
+/* ---- what it consists of: for the files of the crew only ---- */
 
 struct crew_source {
     size_t number;
@@ -105,5 +101,10 @@ struct crew {
     struct load_all load; /* under the mutex, once the threads run */
     bool is_stopping;
 };
+
+/* ---- steps, for crew_thread.c: without the mutex. False: the thread should end ---- */
+
+/* Does what is due for the unit, on demand by a new connection. */
+bool crew_step(struct crew_unit *u, struct thread_conn *tc);
 
 #endif

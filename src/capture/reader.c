@@ -4,6 +4,7 @@
 
 #include "base/array.h"
 #include "capture/crew_steer.h"
+#include "capture/crew_thread.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -93,7 +94,7 @@ bool reader_add(struct reader *r, const struct config *config, struct err *e)
 bool reader_start(struct reader *r, struct err *e)
 {
     for (size_t i = 0; i < r->n_databases; i++)
-        if (!crew_start(r->databases[i].crew, e))
+        if (!crew_thread_start(r->databases[i].crew, e))
             return false;
     return true;
 }
