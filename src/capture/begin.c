@@ -5,6 +5,7 @@
 #include "base/text.h"
 #include "capture/sql_parts.h"
 
+#include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -55,20 +56,39 @@ bool begin_resolve(struct begin_facts *f, struct conn *conn, const struct config
     return ok;
 }
 
-/* Reads the row of sql_glance or, if <is_full>, of sql_facts. */
-static bool read_facts(struct begin_facts *f, const struct result *r, bool is_full, struct err *e)
+static bool take_snapshot(struct begin_facts *f, const char *snapshot, struct err *e)
 {
-    char *text = strdup(result_text(r, 0, 0));
+    char *text = strdup(snapshot);
 
     if (text == NULL)
         return err_memory(e);
     drop_snapshot(f);
-    if (!horizon_parse_snapshot(&f->snapshot, text)) {
-        err_set(e, ERR_ANSWER, "the server's snapshot cannot be read: \"%.200s\"", text);
-        free(text);
-        f->snapshot = (struct horizon_snapshot){ 0 };
+    if (horizon_parse_snapshot(&f->snapshot, text))
+        return true;
+    err_set(e, ERR_ANSWER, "the server's snapshot cannot be read: \"%.200s\"", text);
+    free(text);
+    f->snapshot = (struct horizon_snapshot){ 0 };
+    return false;
+}
+
+bool begin_share(struct begin_facts *to, const struct begin_facts *from, bool is_full,
+                 struct err *e)
+{
+    if (!take_snapshot(to, from->snapshot.text, e))
         return false;
-    }
+    if (is_full)
+        to->identity = from->identity;
+    else
+        identity_share_glance(&to->identity, &from->identity);
+    to->identity.xmax = to->snapshot.xmax;
+    return true;
+}
+
+/* Reads the row of sql_glance or, if <is_full>, of sql_facts. */
+static bool read_facts(struct begin_facts *f, const struct result *r, bool is_full, struct err *e)
+{
+    if (!take_snapshot(f, result_text(r, 0, 0), e))
+        return false;
     if (!(is_full ? identity_read : identity_read_glance)(&f->identity, r, 1, e))
         return false;
     f->identity.xmax = f->snapshot.xmax;
@@ -97,6 +117,29 @@ bool begin_glance(struct begin_facts *f, struct conn *conn, struct err *e)
 bool begin_identify(struct begin_facts *f, struct conn *conn, struct err *e)
 {
     return ask(f, conn, true, e);
+}
+
+bool begin_unlocked(struct begin_facts *f, struct conn *conn, const char *more,
+                    const struct result_shape *shapes, struct result **rows, size_t n,
+                    struct err *e)
+{
+    struct result_shape all[1 + BEGIN_MORE] = { sql_facts_shape };
+    struct result *results[1 + BEGIN_MORE] = { NULL };
+    struct buf sql;
+    bool ok;
+
+    assert(n <= BEGIN_MORE);
+    for (size_t i = 0; i < n; i++)
+        all[1 + i] = shapes[i];
+    buf_init(&sql, BUF_SQL_MAX);
+    sql_begin_unlocked(&sql, conn_version(conn));
+    sql_facts(&sql);
+    buf_puts(&sql, more);
+    ok = run(conn, &sql, all, results, 1 + n, e) && read_facts(f, results[0], true, e);
+    result_free(results[0]);
+    for (size_t i = 0; i < n; i++)
+        rows[i] = results[1 + i];
+    return ok;
 }
 
 static bool ask_parts(const struct begin_facts *f, struct conn *conn, struct result **parts,

@@ -36,6 +36,18 @@ bool begin_resolve(struct begin_facts *f, struct conn *conn, const struct config
  * asks for; the other facts stay as they are. */
 bool begin_glance(struct begin_facts *f, struct conn *conn, struct err *e) WARN_UNUSED;
 
+/* The same, and if <is_full> the whole identity, from <from>, which were read for several sources
+ * in common. */
+bool begin_share(struct begin_facts *to, const struct begin_facts *from, bool is_full,
+                 struct err *e) WARN_UNUSED;
+
+/* Opens a transaction that locks nothing, and reads its snapshot and the whole identity; then what
+ * <more> asks for, <n> results, BEGIN_MORE at most. After a failure it may be open. */
+#define BEGIN_MORE 4
+bool begin_unlocked(struct begin_facts *f, struct conn *conn, const char *more,
+                    const struct result_shape *shapes, struct result **rows, size_t n,
+                    struct err *e) WARN_UNUSED;
+
 /* One statement, no transaction: reads the snapshot and the whole identity. */
 bool begin_identify(struct begin_facts *f, struct conn *conn, struct err *e) WARN_UNUSED;
 

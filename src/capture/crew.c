@@ -3,6 +3,7 @@
 #include "capture/crew.h"
 
 #include "base/array.h"
+#include "capture/round.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -309,9 +310,10 @@ static bool do_step(struct crew_unit *u, struct thread_conn *tc, struct err *e)
 {
     const struct crew_job *job = &u->crew->job;
     uint64_t n_rows = 0;
-    bool is_resolved;
+    bool is_resolved, was_asked = u->is_alone;
 
     u->unit.turn = 0;
+    u->is_alone = false;
     if (!thread_conn_open(tc, u->sources[0]->config->conninfo, job->stop_fd,
                           &u->senders[0]->meter, e))
         return false;
@@ -322,7 +324,7 @@ static bool do_step(struct crew_unit *u, struct thread_conn *tc, struct err *e)
         return true;
     if (job->is_check)
         return check_all(u, tc->conn, e);
-    u->next_ms = clock_mono_ms();
+    u->next_ms = was_asked ? u->due_ms : clock_mono_ms(); /* so it is one of the next round, too */
     if (job->is_once && u->is_paused)
         return finish_all(u);
     if (u->n == 1 && wish_choose(&u->wish, u->sources[0]->step, u->senders[0]))
@@ -371,6 +373,60 @@ bool crew_step(struct crew_unit *u, struct thread_conn *tc)
         notices_recovered(&u->notices, u->failures.since_ms);
     }
     return true;
+}
+
+/* ---- a round ---- */
+
+/* What a round that began at <began_ms> has found of one of its units. False if the thread should
+ * end. */
+static bool end_round(struct crew_unit *u, enum round_found found, int64_t began_ms,
+                      struct thread_conn *tc)
+{
+    uint64_t n_rows = 0;
+    struct err e;
+
+    u->next_ms = began_ms;
+    u->is_alone = found == ROUND_POLLS;
+    if (u->is_alone)
+        return true; /* due at once */
+    notices_begin_step(&u->notices);
+    unit_take_round(&u->unit, found == ROUND_MOVES);
+    if (found != ROUND_MOVES)
+        notices_skip_step(&u->notices, found == ROUND_QUIET);
+    else if (!end_step(u, tc, &n_rows, &e))
+        return handle_failure(u, tc, &e);
+    plan_next(u, false);
+    return true;
+}
+
+bool crew_round(struct crew_unit *const *units, size_t n, struct thread_conn *tc)
+{
+    struct step **steps = calloc(n, sizeof(struct step *));
+    enum round_found *found = calloc(n, sizeof *found); /* ROUND_POLLS */
+    struct err e = { .code = ERR_NONE };
+    bool ok = steps != NULL && found != NULL, goes_on = true;
+    int64_t began_ms = clock_mono_ms();
+    size_t at = 0;
+
+    for (size_t i = 0; ok && i < n; i++)
+        steps[i] = units[i]->sources[0]->step;
+    ok = ok && thread_conn_open(tc, units[0]->sources[0]->config->conninfo,
+                                units[0]->crew->job.stop_fd, &units[0]->senders[0]->meter, &e);
+    if (ok)
+        conn_watch(tc->conn, on_wait, units[0]);
+    ok = ok && round_ask(steps, n, tc->conn, found, &at, &e);
+    if (!ok)
+        thread_conn_close(tc);
+    for (size_t i = 0; i < n; i++) {
+        if (!ok && i == at && e.code == ERR_INTERNAL)
+            goes_on = handle_failure(units[i], tc, &e) && goes_on;
+        else
+            goes_on = end_round(units[i], found != NULL ? found[i] : ROUND_POLLS, began_ms, tc) &&
+                      goes_on;
+    }
+    free(steps);
+    free(found);
+    return goes_on;
 }
 
 /* ---- the crew ---- */

@@ -79,6 +79,7 @@ struct crew_unit {
     bool is_busy;          /* a thread works on it */
     bool is_paused;        /* no step is begun */
     bool is_wanted;        /* somebody has asked for a poll, which is due at once */
+    bool is_alone;         /* the next step is its own: a round has found that it must poll */
     int64_t due_ms, polled_ms; /* when the next step is due, and when the last one ended */
     /* used by the thread that works on it; while none does, by any that holds the mutex: */
     int64_t next_ms;       /* due_ms once the step has ended */
@@ -106,5 +107,9 @@ struct crew {
 
 /* Does what is due for the unit, on demand by a new connection. */
 bool crew_step(struct crew_unit *u, struct thread_conn *tc);
+
+/* Asks for <n> units in common (round.h), and ends the steps of those that need no more. The others
+ * are due at once, alone. */
+bool crew_round(struct crew_unit *const *units, size_t n, struct thread_conn *tc);
 
 #endif

@@ -3,10 +3,16 @@
 #include "capture/crew_thread.h"
 
 #include "base/clock.h"
+#include "capture/round.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #define ANNOUNCED_MS 5     /* a poll for an announced commit waits so long after another */
+#define SHORTEST_MS 100    /* a poll of a shorter interval is not made to wait for others */
+#define EARLY_MS 100       /* so much earlier a poll may come to be one of a round, */
+#define EARLY_PART 10      /* but not earlier than this part of its interval */
+
 /* ---- which unit is due ---- */
 
 /* True if a commit was announced since the last poll. If commits of one source of the unit are not
@@ -72,6 +78,35 @@ static struct crew_unit *choose(struct crew *crew, int64_t *wait_ms)
     return NULL;
 }
 
+/* True if the unit may be one of a round, when it is free. */
+static bool may_join(const struct crew_unit *u)
+{
+    const struct crew_job *job = &u->crew->job;
+
+    return u->n == 1 && u->interval_ms >= SHORTEST_MS && u->failures.n == 0 && !u->is_alone &&
+           !u->is_wanted && u->wish.asked == NULL && u->wish.taken == NULL && !job->is_once &&
+           !job->is_check && round_may_have(u->sources[0]->step);
+}
+
+/* Fills <units>, which has room for all of the crew, with <first> and those that can be asked for
+ * in common with it (round.h): that are due by now, or nearly. Returns how many they are. */
+static size_t gather(struct crew *crew, struct crew_unit *first, struct crew_unit **units)
+{
+    int64_t now = clock_mono_ms();
+    size_t n = 0;
+
+    units[n++] = first;
+    for (size_t i = 0; may_join(first) && i < crew->n_units; i++) {
+        struct crew_unit *u = crew->units[i];
+        int64_t early = u->interval_ms / EARLY_PART;
+
+        if (u != first && is_free(u) && may_join(u) &&
+            u->due_ms <= now + (early < EARLY_MS ? early : EARLY_MS))
+            units[n++] = u;
+    }
+    return n;
+}
+
 /* ---- the threads ---- */
 
 /* After a step: starts a listener if the source needs one. Under the mutex. */
@@ -117,26 +152,33 @@ static void *run_thread(void *arg)
 {
     struct crew *crew = arg;
     struct thread_conn tc = { .conn = NULL };
+    struct crew_unit *one[1], **all = calloc(crew->n_units, sizeof *all);
     bool goes_on = true;
     int64_t wait_ms;
 
     pthread_setname_np(pthread_self(), "reader");
     pthread_mutex_lock(&crew->mutex);
     while (goes_on && !crew->is_stopping) {
-        struct crew_unit *u = choose(crew, &wait_ms);
+        struct crew_unit *u = choose(crew, &wait_ms), **units = all != NULL ? all : one;
+        size_t n;
 
         if (u == NULL) {
             clock_wait_cond(&crew->changed, &crew->mutex, wait_ms);
             continue;
         }
-        take(u);
+        one[0] = u;
+        n = all != NULL ? gather(crew, u, all) : 1;
+        for (size_t i = 0; i < n; i++)
+            take(units[i]);
         pthread_mutex_unlock(&crew->mutex);
-        goes_on = crew_step(u, &tc);
+        goes_on = n > 1 ? crew_round(units, n, &tc) : crew_step(u, &tc);
         pthread_mutex_lock(&crew->mutex);
-        leave(u);
+        for (size_t i = 0; i < n; i++)
+            leave(units[i]);
     }
     pthread_mutex_unlock(&crew->mutex);
     thread_conn_close(&tc);
+    free(all);
     return NULL;
 }
 

@@ -2,7 +2,8 @@
  *
  * Each thread has a connection of its own. There are as many as the database has units (sources
  * that are read together are one unit, see unit.h), at most 8 or what <connections> of a source
- * says; more units share them, the longest due first.
+ * says; more units share them, the longest due first. Where several are due at the same time, or
+ * nearly, one thread asks for all of them in common (round.h).
  *
  * SPDX-License-Identifier: MIT */
 #ifndef CREW_THREAD_H

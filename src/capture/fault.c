@@ -354,24 +354,37 @@ static bool check_server(struct source *s, struct conn *conn, enum fault_news *n
 /* If the snapshot has the same text as at the newest poll, nothing has committed anywhere in the
  * cluster. On a standby that text lists no xids, so the LSN up to which it has replayed is compared
  * too. */
-bool fault_glance(struct source *s, struct conn *conn, bool *is_unchanged, struct err *e)
+static bool is_unchanged_since(const struct source *s)
 {
     const struct identity *then = &s->position.identity, *now = &s->facts.identity;
 
+    return s->position.phase == POSITION_POLL && s->polled != NULL &&
+           s->position.n_resume_points == 0 && strcmp(s->polled, s->facts.snapshot.text) == 0 &&
+           strcmp(then->started, now->started) == 0 && strcmp(then->stats, now->stats) == 0 &&
+           then->in_recovery == now->in_recovery &&
+           (now->in_recovery ? then->lsn == now->lsn : then->lsn <= now->lsn);
+}
+
+bool fault_glance(struct source *s, struct conn *conn, bool *is_unchanged, struct err *e)
+{
     *is_unchanged = false;
     s->glance_lsn = 0;
     if (s->position.phase != POSITION_POLL && !s->config->is_joint)
         return true;
     if (!begin_glance(&s->facts, conn, e))
         return false;
-    s->glance_lsn = now->lsn;
-    *is_unchanged = s->position.phase == POSITION_POLL && s->polled != NULL &&
-                    s->position.n_resume_points == 0 &&
-                    strcmp(s->polled, s->facts.snapshot.text) == 0 &&
-                    strcmp(then->started, now->started) == 0 &&
-                    strcmp(then->stats, now->stats) == 0 &&
-                    then->in_recovery == now->in_recovery &&
-                    (now->in_recovery ? then->lsn == now->lsn : then->lsn <= now->lsn);
+    s->glance_lsn = s->facts.identity.lsn;
+    *is_unchanged = is_unchanged_since(s);
+    return true;
+}
+
+bool fault_take_glance(struct source *s, const struct begin_facts *now, bool *is_unchanged,
+                       struct err *e)
+{
+    if (!begin_share(&s->facts, now, false, e))
+        return false;
+    s->glance_lsn = s->facts.identity.lsn;
+    *is_unchanged = is_unchanged_since(s);
     return true;
 }
 

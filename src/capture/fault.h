@@ -16,6 +16,10 @@
 bool fault_glance(struct source *s, struct conn *conn, bool *is_unchanged,
                   struct err *e) WARN_UNUSED;
 
+/* The same, of what begin_glance has asked in common with other sources: <now>. */
+bool fault_take_glance(struct source *s, const struct begin_facts *now, bool *is_unchanged,
+                       struct err *e) WARN_UNUSED;
+
 /* Opens a transaction and reads the facts, those of the source's method included, which then checks
  * that it has what it needs. <with_sizes>: reads the sizes of the leaves. After a failure no
  * transaction is open. */

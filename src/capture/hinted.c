@@ -3,6 +3,7 @@
 #include "capture/hinted.h"
 
 #include "base/clock.h"
+#include "capture/method.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -12,7 +13,6 @@
 #define FIRST_VERSION 150000
 #define ASK_AGAIN_MS 3600000     /* after that the server may allow it */
 #define NOTE_BYTES (1u << 20)    /* so much WAL later a younger note is taken */
-#define WAL_BYTES_A_MS 120000    /* how fast WAL is read */
 #define BLOCKS_A_MS 200          /* how fast a table is scanned, until a scan was seen */
 #define PATIENCE_MS 1000         /* where it must work, so long is waited, and WAL read */
 #define WAIT_MS 2                /* the first wait for the flush; each is longer than the last */
@@ -230,8 +230,7 @@ static int64_t scan_ms(const struct source *s)
     return s->hints.scan_ms > guess ? s->hints.scan_ms : guess;
 }
 
-/* How long hints may take. */
-static int64_t most_ms(const struct source *s)
+int64_t hinted_most_ms(const struct source *s)
 {
     int64_t most = scan_ms(s), least = must_work(s) ? PATIENCE_MS : WAIT_MS;
 
@@ -280,7 +279,7 @@ static bool ask_end(struct source *s, struct conn *conn, uint64_t *end, uint64_t
         return false;
     if (!*is_known) {
         drop_note(s, "the WAL is another one");
-    } else if (*end - h->read_to > (uint64_t)most_ms(s) * WAL_BYTES_A_MS) {
+    } else if (*end - h->read_to > (uint64_t)hinted_most_ms(s) * HINTED_WAL_BYTES_A_MS) {
         drop_note(s, "there is so much WAL that a scan is quicker");
         *is_known = false;
     }
@@ -291,7 +290,8 @@ static bool ask_end(struct source *s, struct conn *conn, uint64_t *end, uint64_t
 static bool wait_for_flush(struct source *s, struct conn *conn, uint64_t flush, uint64_t end,
                            bool *is_flushed, struct err *e)
 {
-    int64_t until = clock_mono_ms() + (most_ms(s) < PATIENCE_MS ? most_ms(s) : PATIENCE_MS);
+    int64_t most = hinted_most_ms(s);
+    int64_t until = clock_mono_ms() + (most < PATIENCE_MS ? most : PATIENCE_MS);
 
     for (int ms = WAIT_MS; hints_must_wait(flush, end) && clock_mono_ms() < until;
          ms = ms < LONGEST_WAIT_MS ? 2 * ms : ms) {
@@ -341,19 +341,22 @@ static bool forgive(struct source *s, struct conn *conn, struct err *e)
     return source_add_notice(s, LOG_INFO, text, e);
 }
 
+bool hinted_add_pair(struct source *s, const struct result *rows, size_t i)
+{
+    const struct horizon *horizon = &s->position.horizon;
+    uint64_t xid = hints_widen((uint32_t)result_u64(rows, i, 0), horizon->floor);
+
+    return !horizon_is_new(horizon, xid) ||
+           hints_add(&s->hints.rule, xid, result_u32(rows, i, 1),
+                     (uint32_t)result_u64(rows, i, 2));
+}
+
 /* Adds the pairs. */
 static bool take_pairs(struct source *s, const struct result *r, struct err *e)
 {
-    struct hints *h = &s->hints.rule;
-    uint64_t floor = s->position.horizon.floor;
-
-    for (size_t i = 0; i < result_count(r); i++) {
-        uint64_t xid = hints_widen((uint32_t)result_u64(r, i, 0), floor);
-
-        if (horizon_is_new(&s->position.horizon, xid) &&
-            !hints_add(h, xid, result_u32(r, i, 1), (uint32_t)result_u64(r, i, 2)))
+    for (size_t i = 0; i < result_count(r); i++)
+        if (!hinted_add_pair(s, r, i))
             return err_memory(e);
-    }
     return true;
 }
 
@@ -362,9 +365,11 @@ static bool read_wal(struct source *s, struct conn *conn, uint64_t end, bool *is
                      struct err *e)
 {
     struct hints *h = &s->hints.rule;
-    const struct sql_hints_source source = {
+    struct sql_hints_source source = {
         .kind = s->hints.kind, .function = s->hints.function, .from = h->read_to, .to = end,
+        .n_filenodes = h->n_leaves,
     };
+    uint32_t *filenodes;
     struct result *r = NULL;
     struct buf sql;
     bool ok;
@@ -373,8 +378,14 @@ static bool read_wal(struct source *s, struct conn *conn, uint64_t end, bool *is
     s->hints.wal_bytes = end - h->read_to;
     if (end == h->read_to)
         return true;
+    if ((filenodes = calloc(h->n_leaves + 1, sizeof *filenodes)) == NULL)
+        return err_memory(e);
+    source.filenodes = filenodes;
+    for (size_t i = 0; i < h->n_leaves; i++)
+        filenodes[i] = h->leaves[i].filenode;
     buf_init(&sql, BUF_SQL_MAX);
-    sql_hints_wal(&sql, &source, &s->facts.table);
+    sql_hints_wal(&sql, &source, 1);
+    free(filenodes);
     if (ask(conn, &sql, &sql_hints_wal_shape, &r, 1, e)) {
         *is_read = result_count(r) + h->n_pairs <= HINTS_MOST_PAIRS;
         ok = !*is_read || take_pairs(s, r, e);
@@ -464,6 +475,42 @@ bool hinted_begin(struct source *s, const struct sql_query *q, struct conn *conn
     return !h->is_used || s->config->hints != CONFIG_HINTS_CHECK || compare(s, q, conn, e);
 }
 
+bool hinted_has_note(const struct source *s)
+{
+    return s->hints.function != NULL && s->hints.rule.xid != 0;
+}
+
+void hinted_have_read(struct source *s, uint64_t end)
+{
+    struct hints *h = &s->hints.rule;
+
+    s->hints.wal_bytes = end - h->read_to;
+    h->read_to = end;
+}
+
+bool hinted_pass(struct source *s, struct conn *conn, bool *passes, struct err *e)
+{
+    struct source_hints *h = &s->hints;
+    const struct sql_query q = method_query(s);
+    struct buf sql;
+    bool ok;
+
+    *passes = false;
+    if (!hints_is_armed(&h->rule, &s->position.horizon) ||
+        !hints_has_leaves(&h->rule, &s->facts.table))
+        return true;
+    if (!hints_plan(&h->rule, &s->position.horizon, &h->blocks))
+        return err_memory(e);
+    *passes = h->is_used = h->rule.n_pairs == 0;
+    if (!*passes || s->config->hints != CONFIG_HINTS_CHECK)
+        return true;
+    buf_init(&sql, BUF_SQL_MAX);
+    sql_switch(&sql, s->config->rls, false);
+    ok = buf_ok(&sql) ? conn_run(conn, sql.data, NULL, NULL, 0, e) : err_memory(e);
+    buf_fini(&sql);
+    return ok && compare(s, &q, conn, e);
+}
+
 void hinted_advance(struct source *s)
 {
     struct source_hints *h = &s->hints;
@@ -482,8 +529,9 @@ void hinted_put_figures(const struct source *s, struct buf *b)
     const struct source_hints *h = &s->hints;
 
     if (h->is_used)
-        buf_printf(b, "read=hint blocks=%" PRIu64 " of=%" PRIu64 " wal_bytes=%" PRIu64, h->blocks,
-                   h->of_blocks, h->wal_bytes);
+        buf_printf(b, "read=hint blocks=%" PRIu64 " of=%" PRIu64 " wal_bytes=%" PRIu64 "%s",
+                   h->blocks, h->of_blocks, h->wal_bytes,
+                   s->round.is_passed ? " in a round" : "");
     else if (s->config->capture == CONFIG_BY_XMIN)
         buf_puts(b, "read=scan");
     if (!h->is_used && h->why != NULL && wants_hints(s))

@@ -22,6 +22,26 @@ bool hinted_begin(struct source *s, const struct sql_query *q, struct conn *conn
 /* That poll is complete, and the position has moved. */
 void hinted_advance(struct source *s);
 
+/* ---- for several sources in common, see round.h ---- */
+
+#define HINTED_WAL_BYTES_A_MS 120000 /* how fast WAL is read */
+
+/* True if the WAL can be read for the source, which has a note. */
+bool hinted_has_note(const struct source *s);
+
+/* How long that may take, for one source, in milliseconds. */
+int64_t hinted_most_ms(const struct source *s);
+
+/* Adds row <i> of <rows>, of sql_hints_wal_shape. False: out of memory. */
+bool hinted_add_pair(struct source *s, const struct result *rows, size_t i) WARN_UNUSED;
+
+/* All pairs up to <end> were added. */
+void hinted_have_read(struct source *s, uint64_t end);
+
+/* *passes: the note is armed, and no block is to be read. With CONFIG_HINTS_CHECK compares with a
+ * scan, in the transaction that is open. */
+bool hinted_pass(struct source *s, struct conn *conn, bool *passes, struct err *e) WARN_UNUSED;
+
 /* Appends how the poll in hand was read, for the log. */
 void hinted_put_figures(const struct source *s, struct buf *b);
 

@@ -40,6 +40,15 @@ bool identity_read_glance(struct identity *id, const struct result *r, size_t co
             copy_text(id->stats, sizeof id->stats, r, col + F_STATS)) || fail_nameless(e);
 }
 
+void identity_share_glance(struct identity *to, const struct identity *from)
+{
+    to->in_recovery = from->in_recovery;
+    to->lsn = from->lsn;
+    to->flush_lsn = from->flush_lsn;
+    memcpy(to->started, from->started, sizeof to->started);
+    memcpy(to->stats, from->stats, sizeof to->stats);
+}
+
 bool identity_read(struct identity *id, const struct result *r, size_t col, struct err *e)
 {
     *id = (struct identity){

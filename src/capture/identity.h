@@ -33,6 +33,9 @@ bool identity_read(struct identity *id, const struct result *r, size_t col,
 bool identity_read_glance(struct identity *id, const struct result *r, size_t col,
                           struct err *e) WARN_UNUSED;
 
+/* What identity_read_glance reads, of <from>. */
+void identity_share_glance(struct identity *to, const struct identity *from);
+
 enum identity_verdict {
     IDENTITY_SAME,        /* go on */
     IDENTITY_PROMOTED,    /* the standby became a primary: go on */

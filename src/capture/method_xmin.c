@@ -68,6 +68,7 @@ static bool advance(struct source *s, struct method_step *step, struct err *e)
         return false;
     hinted_advance(s);
     quiet_scanned(&s->quiet);
+    source_end_poll(s);
     return true;
 }
 

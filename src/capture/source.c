@@ -2,6 +2,8 @@
  * SPDX-License-Identifier: MIT */
 #include "capture/source.h"
 
+#include "base/clock.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -81,6 +83,15 @@ void source_forget_polled(struct source *s)
 {
     free(s->polled);
     s->polled = NULL;
+}
+
+void source_end_poll(struct source *s)
+{
+    if (s->round.is_passed)
+        return;
+    s->round.known = s->round.asked;
+    s->round.is_known = s->round.is_asked;
+    s->round.polled_ms = clock_mono_ms();
 }
 
 /* Adds a notice if partitions were lost: their rows leave no tombstones. */

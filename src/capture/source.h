@@ -29,6 +29,15 @@ struct source_hints {
     int64_t late_ms;            /* since when the floor is below the note; 0: it is not */
 };
 
+/* What is kept of a source between rounds, see round.h. Zeroed: it must take a step. */
+struct source_round {
+    uint64_t asked, known; /* a hash of the rows of the catalog that tell of its table: of those
+                            * that a round has seen, of those that held in its last own step */
+    bool is_asked, is_known;
+    bool is_passed;        /* the poll in hand is over without a step of its own */
+    int64_t polled_ms;     /* when the last one that was not was complete */
+};
+
 struct source {
     const struct config *config;    /* borrowed */
     const struct method *declared;  /* the method that <config> names */
@@ -59,6 +68,7 @@ struct source {
     bool is_compared;     /* the position knows what was declared, see declared.h */
     bool has_tried_where; /* the condition of what is read again works */
     struct source_hints hints;
+    struct source_round round;
     struct quiet quiet;             /* of `quiet` */
     bool is_impatient;    /* a standby that lags is taken for a restored one */
     struct queue_list news; /* messages to be handed out before rows */
@@ -88,6 +98,9 @@ bool source_reads_whole(const struct source *s);
 
 /* The next step must poll, whatever the snapshot says. */
 void source_forget_polled(struct source *s);
+
+/* A poll is complete: what the round before it has seen of the table held in it, see round.h. */
+void source_end_poll(struct source *s);
 
 /* From now on the leaves of the facts are the ones that the position knows. Adds a notice if some
  * were lost. */

@@ -121,12 +121,12 @@ static void put_is_write(struct buf *b)
                 "FREEZE_PAGE,INPLACE,CONFIRM}') AND record_type NOT LIKE 'PRUNE%'");
 }
 
-static void put_filenodes(struct buf *b, const struct relation *t)
+static void put_filenodes(struct buf *b, const struct sql_hints_source *s)
 {
     buf_puts(b, "'{");
-    for (size_t i = 0; i < t->n_leaves; i++)
-        buf_printf(b, "%s%" PRIu32, i > 0 ? "," : "", t->leaves[i].filenode);
-    buf_puts(b, "}'::oid[]");
+    for (size_t i = 0; i < s->n_filenodes; i++)
+        buf_printf(b, "%s%" PRIu32, i > 0 ? "," : "", s->filenodes[i]);
+    buf_puts(b, "}'");
 }
 
 static void put_call(struct buf *b, const struct sql_hints_source *s, const char *more)
@@ -138,48 +138,53 @@ static void put_call(struct buf *b, const struct sql_hints_source *s, const char
 }
 
 /* pg_get_wal_block_info: a row for each block of a record. */
-static void put_blocks(struct buf *b, const struct sql_hints_source *s, const struct relation *t)
+static void put_blocks(struct buf *b, const struct sql_hints_source *s)
 {
     buf_puts(b, "SELECT DISTINCT xid::text, relfilenode, relblocknumber FROM ");
     put_call(b, s, ", false");
     buf_puts(b, " WHERE relforknumber = 0 AND reldatabase ="
                 " (SELECT oid FROM pg_database WHERE datname = current_database())"
                 " AND relfilenode = ANY (");
-    put_filenodes(b, t);
-    buf_puts(b, ") AND ");
+    put_filenodes(b, s);
+    buf_puts(b, "::oid[]) AND ");
     put_is_write(b);
 }
 
 /* pg_get_wal_records_info: all blocks of a record as one text, "blkref #0: rel 1663/5/16384 fork
- * main blk 7 ...". A record of tables has two of them at most. */
-static void put_records(struct buf *b, const struct sql_hints_source *s, const struct relation *t)
+ * main blk 7 ...", where 5 is the database. A record of tables has two of them at most. */
+static void put_records(struct buf *b, const struct sql_hints_source *s)
 {
-    buf_puts(b, "SELECT DISTINCT xid::text, node, substring(split_part(block_ref, tag, n)"
-                " FROM '^[0-9]+')::bigint FROM ");
+    buf_puts(b, "SELECT DISTINCT xid::text, split_part(ref, ' ', 1)::oid,"
+                " substring(ref FROM '^[0-9]+ fork main blk ([0-9]+)')::bigint"
+                " FROM (SELECT xid, split_part(block_ref, '/' || d.oid || '/', n) AS ref FROM ");
     put_call(b, s, "");
-    buf_puts(b, " JOIN (SELECT node, '/' || d.oid || '/' || node || ' fork main blk ' AS tag"
-                " FROM pg_database d, unnest(");
-    put_filenodes(b, t);
-    buf_puts(b, ") AS node WHERE datname = current_database()) AS f"
-                " ON position(tag IN block_ref) > 0, generate_series(2, 3) AS n"
-                " WHERE split_part(block_ref, tag, n) <> '' AND ");
+    buf_puts(b, ", pg_database d, generate_series(2, 3) AS n WHERE datname = current_database()"
+                " AND position('/' || d.oid || '/' IN block_ref) > 0 AND ");
     put_is_write(b);
+    buf_puts(b, " OFFSET 0) AS r WHERE split_part(ref, ' ', 1) = ANY (");
+    put_filenodes(b, s);
+    buf_puts(b, "::text[]) AND ref ~ '^[0-9]+ fork main blk '");
 }
 
-void sql_hints_wal(struct buf *b, const struct sql_hints_source *s, const struct relation *t)
+void sql_hints_wal(struct buf *b, const struct sql_hints_source *sources, size_t n)
 {
     buf_puts(b, "SAVEPOINT pgcdc_hints;");
-    switch (s->kind) {
-    case SQL_HINTS_OWN:
-        buf_puts(b, "SELECT xid::text, filenode, block FROM ");
-        put_call(b, s, "");
-        break;
-    case SQL_HINTS_BLOCKS:
-        put_blocks(b, s, t);
-        break;
-    case SQL_HINTS_RECORDS:
-        put_records(b, s, t);
-        break;
+    for (size_t i = 0; i < n; i++) {
+        const struct sql_hints_source *s = &sources[i];
+
+        buf_puts(b, i > 0 ? " UNION ALL " : "");
+        switch (s->kind) {
+        case SQL_HINTS_OWN:
+            buf_puts(b, "SELECT xid::text, filenode, block FROM ");
+            put_call(b, s, "");
+            break;
+        case SQL_HINTS_BLOCKS:
+            put_blocks(b, s);
+            break;
+        case SQL_HINTS_RECORDS:
+            put_records(b, s);
+            break;
+        }
     }
     buf_printf(b, " LIMIT %d;RELEASE SAVEPOINT pgcdc_hints", HINTS_MOST_PAIRS + 1);
 }

@@ -42,12 +42,14 @@ struct sql_hints_source {
     enum sql_hints_kind kind;
     const char *function; /* borrowed */
     uint64_t from, to;    /* R and E */
+    const uint32_t *filenodes; /* borrowed; of SQL_HINTS_OWN they are those of the function */
+    size_t n_filenodes;
 };
 
-/* A row for each pair: the xid, 32 bits, the filenode and the block; HINTS_MOST_PAIRS + 1 at most.
- * With a savepoint before it, and after it: if it fails, the transaction goes on after
- * sql_hints_undo. */
-void sql_hints_wal(struct buf *b, const struct sql_hints_source *s, const struct relation *t);
+/* A row for each pair of <n> of them: the xid, 32 bits, the filenode and the block;
+ * HINTS_MOST_PAIRS + 1 at most. With a savepoint before it, and after it: if it fails, the
+ * transaction goes on after sql_hints_undo. */
+void sql_hints_wal(struct buf *b, const struct sql_hints_source *sources, size_t n);
 extern const struct result_shape sql_hints_wal_shape;
 extern const char sql_hints_undo[];
 

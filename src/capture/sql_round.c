@@ -9,6 +9,11 @@ const struct result_shape sql_round_counters_shapes[SQL_ROUND_COUNTERS] = {
     { "the counters of the tables", "ou", 0, RESULT_MANY },
 };
 
+const struct result_shape sql_round_tables_shapes[SQL_ROUND_TABLES] = {
+    { "the tables and their parts", "oootuU", 0, RESULT_MANY },
+    { "how far the WAL goes", "ub", 1, 1 },
+};
+
 /* A row (n, oid) for each leaf. */
 static void put_leaves(struct buf *b, const struct relation *const *tables, size_t n)
 {
@@ -43,4 +48,22 @@ void sql_round_counters(struct buf *b, const struct relation *const *tables, siz
                 " + pg_catalog.pg_stat_get_tuples_deleted(oid)) FROM ");
     put_leaves(b, tables, n);
     buf_puts(b, " AS t(n, oid) GROUP BY n");
+}
+
+void sql_round_tables(struct buf *b, const struct relation *const *tables, size_t n)
+{
+    buf_puts(b, "WITH RECURSIVE tree(n, oid, is_root) AS (SELECT n, oid, true FROM unnest('{");
+    for (size_t i = 0; i < n; i++)
+        buf_printf(b, "%s%zu", i > 0 ? "," : "", i);
+    buf_puts(b, "}'::int4[], '{");
+    for (size_t i = 0; i < n; i++)
+        buf_printf(b, "%s%" PRIu32, i > 0 ? "," : "", tables[i]->oid);
+    buf_puts(b, "}'::oid[]) AS t(n, oid) UNION SELECT n, inhrelid, false FROM pg_inherits"
+                " JOIN tree ON inhparent = tree.oid)"
+                " SELECT n, c.oid, c.relfilenode, c.relkind, c.xmin::text, CASE WHEN is_root THEN"
+                " (SELECT sum(a.xmin::text::int8) FROM pg_attribute a WHERE a.attrelid = c.oid"
+                " AND a.attnum > 0) END"
+                " FROM tree JOIN pg_class c USING (oid) ORDER BY n, c.oid;"
+                "SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()"
+                " ELSE pg_current_wal_flush_lsn() END - '0/0', pg_is_in_recovery()");
 }

@@ -15,4 +15,12 @@
 void sql_round_counters(struct buf *b, const struct relation *const *tables, size_t n);
 extern const struct result_shape sql_round_counters_shapes[SQL_ROUND_COUNTERS];
 
+/* Two results, in a transaction: rows of the catalog that tell of each table and its leaves, in the
+ * order of the tables and oids: the number of the table, oid, filenode, kind, xmin, and of the
+ * table itself the sum of the xmins of its columns; then how far the WAL is flushed, on a standby
+ * replayed, and whether the server is one. */
+#define SQL_ROUND_TABLES 2
+void sql_round_tables(struct buf *b, const struct relation *const *tables, size_t n);
+extern const struct result_shape sql_round_tables_shapes[SQL_ROUND_TABLES];
+
 #endif

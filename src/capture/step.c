@@ -211,16 +211,6 @@ bool step_answer(struct step *step, bool is_answered, const struct tally_request
 
 /* ---- the beginning ---- */
 
-/* True if the method polls though nothing has committed, or the census is due. */
-static bool wants_poll(const struct step *step)
-{
-    const struct source *s = &step->source;
-    const struct method *m = method_of(s);
-
-    return (m->wants_poll != NULL && m->wants_poll(s)) ||
-           key_census_is_overdue(&step->census, s);
-}
-
 void step_lock_too(struct step *step, const struct relation *const *tables, size_t n)
 {
     step->source.locked = tables;
@@ -232,36 +222,87 @@ const struct relation *step_relation(const struct step *step)
     return &step->source.facts.table;
 }
 
-/* Sets quiet.is_used, if the poll that is due may be left out. Asks even if it may not, so that the
- * next poll has something to compare with. */
-static bool look_at_counters(struct step *step, bool is_due, bool must_poll, struct conn *conn,
-                             struct err *e)
+/* True if the method polls though nothing has committed, or the census is due, or a user asks. */
+static bool must_poll(const struct step *step)
 {
-    struct source *s = &step->source;
-    struct source *const one[1] = { s };
+    const struct source *s = &step->source;
+    const struct method *m = method_of(s);
 
-    if (!counters_are_wanted(s) || !is_due)
+    return step->is_reread || (m->wants_poll != NULL && m->wants_poll(s)) ||
+           key_census_is_overdue(&step->census, s);
+}
+
+static void begin_look(struct step *step)
+{
+    drop_reading(step);
+    step->source.quiet.is_used = step->source.round.is_passed = false;
+}
+
+/* Asks the counters even if the poll may not be left out, so that the next one has something to
+ * compare with. */
+static bool look_at_counters(struct step *step, struct conn *conn, struct err *e)
+{
+    struct source *const one[1] = { &step->source };
+
+    if (!counters_are_wanted(&step->source))
         return true;
     if (!counters_ask(one, 1, conn, e))
         return false;
-    s->quiet.is_used = !must_poll && counters_stand_still(s);
+    (void)step_rest(step);
     return true;
 }
 
 bool step_look(struct step *step, struct conn *conn, bool *is_due, struct err *e)
 {
-    struct source *s = &step->source;
-    bool is_unchanged, must_poll;
+    bool is_unchanged;
 
-    drop_reading(step);
-    if (!fault_glance(s, conn, &is_unchanged, e))
+    begin_look(step);
+    if (!fault_glance(&step->source, conn, &is_unchanged, e))
         return false;
-    must_poll = step->is_reread || wants_poll(step);
-    *is_due = !is_unchanged || must_poll;
-    if (!look_at_counters(step, *is_due, must_poll, conn, e))
+    *is_due = !is_unchanged || must_poll(step);
+    if (*is_due && !look_at_counters(step, conn, e))
         return false;
-    *is_due = *is_due && !s->quiet.is_used;
-    return !*is_due || hinted_look(s, conn, e);
+    *is_due = *is_due && !step_is_quiet(step);
+    return !*is_due || hinted_look(&step->source, conn, e);
+}
+
+bool step_take_glance(struct step *step, const struct begin_facts *now, bool *is_due,
+                      struct err *e)
+{
+    bool is_unchanged;
+
+    begin_look(step);
+    if (!fault_take_glance(&step->source, now, &is_unchanged, e))
+        return false;
+    *is_due = !is_unchanged || must_poll(step);
+    return true;
+}
+
+bool step_rest(struct step *step)
+{
+    struct source *s = &step->source;
+
+    s->quiet.is_used = !must_poll(step) && counters_stand_still(s);
+    step->has_polled = step->has_polled || s->quiet.is_used;
+    return s->quiet.is_used;
+}
+
+bool step_may_pass(const struct step *step)
+{
+    const struct source *s = &step->source;
+    const struct position *p = &s->position;
+
+    return !must_poll(step) && p->phase == POSITION_POLL && s->polled != NULL &&
+           p->n_resume_points == 0 && !reread_is_due(&p->reread) && !source_counts_keys(s) &&
+           !s->facts.is_new_rowtype && s->is_ready && method_of(s) == &method_xmin &&
+           method_that_holds(p) == &method_xmin;
+}
+
+void step_pass(struct step *step)
+{
+    step->reading.method.method = method_of(&step->source);
+    step->reading.part = READING_POLL;
+    step->source.round.is_passed = true;
 }
 
 bool step_is_quiet(const struct step *step)
@@ -537,7 +578,6 @@ void step_stop_waiting(struct step *step)
 
 bool step_check(struct step *step, struct conn *conn, struct message **message, struct err *e)
 {
-    struct message *m;
     struct buf report;
     bool ok = fault_look(&step->source, conn, false, e) && try_query(step, conn, e);
 
@@ -545,21 +585,9 @@ bool step_check(struct step *step, struct conn *conn, struct message **message, 
     if (!ok)
         return false;
     buf_init(&report, BUF_SQL_MAX);
-    summary_put(&step->source, conn_version(conn), &report);
-    if (!hinted_report(&step->source, conn, &report, e) ||
-        !counters_report(&step->source, conn, &report, e)) {
+    if (!summary_make(&step->source, conn, &report, e)) {
         buf_fini(&report);
         return false;
-    }
-    summary_make_line(&report, 0);
-    while ((m = source_take_message(&step->source)) != NULL) {
-        size_t begin = report.len + 1;
-
-        if (m->kind == MESSAGE_NOTICE) {
-            buf_printf(&report, "\n%s", m->notice.err.msg);
-            summary_make_line(&report, begin);
-        }
-        message_free(m);
     }
     if (!make_message(MESSAGE_DONE, step, &report, message, e))
         return false;

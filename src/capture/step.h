@@ -52,6 +52,20 @@ bool step_look(struct step *step, struct conn *conn, bool *is_due, struct err *e
  * *has_risen: it has, and step_finish must be called. */
 bool step_rise(struct step *step, bool *has_risen, struct err *e) WARN_UNUSED;
 
+/* The same, of what was asked in common with other sources (round.h): begin_glance has read
+ * <now>. */
+bool step_take_glance(struct step *step, const struct begin_facts *now, bool *is_due,
+                      struct err *e) WARN_UNUSED;
+
+/* After that, and counters_ask: true if the poll that is due is left out (quiet.h). */
+bool step_rest(struct step *step);
+
+/* After step_take_glance: true if the poll that is due need read nothing, provided that nothing was
+ * written. step_pass: that is so, and the facts are those of a snapshot in which it is; step_finish
+ * comes next. */
+bool step_may_pass(const struct step *step);
+void step_pass(struct step *step);
+
 /* True if the poll was due, and is left out. */
 bool step_is_quiet(const struct step *step);
 

@@ -2,9 +2,12 @@
  * SPDX-License-Identifier: MIT */
 #include "capture/summary.h"
 
+#include "capture/counters.h"
+#include "capture/hinted.h"
 #include "capture/method.h"
 
-void summary_put(const struct source *s, int server_version, struct buf *report)
+/* Appends what is captured. */
+static void put_table(const struct source *s, int server_version, struct buf *report)
 {
     const struct begin_facts *f = &s->facts;
     const struct config *c = s->config;
@@ -27,9 +30,30 @@ void summary_put(const struct source *s, int server_version, struct buf *report)
                f->identity.in_recovery ? "standby" : "primary");
 }
 
-void summary_make_line(struct buf *text, size_t begin)
+/* Names may hold anything: what stands from <begin> on becomes one line. */
+static void make_line(struct buf *text, size_t begin)
 {
     for (size_t i = begin; buf_ok(text) && i < text->len; i++)
         if ((unsigned char)text->data[i] < ' ' || text->data[i] == 127)
             text->data[i] = '?';
+}
+
+bool summary_make(struct source *s, struct conn *conn, struct buf *report, struct err *e)
+{
+    struct message *m;
+
+    put_table(s, conn_version(conn), report);
+    if (!hinted_report(s, conn, report, e) || !counters_report(s, conn, report, e))
+        return false;
+    make_line(report, 0);
+    while ((m = source_take_message(s)) != NULL) {
+        size_t begin = report->len + 1;
+
+        if (m->kind == MESSAGE_NOTICE) {
+            buf_printf(report, "\n%s", m->notice.err.msg);
+            make_line(report, begin);
+        }
+        message_free(m);
+    }
+    return true;
 }

@@ -6,10 +6,9 @@
 
 #include "capture/source.h"
 
-/* Appends it in one line, once the facts are known. */
-void summary_put(const struct source *s, int server_version, struct buf *report);
-
-/* Names may hold anything: what stands from <begin> on becomes one line. */
-void summary_make_line(struct buf *text, size_t begin);
+/* Makes <report>: that in one line, once the facts are known, and a line for each notice that waits
+ * to be sent, which is taken. Asks, outside of a transaction, how polls will be read. */
+bool summary_make(struct source *s, struct conn *conn, struct buf *report,
+                  struct err *e) WARN_UNUSED;
 
 #endif

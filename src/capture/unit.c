@@ -158,6 +158,15 @@ bool unit_begin(struct unit *u, struct conn *conn, enum unit_found *found, struc
     return !is_due || step_begin(u->steps[0], u->is_start, conn, e);
 }
 
+void unit_take_round(struct unit *u, bool moves)
+{
+    assert(!u->is_open && u->n == 1);
+    u->began_ms = clock_mono_ms();
+    u->is_start = u->has_begun = u->has_finished = false;
+    u->turn = 0;
+    u->is_ending = moves;
+}
+
 /* ---- messages ---- */
 
 /* The next message of what is read. NULL: all was read. */

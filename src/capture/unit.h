@@ -61,6 +61,10 @@ enum unit_found {
 bool unit_begin(struct unit *u, struct conn *conn, enum unit_found *found,
                 struct err *e) WARN_UNUSED;
 
+/* The same of a unit of one, for which all was asked in common with others, see round.h. <moves>:
+ * the position does; call unit_next, which needs no connection. */
+void unit_take_round(struct unit *u, bool moves);
+
 /* The next message, which the caller owns; it names its source. NULL: the step is over, and its
  * transaction closed. After a MESSAGE_TALLY call step_answer first. After a failure call
  * unit_abort. */

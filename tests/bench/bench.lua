@@ -21,6 +21,7 @@ local json = require "json"
 local kafka_speed = require "kafka_speed"
 local listen = require "listen"
 local logical = require "logical"
+local many = require "many"
 local mirror = require "mirror"
 local native = require "native"
 local nats_sink = require "nats_sink"
@@ -329,6 +330,9 @@ local function main()
       { "listen", function()
          listen { database = database, rows = rows, script = two_columns, in_turns = in_turns,
                   line = line, say = say, patience = patience }
+      end },
+      { "many", function()
+         many { cluster = bench, line = line, say = say, patience = patience }
       end },
       { "nats", function()
          nats_sink { rows = rows, run = run, in_turns = in_turns, line = line, say = say,

@@ -33,7 +33,7 @@ void sql_hints_note(struct buf *b, const struct relation *t,
                     struct result_shape shapes[SQL_HINTS_NOTE]);
 uint64_t hints_end(const struct identity *now, uint64_t replayed);
 bool hints_must_wait(uint64_t flush, uint64_t end);
-void sql_hints_wal(struct buf *b, const struct sql_hints_source *s, const struct relation *t);
+void sql_hints_wal(struct buf *b, const struct sql_hints_source *sources, size_t n);
 
 static bool is_rule(const char *rule)
 {
@@ -81,12 +81,12 @@ bool hints_must_wait(uint64_t flush, uint64_t end)
     return !is_rule("no_wait") && hints_must_wait_by_the_rule(flush, end);
 }
 
-void sql_hints_wal(struct buf *b, const struct sql_hints_source *s, const struct relation *t)
+void sql_hints_wal(struct buf *b, const struct sql_hints_source *sources, size_t n)
 {
-    const char *new_page = s->kind == SQL_HINTS_RECORDS ? "n = 2" : "block_id = 0";
+    const char *new_page = sources->kind == SQL_HINTS_RECORDS ? "n = 2" : "block_id = 0";
     char filter[100];
 
-    sql_hints_wal_by_the_rule(b, s, t);
+    sql_hints_wal_by_the_rule(b, sources, n);
     replace(b, "hot", "{LOCK,", "{HOT_UPDATE,LOCK,");
     snprintf(filter, sizeof filter, "NOT (record_type LIKE 'UPDATE%%' AND %s) AND xid <> '0'",
              new_page);

@@ -6,10 +6,11 @@
 
 local checker = {}
 
--- Prints a line for each change. The tables' names come as arguments.
+-- Prints a line for each change. The tables' names come as arguments; of those that are `calm`
+-- nothing is printed.
 checker.script = [[
 local options = pgcdc.options {tables = pgcdc.required, interval = 0.02, capture = "xmin",
-   deletes = false, hints = "auto"}
+   deletes = false, hints = "auto", calm = ""}
 local by_log = options.capture == "logical"
 local grows = options.capture == "increment" or nil
 for name in options.tables:gmatch "[^,]+" do
@@ -26,6 +27,10 @@ for name in options.tables:gmatch "[^,]+" do
       source:on("ready", function() print("ready", name) end)
       source:on("truncate", function() print("truncate", name) end)
    end
+end
+for name in options.calm:gmatch "[^,]+" do -- of which nothing is told
+   pgcdc.source {table = name, interval = 0.1, hints = options.hints}
+      :on("change", function() end)
 end]]
 
 local max_problems = 20

@@ -32,7 +32,8 @@ local function start_program(self)
    self.program = program.start {
       script = checker.script, dsn = self.dsn, state = self.state,
       args = { tables = table.concat(self.checker.tables, ","), capture = self.capture or "xmin",
-         deletes = self.checker.deletes, hints = self.hints or "auto" },
+         deletes = self.checker.deletes, hints = self.hints or "auto",
+         calm = self.calm or "" },
       options = self.hints and { "--log-level", "debug" },
    }
    self.taken = 0
@@ -47,6 +48,16 @@ local function take_lines(self)
    for name in pairs(self.log and self.checker.ready or {}) do
       self.log:note_ready(name, self.admin)
    end
+end
+
+-- True if the program has read all tables of the writers.
+local function are_ready(text)
+   for _, name in ipairs(writers.tables) do
+      if not text:find(('"ready" source=public.%s\n'):format(name), 1, true) then
+         return false
+      end
+   end
+   return true
 end
 
 local function terminate_backends(self)
@@ -81,7 +92,7 @@ end
 function Watcher:watch()
    take_lines(self)
    -- a table rewritten while its snapshot is read is read again: repeats that are promised
-   local is_ready = self.program:stderr():find('"ready".*"ready"') ~= nil
+   local is_ready = are_ready(self.program:stderr())
       or self.log ~= nil and self.log:is_ready(writers.tables)
    self.stats.may_rewrite = self.stats.may_rewrite or self.with_kills or is_ready
    self.stats.may_alter = self.stats.may_alter or is_ready
@@ -159,9 +170,10 @@ end
 -- options.standby. options.seed; options.kills: the program is killed again and again;
 -- options.crashes: the server is, now and then; options.hasty: no transaction is long, and nothing
 -- is cut or killed, before the sources are ready; options.capture, options.deletes, options.hints:
--- as a source has them; options.before: is given the database, with its tables, before the program
--- starts, and may restart the cluster; options.enough: the writers go on until it, given the
--- program, returns true, and until there was trouble of options.kinds. Returns the checker, after
+-- as a source has them; options.calm_tables: names of more tables, "a,b", which are read too;
+-- options.before: is given the database, with its tables, before the program starts, and may
+-- restart the cluster; options.enough: the writers go on until it, given the program, returns true,
+-- and until there was trouble of options.kinds. Returns the checker, after
 -- its comparison; the statistics; the result of the program.
 function run.random(options)
    local db, other, dsn, log = set_up(options)
@@ -182,7 +194,7 @@ function run.random(options)
    local watcher = setmetatable({
       dsn = dsn, state = scope.dir "exact" .. "/state.db", rng = rng, with_kills = options.kills,
       stats = stats, capture = options.capture, log = log, with_crashes = options.crashes,
-      is_hasty = options.hasty, hints = options.hints,
+      is_hasty = options.hasty, hints = options.hints, calm = options.calm_tables,
       checker = checker.new { tables = writers.tables, repeats = options.kills,
          deletes = options.deletes, stamps = options.capture == "trigger", log = log },
       admin = options.standby or options.cluster,
