@@ -100,7 +100,8 @@ contract:
 # Big files go to a disk, not to memory.
 soak: $(PROGRAM) modules $(NATIVE)
 	@TMPDIR="$${TMPDIR:-/var/tmp}" PGCDC_LUA="$(CURDIR)/$(PROGRAM)" PGCDC_SOAK_SECONDS=$(SECONDS) \
-		PGCDC_SOAK_ROWS=$(SOAK_ROWS) lua5.4 tests/run.lua load
+		PGCDC_SOAK_ROWS=$(SOAK_ROWS) PGCDC_RELOADS=100 PGCDC_HOSTILE_SECONDS=60 \
+		lua5.4 tests/run.lua load reload listen
 
 bench: $(PROGRAM) modules $(NATIVE)
 	@$(IN_TEST) lua5.4 tests/bench/bench.lua $(ROWS)

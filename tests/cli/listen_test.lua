@@ -432,7 +432,9 @@ end)
 
 -- ---- those who mean no good ----
 
+-- $PGCDC_HOSTILE_SECONDS: how long requests are sent that are none.
 test("nobody_who_asks_holds_a_change_up", function()
+   local seconds = os.getenv "PGCDC_HOSTILE_SECONDS" or "0"
    local db = fixtures.names(0)
    local p = served.start { dsn = db, script = [[
       local t = pgcdc.source { table = "t", interval = 0.05 }
@@ -441,10 +443,10 @@ test("nobody_who_asks_holds_a_change_up", function()
    local before = p:rss()
    for i, what in ipairs { "garbage", "crowd", "flood", "deaf" } do
       local proc = assert(native.spawn { argv = { served.find "python3",
-         "tests/support/hostile.py", tostring(p.port), what }, stderr = "null" })
+         "tests/support/hostile.py", tostring(p.port), what, seconds }, stderr = "null" })
       db:exec(("INSERT INTO t VALUES (%d, 'x')"):format(i))
       p:wait_until(function() return #p:lines() == i end, 10, "the change beside " .. what)
-      lu.assertStrContains(child.read_all(proc, 60), "done")
+      lu.assertStrContains(child.read_all(proc, 60 + tonumber(seconds)), "done")
       assert(proc:wait(wait.scaled(10)))
       p:wait_until(function() return (p:get "/healthz") == 200 end, 20, "healthz after " .. what)
    end
