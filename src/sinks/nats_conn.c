@@ -2,6 +2,7 @@
  * SPDX-License-Identifier: MIT */
 #include "sinks/nats_conn.h"
 
+#include "base/packed.h"
 #include "sinks/nats_flight.h"
 
 #include <malloc.h>
@@ -12,13 +13,15 @@
 #include <string.h>
 #include <time.h>
 
+#define MSG_ID "Nats-Msg-Id"
 #define MOST_BYTES ((size_t)4 << 20) /* of messages that are unanswered */
 
-/* A message on its way to the thread: subject, headers and data follow. */
+/* A message on its way to the thread. What follows: its subject and a NUL; names and values of
+ * headers in turns, each with a NUL; its data. */
 struct item {
     struct item *next;
     char reply[24]; /* the end of the subject that its answer goes to */
-    size_t subject_len, headers_len, len;
+    size_t headers_at, data_at, len;
     char bytes[];
 };
 
@@ -344,8 +347,7 @@ static void connect_now(struct nats_conn *c)
 
 static natsStatus publish_item(struct nats_conn *c, const struct item *i)
 {
-    const char *headers = i->bytes + i->subject_len + 1;
-    const char *data = headers + i->headers_len;
+    const char *headers = i->bytes + i->headers_at, *data = i->bytes + i->data_at;
     char reply[160];
     natsMsg *msg = NULL;
     natsStatus s;
@@ -470,20 +472,51 @@ bool nats_conn_wait(struct nats_conn *c, int ms, bool is_for_all)
     return has_moved;
 }
 
+/* Appends a text, up to the first NUL, and a NUL. Returns the place behind it. */
+static char *put_text(char *to, const char *text, size_t len)
+{
+    size_t n = strnlen(text, len);
+
+    memcpy(to, text, n);
+    to[n] = '\0';
+    return to + n + 1;
+}
+
+/* Puts the headers of the message after each other. Returns the place behind them. */
+static char *put_headers(char *to, const struct nats_conn_message *m)
+{
+    const char *at = m->headers, *end = at + m->headers_len;
+    struct packed_part name, value;
+
+    if (m->id != NULL) {
+        to = put_text(to, MSG_ID, sizeof MSG_ID);
+        to = put_text(to, m->id, m->id_len);
+    }
+    while (packed_take(&at, end, &name) && packed_take(&at, end, &value)) {
+        if (name.text == NULL || value.text == NULL)
+            continue;
+        to = put_text(to, name.text, name.len);
+        to = put_text(to, value.text, value.len);
+    }
+    return to;
+}
+
 static struct item *make_item(const struct nats_conn_message *m)
 {
-    size_t subject_len = strlen(m->subject);
-    struct item *i = malloc(sizeof *i + subject_len + 1 + m->headers_len + m->len);
+    /* a NUL takes less than the length of a part */
+    size_t most = m->subject_len + 1 + sizeof MSG_ID + m->id_len + 1 + m->headers_len + m->len;
+    struct item *i = malloc(sizeof *i + most);
+    char *to;
 
     if (i == NULL)
         return NULL;
+    to = put_text(i->bytes, m->subject, m->subject_len);
     i->next = NULL;
-    i->subject_len = subject_len;
-    i->headers_len = m->headers_len;
+    i->headers_at = (size_t)(to - i->bytes);
+    to = put_headers(to, m);
+    i->data_at = (size_t)(to - i->bytes);
     i->len = m->len;
-    memcpy(i->bytes, m->subject, subject_len + 1);
-    memcpy(i->bytes + subject_len + 1, m->headers, m->headers_len);
-    memcpy(i->bytes + subject_len + 1 + m->headers_len, m->data, m->len);
+    memcpy(to, m->data, m->len);
     return i;
 }
 

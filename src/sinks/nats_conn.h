@@ -28,9 +28,14 @@ enum nats_conn_state {
     NATS_CONN_DENIED, /* login or privileges */
 };
 
+/* Borrowed. <headers>: names and values in turns, as parts of base/packed.h; a pair whose value is
+ * absent does not count. */
 struct nats_conn_message {
     const char *subject;
-    const char *headers; /* name and value in turns, each with a NUL after it */
+    size_t subject_len;
+    const char *id; /* its Nats-Msg-Id, or NULL */
+    size_t id_len;
+    const char *headers;
     size_t headers_len;
     const char *data;
     size_t len;

@@ -169,10 +169,10 @@ local function source_of(self)
 end
 
 --- Puts a change, as `raw.put_change` does. Returns false if it cannot.
-function Sink:put_change(known, change)
+function Sink:put_change(known, change, counts)
    local source = source_of(self)
    local before = participants.enter_sink(self)
-   local bytes = raw.put_change(self.outbox, known, source, change)
+   local bytes = raw.put_change(self.outbox, known, source, change, counts)
    participants.leave_sink(before)
    if not bytes then
       return false
@@ -204,7 +204,7 @@ function remote.lane(value)
    if not raw.is_change(value) then
       return 0
    end
-   return ("%s\0%s\0%s"):format(value.schema, value.table, raw.encode(value.key))
+   return ("%s\0%s\0%s"):format(value.schema, value.table, raw.key_json(value))
 end
 
 --- What `close` does for kinds whose connection is sink.client, an object of their module, or nil.
