@@ -102,7 +102,9 @@ soak: $(PROGRAM) modules $(NATIVE)
 	@TMPDIR="$${TMPDIR:-/var/tmp}" PGCDC_LUA="$(CURDIR)/$(PROGRAM)" PGCDC_SOAK_SECONDS=$(SECONDS) \
 		PGCDC_SOAK_ROWS=$(SOAK_ROWS) lua5.4 tests/run.lua load
 
-bench: $(PROGRAM) modules $(NATIVE)
+bench:
+	@tests/setup.sh bench
+	@$(MAKE) --no-print-directory $(PROGRAM) modules $(NATIVE)
 	@$(IN_TEST) lua5.4 tests/bench/bench.lua $(ROWS)
 
 # This program and Debezium beside each other, which is fetched once. PEER_ROWS: of the table.
