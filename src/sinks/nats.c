@@ -168,9 +168,9 @@ static int in_flight(lua_State *L)
 /* ---- messages ---- */
 
 /* The message whose subject, headers and data are from <index> on. */
-static struct nats_conn_message check_message(lua_State *L, int index)
+static struct nats_item_message check_message(lua_State *L, int index)
 {
-    struct nats_conn_message m = { .id = NULL };
+    struct nats_item_message m = { .id = NULL };
 
     m.subject = luaL_checklstring(L, index, &m.subject_len);
     m.headers = luaL_checklstring(L, index + 1, &m.headers_len);
@@ -179,7 +179,7 @@ static struct nats_conn_message check_message(lua_State *L, int index)
 }
 
 static enum nats_conn_result publish_message(lua_State *L, lua_Integer number, uint64_t lane,
-                                             const struct nats_conn_message *m)
+                                             const struct nats_item_message *m)
 {
     enum nats_conn_result result = nats_conn_publish(conn_at(L), number, lane, m);
 
@@ -191,7 +191,7 @@ static enum nats_conn_result publish_message(lua_State *L, lua_Integer number, u
 static int publish(lua_State *L)
 {
     lua_Integer number = luaL_checkinteger(L, 2), lane = luaL_checkinteger(L, 3);
-    struct nats_conn_message m = check_message(L, 5);
+    struct nats_item_message m = check_message(L, 5);
 
     m.id = luaL_optlstring(L, 4, NULL, &m.id_len);
     lua_pushboolean(L, publish_message(L, number, (uint64_t)lane, &m) == NATS_CONN_TAKEN);
@@ -201,7 +201,7 @@ static int publish(lua_State *L)
 static int ask(lua_State *L)
 {
     struct nats_conn *conn = conn_at(L);
-    struct nats_conn_message m = check_message(L, 3);
+    struct nats_item_message m = check_message(L, 3);
 
     if (nats_conn_ask(conn, luaL_checkinteger(L, 2), &m) == NATS_CONN_NO_MEMORY)
         return luaL_error(L, "not enough memory");
@@ -212,7 +212,7 @@ static int ask(lua_State *L)
 
 /* Takes the record at <at> apart, which packed_read has found. Borrows. */
 static void take_record(lua_State *L, const char *at, const struct packed_head *head,
-                        struct nats_conn_message *m)
+                        struct nats_item_message *m)
 {
     const char *end = at + head->len;
     struct packed_part parts[PARTS];
@@ -225,7 +225,7 @@ static void take_record(lua_State *L, const char *at, const struct packed_head *
     if (parts[SUBJECT].text == NULL || parts[DATA].text == NULL || parts[HEADERS].text == NULL)
         luaL_error(L, "a record is no message");
     id = parts[OWN_ID].text != NULL ? &parts[OWN_ID] : &parts[ID];
-    *m = (struct nats_conn_message){
+    *m = (struct nats_item_message){
         .subject = parts[SUBJECT].text, .subject_len = parts[SUBJECT].len,
         .id = id->text, .id_len = id->len,
         .headers = parts[HEADERS].text, .headers_len = parts[HEADERS].len,
@@ -234,7 +234,7 @@ static void take_record(lua_State *L, const char *at, const struct packed_head *
 }
 
 /* Bytes that the server counts: of the data, and of headers as they are sent. */
-static size_t size_of(const struct nats_conn_message *m)
+static size_t size_of(const struct nats_item_message *m)
 {
     const char *at = m->headers, *end = at + m->headers_len;
     size_t size = m->len + sizeof "NATS/1.0\r\n\r\n" - 1;
@@ -251,7 +251,7 @@ static size_t size_of(const struct nats_conn_message *m)
 /* The arguments of `add`. */
 enum { BYTES = 2, AT, NUMBER, KNOWN, TAIL, LIMIT };
 
-static bool is_in_tail(lua_State *L, const struct nats_conn_message *m)
+static bool is_in_tail(lua_State *L, const struct nats_item_message *m)
 {
     bool is;
 
@@ -269,7 +269,7 @@ static bool is_in_tail(lua_State *L, const struct nats_conn_message *m)
 /* Publishes a record, or passes it over. Returns NULL if that is all; else pushes <what>, and
  * returns why `add` ends. Sets *is_done if it has seen to the record. */
 static const char *add_record(lua_State *L, lua_Integer number, const struct packed_head *head,
-                              const struct nats_conn_message *m, bool *is_done)
+                              const struct nats_item_message *m, bool *is_done)
 {
     size_t size = size_of(m), limit = (size_t)luaL_checkinteger(L, LIMIT);
 
@@ -306,7 +306,7 @@ static int add(lua_State *L)
     luaL_checktype(L, KNOWN, LUA_TTABLE);
     luaL_argcheck(L, at <= len, AT, "within the chunk");
     while (why == NULL && packed_read(bytes + at, bytes + len, &head)) {
-        struct nats_conn_message m;
+        struct nats_item_message m;
         bool is_done = true;
 
         if (!(head.parts & PACKED_LEFT_OUT)) {
@@ -330,7 +330,7 @@ static int read_record(lua_State *L)
 {
     size_t len, at = (size_t)luaL_checkinteger(L, 3);
     const char *bytes = luaL_checklstring(L, 2, &len);
-    struct nats_conn_message m;
+    struct nats_item_message m;
     struct packed_head head;
 
     luaL_argcheck(L, at <= len, 3, "within the chunk");

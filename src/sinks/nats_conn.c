@@ -2,7 +2,6 @@
  * SPDX-License-Identifier: MIT */
 #include "sinks/nats_conn.h"
 
-#include "base/packed.h"
 #include "sinks/nats_flight.h"
 
 #include <malloc.h>
@@ -13,17 +12,7 @@
 #include <string.h>
 #include <time.h>
 
-#define MSG_ID "Nats-Msg-Id"
 #define MOST_BYTES ((size_t)4 << 20) /* of messages that are unanswered */
-
-/* A message on its way to the thread. What follows: its subject and a NUL; names and values of
- * headers in turns, each with a NUL; its data. */
-struct item {
-    struct item *next;
-    char reply[24]; /* the end of the subject that its answer goes to */
-    size_t headers_at, data_at, len;
-    char bytes[];
-};
 
 /* <lock> is for all fields from <state> on. Those before it do not change. */
 struct nats_conn {
@@ -37,7 +26,7 @@ struct nats_conn {
     uint64_t moves, seen;          /* what has come of it; what of that nats_conn_wait told */
     enum { ANYTHING, ROOM, LANE, ALL } awaited; /* what the caller waits for */
     uint64_t awaited_lane;
-    struct item *first, **end;     /* the queue */
+    struct nats_item *first, **end;     /* the queue */
     struct nats_conn_answer *first_answer, **end_answer;
     struct nats_flight flight;
     int64_t max_payload;
@@ -57,22 +46,12 @@ void nats_conn_answer_free(struct nats_conn_answer *a)
     free(a);
 }
 
-static void free_items(struct item *i)
-{
-    while (i != NULL) {
-        struct item *next = i->next;
-
-        free(i);
-        i = next;
-    }
-}
-
 /* Frees the memory. Nobody uses it any more. */
 static void destroy(struct nats_conn *c)
 {
     while (c->first_answer != NULL)
         nats_conn_answer_free(nats_conn_answer(c));
-    free_items(c->first);
+    nats_item_free_all(c->first);
     nats_login_fini(&c->login);
     nats_flight_fini(&c->flight);
     pthread_cond_destroy(&c->moved);
@@ -345,7 +324,7 @@ static void connect_now(struct nats_conn *c)
     pthread_mutex_unlock(&c->lock);
 }
 
-static natsStatus publish_item(struct nats_conn *c, const struct item *i)
+static natsStatus publish_item(struct nats_conn *c, const struct nats_item *i)
 {
     const char *headers = i->bytes + i->headers_at, *data = i->bytes + i->data_at;
     char reply[160];
@@ -367,9 +346,9 @@ static natsStatus publish_item(struct nats_conn *c, const struct item *i)
 }
 
 /* Takes the first message of the queue, or NULL. Under the lock. */
-static struct item *take_item(struct nats_conn *c)
+static struct nats_item *take_item(struct nats_conn *c)
 {
-    struct item *i = c->first;
+    struct nats_item *i = c->first;
 
     if (i != NULL)
         c->first = i->next;
@@ -387,7 +366,7 @@ static void publish_all(struct nats_conn *c)
 
     pthread_mutex_lock(&c->lock);
     while (!c->is_free && c->state == NATS_CONN_CONNECTED) {
-        struct item *i = take_item(c);
+        struct nats_item *i = take_item(c);
         natsStatus s;
 
         if (i == NULL && is_sent) {
@@ -472,56 +451,8 @@ bool nats_conn_wait(struct nats_conn *c, int ms, bool is_for_all)
     return has_moved;
 }
 
-/* Appends a text, up to the first NUL, and a NUL. Returns the place behind it. */
-static char *put_text(char *to, const char *text, size_t len)
-{
-    size_t n = strnlen(text, len);
-
-    memcpy(to, text, n);
-    to[n] = '\0';
-    return to + n + 1;
-}
-
-/* Puts the headers of the message after each other. Returns the place behind them. */
-static char *put_headers(char *to, const struct nats_conn_message *m)
-{
-    const char *at = m->headers, *end = at + m->headers_len;
-    struct packed_part name, value;
-
-    if (m->id != NULL) {
-        to = put_text(to, MSG_ID, sizeof MSG_ID);
-        to = put_text(to, m->id, m->id_len);
-    }
-    while (packed_take(&at, end, &name) && packed_take(&at, end, &value)) {
-        if (name.text == NULL || value.text == NULL)
-            continue;
-        to = put_text(to, name.text, name.len);
-        to = put_text(to, value.text, value.len);
-    }
-    return to;
-}
-
-static struct item *make_item(const struct nats_conn_message *m)
-{
-    /* a NUL takes less than the length of a part */
-    size_t most = m->subject_len + 1 + sizeof MSG_ID + m->id_len + 1 + m->headers_len + m->len;
-    struct item *i = malloc(sizeof *i + most);
-    char *to;
-
-    if (i == NULL)
-        return NULL;
-    to = put_text(i->bytes, m->subject, m->subject_len);
-    i->next = NULL;
-    i->headers_at = (size_t)(to - i->bytes);
-    to = put_headers(to, m);
-    i->data_at = (size_t)(to - i->bytes);
-    i->len = m->len;
-    memcpy(to, m->data, m->len);
-    return i;
-}
-
 /* Under the lock. */
-static void add_item(struct nats_conn *c, struct item *i)
+static void add_item(struct nats_conn *c, struct nats_item *i)
 {
     if (c->first == NULL)
         pthread_cond_signal(&c->work);
@@ -530,10 +461,10 @@ static void add_item(struct nats_conn *c, struct item *i)
 }
 
 enum nats_conn_result nats_conn_publish(struct nats_conn *c, int64_t number, uint64_t lane,
-                                        const struct nats_conn_message *m)
+                                        const struct nats_item_message *m)
 {
     enum nats_conn_result result = NATS_CONN_TAKEN;
-    struct item *i;
+    struct nats_item *i;
 
     pthread_mutex_lock(&c->lock);
     if (c->flight.count >= c->flight.window ||
@@ -541,7 +472,7 @@ enum nats_conn_result nats_conn_publish(struct nats_conn *c, int64_t number, uin
         result = NATS_CONN_FULL;
     else if (nats_flight_has_lane(&c->flight, lane))
         result = NATS_CONN_LANE;
-    else if ((i = make_item(m)) == NULL)
+    else if ((i = nats_item_new(m)) == NULL)
         result = NATS_CONN_NO_MEMORY;
     else {
         snprintf(i->reply, sizeof i->reply, "p%llu",
@@ -555,9 +486,9 @@ enum nats_conn_result nats_conn_publish(struct nats_conn *c, int64_t number, uin
 }
 
 enum nats_conn_result nats_conn_ask(struct nats_conn *c, int64_t number,
-                                    const struct nats_conn_message *m)
+                                    const struct nats_item_message *m)
 {
-    struct item *i = make_item(m);
+    struct nats_item *i = nats_item_new(m);
 
     if (i == NULL)
         return NATS_CONN_NO_MEMORY;

@@ -214,7 +214,8 @@ local function publish_position(sink, text, from)
       list[5], list[6] = "Pgcdc-From", tostring(from)
    end
    sink.is_epoch_known = true
-   local answer, problem = jetstream.call(sink, "the position", sink.positions, text, headers.pack(list))
+   local answer, problem = jetstream.call(sink, "the position", sink.positions, text,
+      headers.pack(list))
    if problem and jetstream.is_overtaken(problem) then
       return false
    elseif problem then
@@ -472,7 +473,7 @@ local function check_subject(sink, name)
    sink.last_subject = name
 end
 
--- From now on raw.put_change can put changes like this one, unless a script has altered it.
+-- From now on raw.put_change can put changes like this one, if all of a table have one subject.
 local function learn(sink, value, name, list)
    if sink.is_plain and raw.is_change(value) and not (rawget(value, "op")
       or rawget(value, "schema") or rawget(value, "table")) then
@@ -585,7 +586,6 @@ local function read(sink, spec, what)
    sink.create = spec.create ~= nil and read_create(sink, what .. ": create", spec.create) or nil
    read_login(sink, spec, what)
    sink.epoch, sink.commits, sink.copies = native.unique(), 0, raw.id_counts()
-   -- Changes of a table all have one subject, which need not be worked out for each.
    sink.is_plain = not sink.has_format and spec.headers ~= false and type(spec.headers) ~= "table"
       and type(name) == "string" and not name:gsub("{name}", ""):gsub("{schema}", "")
          :gsub("{table}", ""):find "[{}]"
