@@ -199,6 +199,48 @@ static int put_change(lua_State *L)
     return 1;
 }
 
+/* The arguments of put_json: those above, with texts in the place of the last. */
+enum { ADDRESS = COUNTS, HELD };
+
+/* Appends the text at <index>, or that it is absent. */
+static void add_text(lua_State *L, struct buf *b, int index)
+{
+    size_t len = 0;
+    const char *text = luaL_optlstring(L, index, NULL, &len);
+
+    add_part(b, text, len);
+}
+
+static int put_json(lua_State *L)
+{
+    struct packed_head head = { .parts = 6 };
+    struct api_outbox *o = api_outbox_at(L, OUTBOX);
+    struct buf *b;
+    size_t begin;
+
+    lua_settop(L, HELD);
+    if (!change_is(L, CHANGE) || is_altered(L))
+        return 0;
+    b = script_scratch(L);
+    buf_add(b, &head, sizeof head);
+    begin = begin_part(b);
+    change_id_put(L, row_class_at(L, CHANGE), rowdata_at(L, CHANGE, row_class_at(L, CHANGE)), b);
+    end_part(b, begin);
+    add_text(L, b, SOURCE);
+    add_text(L, b, ADDRESS);
+    begin = begin_part(b);
+    json_put(L, CHANGE, b);
+    end_part(b, begin);
+    add_part(b, NULL, 0);
+    add_text(L, b, HELD);
+    head.lane = lane_of(L, b);
+    head.len = (uint32_t)b->len;
+    memcpy(b->data, &head, sizeof head);
+    api_outbox_add(L, o, b);
+    lua_pushinteger(L, api_outbox_bytes(o));
+    return 1;
+}
+
 static int learn_change(lua_State *L)
 {
     lua_settop(L, 4);                                          /* known change topic headers */
@@ -223,6 +265,8 @@ void api_outbox_change_export(lua_State *L)
 {
     lua_pushcfunction(L, put_change);
     lua_setfield(L, -2, "put_change");
+    lua_pushcfunction(L, put_json);
+    lua_setfield(L, -2, "put_json");
     lua_pushcfunction(L, learn_change);
     lua_setfield(L, -2, "learn_change");
 }

@@ -16,6 +16,8 @@
  *     second one of a change on the last part is its id, a slash and its number. Or nil: it added
  *     none, since it is no change, what goes with it is not known, or a script has given it another
  *     id, op, seq, ts, schema, table or source.
+ *   put_json(outbox, nil, source, change, address, held) -> bytes of the outbox: adds the record
+ *     id, source, address or nil, JSON of the change, nil, held, with its lane. Or nil, as above.
  * They may throw. */
 void api_outbox_change_export(lua_State *L);
 
