@@ -19,7 +19,7 @@ STORM = $(PROGRAM)-storm
 # Where librdkafka is: a cluster for the tests of the sink `kafka`.
 KAFKA_MOCK = $(if $(filter kafka,$(MODULES)),build/tests/kafka_mock)
 UNIT = $(BUILD)/tests/unit
-UNIT_SOURCES = $(wildcard tests/unit/*.c)
+UNIT_SOURCES = $(wildcard tests/unit/*.c) src/sinks/http_answer.c
 REPLAY = $(BUILD)/tests/replay
 FUZZ_SOURCES = $(wildcard tests/fuzz/*.c)
 FUZZ_FLAGS = -DFUZZ_TOP='"$(CURDIR)"'
@@ -103,7 +103,9 @@ soak: $(PROGRAM) modules $(NATIVE)
 		PGCDC_SOAK_ROWS=$(SOAK_ROWS) PGCDC_RELOADS=100 PGCDC_HOSTILE_SECONDS=60 \
 		lua5.4 tests/run.lua load reload listen
 
-bench: $(PROGRAM) modules $(NATIVE)
+bench:
+	@tests/setup.sh bench
+	@$(MAKE) --no-print-directory $(PROGRAM) modules $(NATIVE)
 	@$(IN_TEST) lua5.4 tests/bench/bench.lua $(ROWS)
 
 # This program and Debezium beside each other, which is fetched once. PEER_ROWS: of the table.
