@@ -20,7 +20,6 @@ enum beat_work {
     BEAT_TIMERS,    /* timers of the script, and of operators */
     BEAT_STOPS,     /* the program is about to end, */
     BEAT_RELOADS,   /* or to be run anew */
-    BEAT_STANDS_BY, /* it starts, and waits for the database of its state, or for a lease there */
 };
 
 /* Zeroed at birth. */

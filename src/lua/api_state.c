@@ -65,8 +65,6 @@ static void say(void *arg, const char *text)
     const struct script *s = arg;
 
     log_text(s->o.log, LOG_WARN, text, "pipeline", s->o.pipeline);
-    if (s->store == NULL)
-        beat_set(s->beat, BEAT_STANDS_BY, 0);
 }
 
 static struct store *open_database(struct script *s, struct err *e)
@@ -76,15 +74,7 @@ static struct store *open_database(struct script *s, struct err *e)
         .stop_fd = s->o.stop_fd, .says = say, .arg = s,
     };
 
-    struct store *store;
-
-    if (!store_make_folder(s->o.state, e))
-        return NULL;
-    beat_serve(s->beat, true); /* a standby waits for as long as another process is at work */
-    store = home_open_database(&o, e);
-    beat_serve(s->beat, false);
-    beat_set(s->beat, BEAT_STARTS, 0);
-    return store;
+    return store_make_folder(s->o.state, e) ? home_open_database(&o, e) : NULL;
 }
 
 bool api_state_open(struct script *s, struct err *e)

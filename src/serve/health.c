@@ -40,12 +40,12 @@ void health_put_work(const struct figures *f, struct buf *to)
 {
     static const char *const words[] = {
         "starts", "waits for changes", "delivers changes", "flushes sinks and saves", "runs timers",
-        "ends", "is run anew", "waits for the database of its state",
+        "ends", "is run anew",
     };
     bool has_source = (f->work == BEAT_DELIVERS || f->work == BEAT_SAVES) &&
                       f->work_source < f->n_sources;
 
-    buf_puts(to, f->work >= 0 && f->work <= BEAT_STANDS_BY ? words[f->work] : "works");
+    buf_puts(to, f->work >= 0 && f->work <= BEAT_RELOADS ? words[f->work] : "works");
     if (has_source)
         buf_printf(to, " of %s", f->sources[f->work_source].name);
 }
@@ -200,10 +200,8 @@ static void find_of_source(struct finder *x, size_t i)
         p = add(x, HEALTH_STARTS, s->name, x->f->began_us);
         if (p != NULL) {
             p->is_blocking = true;
-            set_text(p, x->f->work == BEAT_STARTS ? "sinks are opened first" :
-                        x->f->work == BEAT_STANDS_BY ?
-                            "the database of the state is away, or another process is at work on "
-                            "the pipeline: the log says which" : "connecting to the database");
+            set_text(p, x->f->work == BEAT_STARTS ? "sinks are opened first"
+                                                  : "connecting to the database");
         }
     }
     if (s->phase == FIGURES_SNAPSHOT)

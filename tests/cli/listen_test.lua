@@ -291,26 +291,6 @@ test("a_target_that_is_away_at_the_start", function()
    p:stop()
 end)
 
--- A standby is alive for as long as it waits, and not ready: it says what it waits for. (This
--- program takes a loop for dead after 1.5 s.)
-test("a_standby", function()
-   local db = fixtures.names(1)
-   local options = { "--state", db:dsn(), "--name", "p" }
-   local script = 'pgcdc.source { table = "t" }:on("change", function() end)'
-   local leader = program.start { dsn = db, script = script, state = false, options = options }
-   leader:wait_stderr 'msg="?ready'
-   local p = served.start { dsn = db, script = script, state = false, options = options,
-                            binary = program.binary() .. "-hasty" }
-   local s = p:wait_status("it stands by", function(s) return s.loop.work_seconds > 2 end)
-   lu.assertEquals(s.loop.work, "waits for the database of its state")
-   lu.assertEquals({ s.live, s.ready }, { true, false })
-   lu.assertStrContains(s.problems[1].message, "another process is at work on the pipeline")
-   lu.assertEquals((p:get "/healthz"), 200)
-   leader:stop()
-   p:wait_ready(200)
-   p:stop()
-end)
-
 -- ---- data ----
 
 -- No key, no value of a row and no error of a handler is told, unless --listen-rows says so.
