@@ -44,6 +44,8 @@ bool standby_open(struct standby *s, struct err *e)
 
 void standby_end(struct standby *s)
 {
+    if (s->script == NULL)
+        return;
     if (s->steer->control == NULL)
         start_steering(s);
     steer_lead(s->steer);

@@ -22,7 +22,7 @@ struct standby {
  * waits for that. <s> must not be moved afterwards. */
 bool standby_open(struct standby *s, struct err *e) WARN_UNUSED;
 
-/* The loop begins. */
+/* The loop begins. Does nothing where standby_open was not called. */
 void standby_end(struct standby *s);
 
 #endif

@@ -4,10 +4,10 @@
 
 #include <unistd.h>
 
-void role_init(struct role *r, int wake_fd)
+bool role_init(struct role *r, int wake_fd, struct err *e)
 {
     *r = (struct role){ .wake_fd = wake_fd };
-    pthread_mutex_init(&r->mutex, NULL);
+    return pthread_mutex_init(&r->mutex, NULL) == 0 || err_memory(e);
 }
 
 void role_fini(struct role *r)

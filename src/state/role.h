@@ -7,6 +7,8 @@
 #ifndef ROLE_H
 #define ROLE_H
 
+#include "base/err.h"
+
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -44,7 +46,7 @@ struct role {
     int wake_fd;              /* an eventfd, written to when <next> is set; -1: none */
 };
 
-void role_init(struct role *r, int wake_fd);
+bool role_init(struct role *r, int wake_fd, struct err *e) WARN_UNUSED;
 void role_fini(struct role *r);
 
 /* <facts> is copied out, or in: then <other> is what a leader had of it before. */
