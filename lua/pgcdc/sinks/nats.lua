@@ -23,6 +23,7 @@
 
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
+local mend = require "pgcdc.mend"
 local feeds = require "pgcdc.delivery.feeds"
 local headers = require "pgcdc.sinks.headers"
 local jetstream = require "pgcdc.sinks.jetstream"
@@ -197,6 +198,15 @@ local function check_server(sink)
    warn_of_config(sink, info)
    return ("nats at %s, stream '%s' with %d messages"):format(sink.client:address(), sink.stream,
       info.state.messages)
+end
+
+local function mends(sink, text)
+   if text:find "there is no stream" then
+      return { mend.option("create", "yes") }
+   elseif text:find "Authorization Violation" and not sink:secret "user"
+      and not sink:secret "password" and not sink.credentials then
+      return { mend.option("user", "$NATS_USER"), mend.option("password", "$NATS_PASSWORD") }
+   end
 end
 
 -- ---- the savepoint ----
@@ -596,5 +606,6 @@ end
 return remote.sink {
    kind = "nats", address = "servers", fields = fields, read = read, encode = encode, open = open,
    recall = recall, send = send, commit = commit, close = remote.close_client, check = check_server,
+   mends = mends,
    promise = { crash = "exactly once", position = "the stream itself", order = "per key" },
 }

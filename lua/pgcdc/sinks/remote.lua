@@ -438,6 +438,7 @@ function Sink:check()
    end)
    disconnect(self)
    if not ok then
+      self.mends = self.mends or self.kind.mends and self.kind.mends(self, tostring(result))
       raw.refuse(tostring(result))
    end
    return result
@@ -524,8 +525,8 @@ end
 ---    (Both get the list of parts of `flush_together` as well, where sinks have an `owner`: the one
 ---    whose connection they use.)
 ---    close(sink)              ends the connection, whatever its state is
----    check(sink)              a line about the target, for --check; may log warnings. Changes
----                             nothing there
+---    mends(sink, text)        what mends an error of --check, a list (or in sink.mends), or nil
+---    check(sink)              a line about the target, for --check; changes nothing; may warn
 ---    promise =   what the sink promises, or a function of the sink that returns that: {crash = how
 ---                often a change is there after any crash, position = what it is in, order =
 ---                whose}, as the table in lua/README.md has it
