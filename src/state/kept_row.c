@@ -87,7 +87,8 @@ static bool take_state(struct store_slice *older, struct kept_row_state *s)
 
     *s = (struct kept_row_state){ 0 };
     if (older->p == NULL || !kept_row_take_number(older, &s->change) ||
-        !kept_row_take_number(older, &s->xid) || !kept_row_take_number(older, &s->digest) || !kept_row_take_number(older, &flags) ||
+        !kept_row_take_number(older, &s->xid) || !kept_row_take_number(older, &s->digest) ||
+        !kept_row_take_number(older, &flags) ||
         !kept_row_take_number(older, &len) || (len > 0 && !kept_row_take_number(older, &columns)) ||
         (len > 0 && len - 1 > older->len))
         return false;
