@@ -33,7 +33,7 @@ local function start_program(self)
       script = checker.script, dsn = self.dsn, state = self.state,
       args = { tables = table.concat(self.checker.tables, ","), capture = self.capture or "xmin",
          deletes = self.checker.deletes, hints = self.hints or "auto",
-         calm = self.calm or "" },
+         parallel = self.parallel, calm = self.calm or "" },
       options = self.hints and { "--log-level", "debug" },
    }
    self.taken = 0
@@ -169,12 +169,12 @@ end
 -- Writers work for options.seconds on options.cluster while the program reads it, or
 -- options.standby. options.seed; options.kills: the program is killed again and again;
 -- options.crashes: the server is, now and then; options.hasty: no transaction is long, and nothing
--- is cut or killed, before the sources are ready; options.capture, options.deletes, options.hints:
--- as a source has them; options.calm_tables: names of more tables, "a,b", which are read too;
--- options.before: is given the database, with its tables, before the program starts, and may
--- restart the cluster; options.enough: the writers go on until it, given the program, returns true,
--- and until there was trouble of options.kinds. Returns the checker, after
--- its comparison; the statistics; the result of the program.
+-- is cut or killed, before the sources are ready; options.capture, options.deletes, options.hints,
+-- options.parallel: as a source has them; options.calm_tables: names of more tables, "a,b", which
+-- are read too; options.before: is given the database, with its tables, before the program starts,
+-- and may restart the cluster; options.enough: the writers go on until it, given the program,
+-- returns true, and until there was trouble of options.kinds. Returns the checker, after its
+-- comparison; the statistics; the result of the program.
 function run.random(options)
    local db, other, dsn, log = set_up(options)
    local rng = crew.random(options.seed)
@@ -194,7 +194,8 @@ function run.random(options)
    local watcher = setmetatable({
       dsn = dsn, state = scope.dir "exact" .. "/state.db", rng = rng, with_kills = options.kills,
       stats = stats, capture = options.capture, log = log, with_crashes = options.crashes,
-      is_hasty = options.hasty, hints = options.hints, calm = options.calm_tables,
+      is_hasty = options.hasty, hints = options.hints, parallel = options.parallel,
+      calm = options.calm_tables,
       checker = checker.new { tables = writers.tables, repeats = options.kills,
          deletes = options.deletes, stamps = options.capture == "trigger", log = log },
       admin = options.standby or options.cluster,
