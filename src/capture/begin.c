@@ -4,6 +4,7 @@
 
 #include "base/text.h"
 #include "capture/sql_parts.h"
+#include "capture/sql_round.h"
 
 #include <assert.h>
 #include <inttypes.h>
@@ -132,7 +133,7 @@ bool begin_unlocked(struct begin_facts *f, struct conn *conn, const char *more,
     for (size_t i = 0; i < n; i++)
         all[1 + i] = shapes[i];
     buf_init(&sql, BUF_SQL_MAX);
-    sql_begin_unlocked(&sql, conn_version(conn));
+    sql_round_begin(&sql, conn_version(conn));
     sql_facts(&sql);
     buf_puts(&sql, more);
     ok = run(conn, &sql, all, results, 1 + n, e) && read_facts(f, results[0], true, e);

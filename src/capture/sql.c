@@ -173,16 +173,11 @@ static void put_unique_indexes(struct buf *b, const struct relation *t)
                 " OR NOT EXISTS (SELECT FROM pg_inherits WHERE inhparent = c.oid)) GROUP BY 1");
 }
 
-void sql_begin_unlocked(struct buf *b, int server_version)
+void sql_begin(struct buf *b, const struct relation *t, bool rls, int server_version)
 {
     sql_unlimited(b, server_version);
     buf_puts(b, "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ;");
     session_put(b, SESSION_CAPTURE, server_version);
-}
-
-void sql_begin(struct buf *b, const struct relation *t, bool rls, int server_version)
-{
-    sql_begin_unlocked(b, server_version);
     put_row_security(b, rls);
     sql_lock(b, t);
 }

@@ -47,9 +47,6 @@ extern const struct result_shape sql_open_shape;
 /* Opens a transaction that no limit of the role ends. */
 void sql_unlimited(struct buf *b, int server_version);
 
-/* Opens a transaction of one snapshot, which is not taken yet, and locks nothing. */
-void sql_begin_unlocked(struct buf *b, int server_version);
-
 /* Opens the poll's transaction and takes the lock, which takes no snapshot. (Materialized views and
  * foreign tables cannot be locked.) */
 void sql_begin(struct buf *b, const struct relation *t, bool rls, int server_version);

@@ -2,6 +2,8 @@
  * SPDX-License-Identifier: MIT */
 #include "capture/sql_round.h"
 
+#include "pg/session.h"
+
 #include <inttypes.h>
 
 const struct result_shape sql_round_counters_shapes[SQL_ROUND_COUNTERS] = {
@@ -13,6 +15,13 @@ const struct result_shape sql_round_tables_shapes[SQL_ROUND_TABLES] = {
     { "the tables and their parts", "oootuU", 0, RESULT_MANY },
     { "how far the WAL goes", "ub", 1, 1 },
 };
+
+void sql_round_begin(struct buf *b, int server_version)
+{
+    sql_unlimited(b, server_version);
+    buf_puts(b, "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ;");
+    session_put(b, SESSION_CAPTURE, server_version);
+}
 
 /* A row (n, oid) for each leaf. */
 static void put_leaves(struct buf *b, const struct relation *const *tables, size_t n)

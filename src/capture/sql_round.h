@@ -8,6 +8,9 @@
 
 #include "capture/sql.h"
 
+/* Opens a transaction of one snapshot, which is not taken yet, and locks nothing. */
+void sql_round_begin(struct buf *b, int server_version);
+
 /* Two results: whether the server counts at all, as far as anybody can tell, and when its counters
  * were reset; then a row for each table, with its number from 0 on and the sum of the counters of
  * its leaves. */
