@@ -18,6 +18,7 @@
 #ifndef DATABASE_H
 #define DATABASE_H
 
+#include "state/database_load.h"
 #include "state/writes.h"
 
 struct database;
@@ -45,13 +46,7 @@ struct database *database_open(const struct database_options *o, struct err *e);
 /* Gives the pipeline back, if that can be done at once. Takes NULL too. */
 void database_close(struct database *d);
 
-/* Reads all that is kept of the pipeline: records, then rows, those of one table after the other.
- * What the functions get is valid until they return. */
-struct database_visit {
-    bool (*record)(void *arg, const struct store_record *r, struct err *e);
-    bool (*row)(void *arg, const char *table, const struct kept_row *r, struct err *e);
-    void *arg;
-};
+/* Reads all that is kept of the pipeline, as database_load_all. */
 bool database_load(struct database *d, const struct database_visit *visit,
                    struct err *e) WARN_UNUSED;
 
