@@ -83,8 +83,7 @@ static bool connect_to(struct database *d, struct err *e)
     d->conn = conn_open(d->conninfo, d->o.stop_fd, CONN_STOP_GENTLY, &d->left, e);
     if (d->conn == NULL || !schema_look(d->conn, &is_there, e))
         return false;
-    return (is_there || schema_make(d->conn, e)) &&
-           conn_run(d->conn, writes_temporary, NULL, NULL, 0, e);
+    return is_there || schema_make(d->conn, e);
 }
 
 /* Waits. False with ERR_STOPPED if the program is to stop. */
@@ -192,8 +191,11 @@ bool database_may_work(struct database *d, bool *may, struct err *e)
 
 /* ---- saving ---- */
 
-/* Begins a transaction, in which the lease is ours. *saves: the number of the last save. */
-static bool begin(struct database *d, uint64_t *saves, struct err *e)
+static const char begin_transaction[] = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;";
+
+/* Reads how the pipeline stands, in a transaction that stays open: refuses if it is not ours any
+ * more. *saves: the number of the last save. */
+static bool ask(struct database *d, uint64_t *saves, struct err *e)
 {
     static const struct result_shape shapes[] = {
         { "who has the pipeline", "ubtu", 0, 1 }, { "the number of the last save", "u", 0, 1 },
@@ -203,11 +205,13 @@ static bool begin(struct database *d, uint64_t *saves, struct err *e)
     bool ok;
 
     buf_init(&sql, BUF_SQL_MAX);
-    buf_printf(&sql, "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SELECT epoch, owner = '%s',"
-               " host, pid FROM pgcdc.lease WHERE pipeline = %s FOR SHARE;"
+    buf_puts(&sql, begin_transaction);
+    buf_printf(&sql, "SELECT epoch, owner = '%s', host, pid FROM pgcdc.lease WHERE pipeline = %s"
+               " FOR SHARE; INSERT INTO pgcdc.state (pipeline, kind, name, key, value)"
+               " VALUES (%s, 'save', '', '', '0') ON CONFLICT DO NOTHING;"
                "SELECT pg_catalog.convert_from(value, 'UTF8') FROM pgcdc.state"
                " WHERE pipeline = %s AND kind = 'save'",
-               d->owner, d->writes.pipeline, d->writes.pipeline);
+               d->owner, d->writes.pipeline, d->writes.pipeline, d->writes.pipeline);
     ok = (buf_ok(&sql) || err_memory(e)) && conn_run(d->conn, sql.data, shapes, r, 2, e) &&
          check_lease(d, r[0], e);
     *saves = ok && result_count(r[1]) == 1 ? result_u64(r[1], 0, 0) : 0;
@@ -217,42 +221,67 @@ static bool begin(struct database *d, uint64_t *saves, struct err *e)
     return ok;
 }
 
-static bool send_rows(struct database *d, const struct buf *lines, struct err *e)
-{
-    uint64_t n;
-    struct buf sql;
-    bool ok;
+#define NOT_AS_LEFT "22012" /* division by zero: see put_fence */
 
-    buf_init(&sql, BUF_SQL_MAX);
-    writes_put_take_over(&d->writes, &sql);
-    ok = (buf_ok(&sql) || err_memory(e)) && conn_load(d->conn, WRITES_COPY, e) &&
-         conn_load_put(d->conn, lines->data, lines->len, e) && conn_load_end(d->conn, &n, e) &&
-         conn_run(d->conn, sql.data, NULL, NULL, 0, e);
-    buf_fini(&sql);
+/* The first statement of each save. It gives the save its number, and fails if the lease is not
+ * ours, or if the number of the last save is not what it was. Whoever takes over waits for the
+ * lock on the lease until the transaction ends. So all of a save may be sent at once, COMMIT
+ * included. */
+static void put_fence(const struct database *d, struct buf *sql)
+{
+    buf_printf(sql, "WITH mine AS (SELECT FROM pgcdc.lease WHERE pipeline = %s AND epoch = %" PRIu64
+               " FOR SHARE), counted AS (UPDATE pgcdc.state SET value = '%" PRIu64 "',"
+               " saved = pg_catalog.now() WHERE pipeline = %s AND kind = 'save' AND name = ''"
+               " AND key = '' AND value = '%" PRIu64 "' AND EXISTS (SELECT FROM mine)"
+               " RETURNING 1) SELECT 1 / pg_catalog.count(*) FROM counted;",
+               d->writes.pipeline, d->epoch, d->saves + 1, d->writes.pipeline, d->saves);
+}
+
+/* Runs what is in <sql>, and empties it. */
+static bool run(struct database *d, struct buf *sql, struct err *e)
+{
+    bool ok = (buf_ok(sql) || err_memory(e)) && conn_run(d->conn, sql->data, NULL, NULL, 0, e);
+
+    buf_clear(sql);
     return ok;
 }
 
-/* Writes the number of this save, and commits. */
-static bool commit(struct database *d, struct err *e)
+static bool copy_rows(struct database *d, const struct writes_piece *piece, struct buf *sql,
+                      struct err *e)
 {
-    char number[24];
-    struct writes end;
-    const struct store_record record = {
-        .kind = { "save", 4 }, .name = { "", 0 }, .key = { "", 0 },
-        .value = { number, (size_t)snprintf(number, sizeof number, "%" PRIu64, d->saves + 1) },
-    };
-    bool ok = writes_init(&end, d->name, e);
+    uint64_t n;
 
-    if (ok) {
-        writes_put(&end, &record);
-        ok = writes_ok(&end) || err_memory(e);
+    writes_put_temporary(sql);
+    if (!run(d, sql, e) || !conn_load(d->conn, WRITES_COPY, e) ||
+        !conn_load_put(d->conn, piece->text.data, piece->text.len, e) ||
+        !conn_load_end(d->conn, &n, e))
+        return false;
+    writes_put_take_over(&d->writes, sql);
+    return true;
+}
+
+/* Sends a save: at once, unless it has many rows. */
+static bool send_save(struct database *d, struct err *e)
+{
+    struct buf sql;
+    bool ok = true;
+
+    buf_init(&sql, SIZE_MAX / 2);
+    buf_puts(&sql, begin_transaction);
+    put_fence(d, &sql);
+    for (size_t i = 0; ok && i < d->writes.n; i++) {
+        const struct writes_piece *piece = &d->writes.pieces[i];
+
+        if (!piece->is_rows)
+            buf_add(&sql, piece->text.data, piece->text.len);
+        else if (writes_are_few(piece))
+            writes_put_rows(&d->writes, piece, &sql);
+        else
+            ok = copy_rows(d, piece, &sql, e);
     }
-    if (ok) {
-        buf_puts(&end.pieces[0].text, "COMMIT");
-        ok = (writes_ok(&end) || err_memory(e)) &&
-             conn_run(d->conn, end.pieces[0].text.data, NULL, NULL, 0, e);
-    }
-    writes_fini(&end);
+    buf_puts(&sql, "COMMIT");
+    ok = ok && run(d, &sql, e);
+    buf_fini(&sql);
     return ok;
 }
 
@@ -260,23 +289,18 @@ static bool save(struct database *d, struct err *e)
 {
     uint64_t saves;
 
-    if (!begin(d, &saves, e))
-        return false;
-    if (saves == d->saves + 1) { /* the one before was committed, though nobody said so */
-        conn_rollback(d->conn);
+    if (send_save(d, e))
         return true;
-    }
-    if (saves != d->saves)
-        return err_set(e, ERR_STATE, "the pipeline %.200s is not as this process left it: was it "
-                       "restored? A new start goes on from what is there", d->name);
-    for (size_t i = 0; i < d->writes.n; i++) {
-        const struct writes_piece *piece = &d->writes.pieces[i];
-
-        if (piece->is_rows ? !send_rows(d, &piece->text, e)
-                           : !conn_run(d->conn, piece->text.data, NULL, NULL, 0, e))
-            return false;
-    }
-    return commit(d, e);
+    if (e->code != ERR_SQL || strcmp(e->sqlstate, NOT_AS_LEFT) != 0)
+        return false;
+    conn_rollback(d->conn);
+    if (!ask(d, &saves, e))
+        return false;
+    conn_rollback(d->conn);
+    if (saves == d->saves + 1)
+        return true; /* it was committed before, though nobody said so */
+    return err_set(e, ERR_STATE, "the pipeline %.200s is not as this process left it: was it "
+                   "restored? A new start goes on from what is there", d->name);
 }
 
 struct writes *database_writes(struct database *d)
@@ -288,7 +312,7 @@ bool database_save(struct database *d, struct err *e)
 {
     bool ok;
 
-    if (!writes_ok(&d->writes))
+    if (!writes_end(&d->writes))
         return err_memory(e);
     if (d->writes.n == 0)
         return true;
@@ -340,10 +364,7 @@ static bool keep_lease(struct database *d, struct err *e)
 
 static bool learn_saves(struct database *d, struct err *e)
 {
-    bool ok = begin(d, &d->saves, e);
-
-    conn_rollback(d->conn);
-    return ok;
+    return ask(d, &d->saves, e) && conn_run(d->conn, "COMMIT", NULL, NULL, 0, e);
 }
 
 struct database *database_open(const struct database_options *o, struct err *e)

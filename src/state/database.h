@@ -11,6 +11,9 @@
  * save any more. A save is tried again while the database is away, without end, until the program
  * is to stop; whether an interrupted one was committed is told by its number, the record "save".
  *
+ * A save goes over in one message: the transaction begins with a statement that fails unless epoch
+ * and number are ours, so that nobody need wait for its answer. Only many rows at once go by COPY.
+ *
  * Errors are ERR_STATE and name the database, never a password; ERR_TAKEN: another process has
  * taken over.
  *

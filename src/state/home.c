@@ -46,7 +46,7 @@ static bool fill(struct store *s, struct database *d, struct err *e)
 
 /* ---- what the store calls ---- */
 
-static void begin(void *arg)
+static void clear(void *arg)
 {
     writes_clear(database_writes(arg));
 }
@@ -88,7 +88,7 @@ struct store *home_open_database(const struct database_options *o, struct err *e
 
     if (s != NULL && fill(s, d, e)) {
         const struct store_home home = {
-            .arg = d, .writes = database_writes(d), .begin = begin, .put = put, .forget = forget,
+            .arg = d, .writes = database_writes(d), .clear = clear, .put = put, .forget = forget,
             .forget_all = forget_all, .may_work = may_work, .save = save, .close = shut,
         };
 

@@ -228,11 +228,22 @@ void kept_rows_close(struct kept_rows *k)
     free(k);
 }
 
+/* The same in one transaction: there may be many. */
+static bool purge_together(struct kept_rows *k, uint64_t saved, struct err *e)
+{
+    if (!store_begin(k->store, e))
+        return false;
+    if (kept_rows_purge(k, saved, e) && store_commit(k->store, e))
+        return true;
+    store_rollback(k->store);
+    return false;
+}
+
 bool kept_rows_save_index(struct kept_rows *k, uint64_t saved, struct err *e)
 {
     if (k->has_saved_index)
         return true;
-    if (!kept_rows_purge(k, saved, e))
+    if (!purge_together(k, saved, e))
         return false;
     if (k->deleted.n > 0 || k->has_more_deleted)
         return true; /* these rows are in no index: only a reading of all rows finds them */

@@ -102,7 +102,7 @@ struct writes;
 struct store_home {
     void *arg;              /* of the functions */
     struct writes *writes;  /* what the open transaction changes, see kept_table.c */
-    void (*begin)(void *arg);
+    void (*clear)(void *arg); /* forgets what the open transaction changes */
     void (*put)(void *arg, const struct store_record *r);
     void (*forget)(void *arg, const char *source, bool is_any_schema);
     void (*forget_all)(void *arg);
