@@ -115,17 +115,12 @@ static struct crew_source *source_in_turn(const struct crew_unit *u)
 }
 
 /* Sets a flag that others look at. */
-static void set_to(struct crew *crew, bool *flag, bool is_true)
-{
-    pthread_mutex_lock(&crew->mutex);
-    *flag = is_true;
-    pthread_cond_broadcast(&crew->changed);
-    pthread_mutex_unlock(&crew->mutex);
-}
-
 static void set(struct crew *crew, bool *flag)
 {
-    set_to(crew, flag, true);
+    pthread_mutex_lock(&crew->mutex);
+    *flag = true;
+    pthread_cond_broadcast(&crew->changed);
+    pthread_mutex_unlock(&crew->mutex);
 }
 
 /* Sends the last message of a source, unless the log's thread has done so. */
@@ -163,17 +158,6 @@ static bool ask_host(struct crew_source *s, struct message *m, struct err *e)
                               &crew->is_stopping);
     pthread_mutex_unlock(&crew->mutex);
     return step_answer(s->step, is_answered, s->answer.asks_back ? &s->answer.asked : NULL, e);
-}
-
-bool crew_answer(struct crew_source *s, const struct tally_request *asked)
-{
-    bool is_awaited;
-
-    pthread_mutex_lock(&s->crew->mutex);
-    is_awaited = answer_give(&s->answer, asked);
-    pthread_cond_broadcast(&s->crew->changed);
-    pthread_mutex_unlock(&s->crew->mutex);
-    return is_awaited;
 }
 
 static bool read_step(struct crew_unit *u, struct conn *conn, uint64_t *n_rows, struct err *e)
@@ -404,7 +388,7 @@ static bool is_free(const struct crew_unit *u)
             return false;
         if ((u->unit.is_joint || !step_is_in_snapshot(s->step)) && !s->followed.is_streaming &&
             !queue_lane_is_empty(u->crew->job.queue, &s->sender.lane))
-            return false; /* until crew_wake */
+            return false; /* until crew_steer_wake */
     }
     return n_finished < u->n;
 }
@@ -510,59 +494,6 @@ bool crew_start(struct crew *crew, struct err *e)
         crew->n_threads++;
     }
     return crew->job.is_check || followers_start(&crew->followers, e);
-}
-
-void crew_meter(struct crew_source *s, struct meter_values *to)
-{
-    meter_read(&s->sender.meter, to);
-}
-
-bool crew_restore(struct crew_source *s, const struct position *kept)
-{
-    bool ok;
-
-    pthread_mutex_lock(&s->crew->mutex);
-    ok = step_restore(s->step, kept);
-    followers_restore(&s->followed, kept != NULL ? &kept->logical : NULL);
-    s->is_waiting = false;
-    pthread_cond_broadcast(&s->crew->changed);
-    pthread_mutex_unlock(&s->crew->mutex);
-    return ok;
-}
-
-void crew_wake(struct crew *crew)
-{
-    pthread_mutex_lock(&crew->mutex);
-    pthread_cond_broadcast(&crew->changed);
-    pthread_mutex_unlock(&crew->mutex);
-}
-
-void crew_pause(struct crew_source *s, bool is_paused)
-{
-    set_to(s->crew, &s->unit->is_paused, is_paused);
-}
-
-void crew_poll(struct crew_source *s)
-{
-    set_to(s->crew, &s->unit->is_wanted, true);
-}
-
-bool crew_reread(struct crew_source *s, const char *where)
-{
-    bool ok;
-
-    pthread_mutex_lock(&s->crew->mutex);
-    ok = wish_ask(&s->unit->wish, where);
-    pthread_mutex_unlock(&s->crew->mutex);
-    crew_poll(s);
-    return ok;
-}
-
-void crew_saved(struct crew_source *s, uint64_t lsn)
-{
-    pthread_mutex_lock(&s->crew->mutex);
-    followers_claim(&s->followed, lsn);
-    pthread_mutex_unlock(&s->crew->mutex);
 }
 
 void crew_stop(struct crew *crew)
