@@ -323,7 +323,7 @@ bool database_save(struct database *d, struct err *e)
     return ok;
 }
 
-bool database_load(struct database *d, const struct database_visit *visit, struct err *e)
+bool database_load(struct database *d, const struct database_load_visit *visit, struct err *e)
 {
     return database_load_all(d->conn, d->writes.pipeline, visit, e) || fail(e);
 }

@@ -50,7 +50,7 @@ struct database *database_open(const struct database_options *o, struct err *e);
 void database_close(struct database *d);
 
 /* Reads all that is kept of the pipeline, as database_load_all. */
-bool database_load(struct database *d, const struct database_visit *visit,
+bool database_load(struct database *d, const struct database_load_visit *visit,
                    struct err *e) WARN_UNUSED;
 
 /* *may: nobody else can be at work on the pipeline, so that changes may be delivered. False with

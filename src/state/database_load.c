@@ -93,7 +93,8 @@ static bool read_row(struct line *l, struct kept_row *r)
 }
 
 /* Calls the visitor for a line. */
-static bool take_line(struct line *l, size_t n, const struct database_visit *visit, struct err *e)
+static bool take_line(struct line *l, size_t n, const struct database_load_visit *visit,
+                      struct err *e)
 {
     struct store_record record;
     struct kept_row row;
@@ -108,7 +109,7 @@ static bool take_line(struct line *l, size_t n, const struct database_visit *vis
 
 /* Reads what a COPY of <n> columns gives. */
 static bool load(struct conn *c, const char *pipeline, const char *format, size_t n,
-                 const struct database_visit *visit, struct err *e)
+                 const struct database_load_visit *visit, struct err *e)
 {
     struct line l;
     struct buf sql;
@@ -130,8 +131,8 @@ static bool load(struct conn *c, const char *pipeline, const char *format, size_
     return ok && got == CONN_COPY_END;
 }
 
-bool database_load_all(struct conn *c, const char *pipeline, const struct database_visit *visit,
-                       struct err *e)
+bool database_load_all(struct conn *c, const char *pipeline,
+                       const struct database_load_visit *visit, struct err *e)
 {
     return load(c, pipeline, "kind, pg_catalog.encode(name, 'hex'), pg_catalog.encode(key, 'hex'),"
                 " pg_catalog.encode(value, 'hex') FROM pgcdc.state", 4, visit, e) &&

@@ -37,7 +37,7 @@ static bool add_row(void *arg, const char *table, const struct kept_row *r, stru
 static bool fill(struct store *s, struct database *d, struct err *e)
 {
     struct filling f = { .store = s };
-    const struct database_visit visit = { .record = add_record, .row = add_row, .arg = &f };
+    const struct database_load_visit visit = { .record = add_record, .row = add_row, .arg = &f };
     bool ok = store_begin(s, e) && database_load(d, &visit, e);
 
     kept_table_close(f.table);

@@ -25,7 +25,7 @@ struct writes {
     struct writes_piece *pieces;
     size_t n, cap;
     uint64_t rows;   /* that were put */
-    char *dropped;   /* owned: the last statement is a list of ids of this source; NULL: it is not */
+    char *dropped;   /* owned: the last statement lists ids of this source; NULL: it does not */
     bool failed;     /* there was no memory */
 };
 
