@@ -553,6 +553,9 @@ static bool run(struct host *h, struct err *e)
     if (h->o->script.reset != NULL && h->n_sources > 0 && h->o->mode != READER_CHECK &&
         !reset_source(h->script, e))
         return false;
+    if (h->o->script.database != NULL && h->script->store != NULL && h->n_sources > 0 &&
+        !reset_check_owner(h->script, e))
+        return false;
     if (!start_recording(h, e) || !hooks_wire(h->script, e) ||
         (h->o->mode != READER_CHECK && !hooks_start(h->script, e)))
         return false;

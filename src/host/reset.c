@@ -1,10 +1,11 @@
-/* reset.c -- which source --reset=SOURCE means.
+/* reset.c -- which source --reset=SOURCE means, and whether a state is of these sources.
  * SPDX-License-Identifier: MIT */
 #include "host/reset.h"
 
 #include "base/buf.h"
 #include "base/text.h"
 #include "lua/api_source.h"
+#include "state/home.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -110,5 +111,30 @@ bool reset_source(struct script *s, struct err *e)
         free(names[i]);
     free(names);
     free(plain);
+    return ok;
+}
+
+bool reset_check_owner(struct script *s, struct err *e)
+{
+    struct buf others;
+    bool is_ours = false, ok = true;
+
+    for (size_t i = 0; ok && !is_ours && i < s->n_sources; i++) {
+        const struct config *c = s->sources[i].config;
+        char *name = c->name != NULL ? strdup(c->name) : without_quotes(c->table);
+
+        ok = name != NULL || err_memory(e);
+        is_ours = ok && store_has_position(s->store, name);
+        free(name);
+    }
+    if (!ok || is_ours)
+        return ok;
+    buf_init(&others, BUF_SQL_MAX);
+    ok = home_put_sources(s->store, &others, e) && (buf_ok(&others) || err_memory(e));
+    if (ok && others.len > 0)
+        ok = err_set(e, ERR_STATE, "the pipeline %.100s in the state's database is of other sources"
+                     " (%.300s): choose another --name, or forget them with --reset",
+                     s->o.pipeline, others.data);
+    buf_fini(&others);
     return ok;
 }

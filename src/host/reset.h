@@ -1,4 +1,4 @@
-/* reset.h -- which source --reset=SOURCE means.
+/* reset.h -- which source --reset=SOURCE means, and whether a state is of these sources.
  *
  * What a script calls it: its name, or its table as the script writes it (orders, "Weird Table",
  * sales.orders). A table without a schema means the one of any schema, since only the server knows
@@ -14,5 +14,9 @@
 /* Forgets the positions of the sources that <s->o.reset> means. The state file is open. ERR_USAGE:
  * the script has no such source. */
 bool reset_source(struct script *s, struct err *e) WARN_UNUSED;
+
+/* Refuses a state that has positions, but of none of the sources of this script: it is of another
+ * script that has the same name. A state without positions is nobody's. */
+bool reset_check_owner(struct script *s, struct err *e) WARN_UNUSED;
 
 #endif

@@ -56,11 +56,7 @@ static void disconnect(struct database *d)
  * program, keeps its code. */
 static bool fail(struct err *e)
 {
-    if (e->code == ERR_SQL && strcmp(e->sqlstate, "42501") == 0)
-        err_prefix(e, "the state's database: grant CREATE on it, or let its owner start this "
-                   "once, and then grant USAGE on the schema pgcdc, and SELECT, INSERT, UPDATE, "
-                   "DELETE on pgcdc.state, pgcdc.state_rows and pgcdc.lease");
-    else if (e->code != ERR_MEMORY && e->code != ERR_STOPPED && e->code != ERR_TAKEN)
+    if (e->code != ERR_MEMORY && e->code != ERR_STOPPED && e->code != ERR_TAKEN)
         err_prefix(e, "the state's database");
     if (e->code == ERR_SQL || e->code == ERR_ANSWER || e->code == ERR_CONNECTION)
         e->code = ERR_STATE;
@@ -83,6 +79,8 @@ static bool connect_to(struct database *d, struct err *e)
     d->conn = conn_open(d->conninfo, d->o.stop_fd, CONN_STOP_GENTLY, &d->left, e);
     if (d->conn == NULL || !schema_look(d->conn, &is_there, e))
         return false;
+    if (!is_there && d->o.must_exist)
+        return err_set(e, ERR_STATE, "nothing is kept there yet");
     return is_there || schema_make(d->conn, e);
 }
 
@@ -103,7 +101,7 @@ static bool persist(struct database *d, bool (*f)(struct database *, struct err 
 
         if (d->conn != NULL)
             conn_rollback(d->conn);
-        if (!passes(&why))
+        if (!passes(&why) || d->o.at_once)
             return fail(e);
         disconnect(d);
         if (failures == 0)
@@ -149,6 +147,9 @@ static bool take(struct database *d, struct err *e)
     ok = (buf_ok(&sql) || err_memory(e)) && conn_run(d->conn, sql.data, &lease_shape, &r, 1, e);
     if (ok && result_bool(r, 0, 1)) {
         d->epoch = result_u64(r, 0, 0);
+    } else if (ok && d->o.at_once) {
+        ok = err_set(e, ERR_STATE, "%.200s, pid %" PRIu64 ", is at work on the pipeline %.100s: "
+                     "stop it first", result_text(r, 0, 2), result_u64(r, 0, 3), d->name);
     } else if (ok && !d->is_waiting) {
         char text[400];
 
@@ -323,6 +324,12 @@ bool database_save(struct database *d, struct err *e)
     return ok;
 }
 
+bool database_remove(struct database *d, struct err *e)
+{
+    writes_remove(&d->writes);
+    return database_save(d, e);
+}
+
 bool database_load(struct database *d, const struct database_load_visit *visit, struct err *e)
 {
     return database_load_all(d->conn, d->writes.pipeline, visit, e) || fail(e);
@@ -340,9 +347,33 @@ static bool make_owner(struct database *d, struct err *e)
     return true;
 }
 
+/* Refuses a name that no pipeline has. */
+static bool find(struct database *d, struct err *e)
+{
+    static const struct result_shape shape = { "the pipelines", "bt", 1, 1 };
+    struct result *r = NULL;
+    struct buf sql;
+    bool ok;
+
+    buf_init(&sql, BUF_SQL_MAX);
+    buf_printf(&sql, "SELECT EXISTS (SELECT FROM pgcdc.lease WHERE pipeline = %s),"
+               " coalesce(pg_catalog.string_agg(pipeline, ', '), 'none')"
+               " FROM (SELECT pipeline FROM pgcdc.lease ORDER BY 1 LIMIT 20) known",
+               d->writes.pipeline);
+    ok = (buf_ok(&sql) || err_memory(e)) && conn_run(d->conn, sql.data, &shape, &r, 1, e);
+    if (ok && !result_bool(r, 0, 0))
+        ok = err_set(e, ERR_STATE, "there is no pipeline %.200s; those that are there: %.600s",
+                     d->name, result_text(r, 0, 1));
+    result_free(r);
+    buf_fini(&sql);
+    return ok;
+}
+
 /* Takes the pipeline, when it can be had, and learns the number of its last save. */
 static bool take_over(struct database *d, struct err *e)
 {
+    if (d->o.must_exist && !persist(d, find, e))
+        return false;
     while (true) {
         if (!persist(d, take, e))
             return false;

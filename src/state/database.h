@@ -35,6 +35,8 @@ struct database_options {
     const char *pipeline; /* its name */
     int lease_s;          /* seconds after which another process may take over */
     int stop_fd;          /* readable from when the program is to stop */
+    bool at_once;         /* fails rather than wait, for another process or for the database */
+    bool must_exist;      /* fails where nothing is kept of the pipeline */
     database_says *says;  /* what is waited for, and for how long it is tried */
     void *arg;
 };
@@ -48,6 +50,9 @@ struct database *database_open(const struct database_options *o, struct err *e);
 
 /* Gives the pipeline back, if that can be done at once. Takes NULL too. */
 void database_close(struct database *d);
+
+/* Takes all that is kept of the pipeline away, and its lease. */
+bool database_remove(struct database *d, struct err *e) WARN_UNUSED;
 
 /* Reads all that is kept of the pipeline, as database_load_all. */
 bool database_load(struct database *d, const struct database_load_visit *visit,

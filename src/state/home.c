@@ -4,6 +4,7 @@
 
 #include "state/kept_table.h"
 
+#include <sqlite3.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -98,4 +99,17 @@ struct store *home_open_database(const struct database_options *o, struct err *e
     store_close(s);
     database_close(d);
     return NULL;
+}
+
+bool home_put_sources(struct store *s, struct buf *text, struct err *e)
+{
+    sqlite3_stmt *st = NULL;
+    bool ok = store_prepare(s, "SELECT name FROM %s WHERE kind = 'position' ORDER BY name LIMIT 5",
+                            "kept", &st, e);
+
+    while (ok && sqlite3_step(st) == SQLITE_ROW)
+        buf_printf(text, "%s%s", text->len > 0 ? ", " : "",
+                   (const char *)sqlite3_column_text(st, 0));
+    sqlite3_finalize(st);
+    return ok;
 }

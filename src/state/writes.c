@@ -156,6 +156,15 @@ void writes_forget_all(struct writes *w)
                    w->pipeline);
 }
 
+void writes_remove(struct writes *w)
+{
+    static const char *const tables[] = { "state_rows", "state", "lease" };
+    struct buf *sql = open_piece(w, false);
+
+    for (size_t i = 0; sql != NULL && i < sizeof tables / sizeof *tables; i++)
+        buf_printf(sql, "DELETE FROM pgcdc.%s WHERE pipeline = %s;", tables[i], w->pipeline);
+}
+
 /* ---- rows ---- */
 
 static void put_number(struct buf *b, uint64_t n)

@@ -41,6 +41,7 @@ bool writes_end(struct writes *w);
 void writes_put(struct writes *w, const struct store_record *r);
 void writes_forget(struct writes *w, const char *source, bool is_any_schema);
 void writes_forget_all(struct writes *w);
+void writes_remove(struct writes *w); /* all of the pipeline, and its lease */
 void writes_row_put(struct writes *w, const char *table, const struct kept_row *r);
 void writes_row_drop(struct writes *w, const char *table, int64_t id);
 void writes_rows_clear(struct writes *w, const char *table);

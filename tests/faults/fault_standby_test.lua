@@ -23,9 +23,18 @@ local function new_pair(conf)
    return primary, standby
 end
 
+-- What a state's database must not be.
+local function check_keeps_no_state(standby)
+   local result = program.run { script = "pgcdc.source { table = 't' }", dsn = standby,
+                                state = standby:dsn(), options = { "--once" } }
+   lu.assertEquals(result.status, 4)
+   lu.assertStrContains(result.stderr, "it is a standby: state is kept on a primary")
+end
+
 -- The cases of fault_transaction_test.lua where a standby's snapshot knows less than a primary's.
 function TestFaultStandby.test_transactions_as_a_standby_sees_them()
    local primary, standby = new_pair()
+   check_keeps_no_state(standby)
    local first = watch.once(standby)
    lu.assertEquals(watch.ops(first.program), { read = 20, upsert = 0 })
    local function poll()
