@@ -81,6 +81,15 @@ $(OPENSEARCH): tests/opensearch/pom.xml tests/opensearch/Server.java
 	@javac -d $@.part -cp '$@.part/libs/*' tests/opensearch/Server.java
 	@mv $@.part $@
 
+# What is about states, with states in a database. Tests that look into a state file are no part.
+IN_DATABASE = state deletes deletes_known deletes_exact operators_persist operators_window stop \
+	settle prepared holding dead_letters exactly_once together reread state_copy
+
+check-state: export PGCDC_TEST_STATE = database
+check-state:
+	@tests/setup.sh
+	@$(MAKE) --no-print-directory test SUITES="$(or $(SUITES),$(IN_DATABASE))"
+
 # Packages of Debian, in a bare root. Needs root.
 check-packages:
 	@tests/setup.sh packages
@@ -333,5 +342,5 @@ cover:
 	find $(BUILD)/obj -name "*.gcda" -exec gcov -n '{}' + | awk -f tests/cover.awk && \
 		exit $$status
 
-.PHONY: asan bench bench-peers check check-kafka check-opensearch check-servers contract cover \
-	demo exact fuzz lint native soak storm sweep test tsan valgrind
+.PHONY: asan bench bench-peers check check-kafka check-opensearch check-servers check-state \
+	contract cover demo exact fuzz lint native soak storm sweep test tsan valgrind

@@ -35,7 +35,8 @@ static struct crew_unit *find_unit(struct crew *crew, const struct config *confi
             crew->units[i]->sources[0]->number == config->unit)
             return crew->units[i];
     u = calloc(1, sizeof *u);
-    if (u == NULL || !ARRAY_PUSH(crew->units, crew->n_units, crew->cap_units, u)) {
+    if (u == NULL || !load_join(&crew->load, &u->unit.load) ||
+        !ARRAY_PUSH(crew->units, crew->n_units, crew->cap_units, u)) {
         free(u);
         return NULL;
     }
@@ -274,6 +275,22 @@ static void on_wait(void *arg, const struct conn_wait *w)
     notices_wait(&u->notices, &source_in_turn(u)->sender, w);
 }
 
+/* A poll is complete: the next one is put off, if scans would take too much of the time. */
+static void put_off(struct crew_unit *u)
+{
+    struct crew *crew = u->crew;
+    struct load load;
+    bool is_news;
+
+    pthread_mutex_lock(&crew->mutex);
+    unit_put_off(&u->unit, &crew->load, u->interval_ms, &u->next_ms);
+    load = u->unit.load;
+    is_news = load_is_news(&load, &crew->load, clock_mono_ms());
+    pthread_mutex_unlock(&crew->mutex);
+    if (is_news)
+        notices_put_off(&u->notices, &load, u->interval_ms);
+}
+
 /* Does what is due for the unit. The connection is opened on demand. */
 static bool do_step(struct crew_unit *u, struct thread_conn *tc, struct err *e)
 {
@@ -303,6 +320,7 @@ static bool do_step(struct crew_unit *u, struct thread_conn *tc, struct err *e)
         return true; /* due again at once */
     u->interval_ms = config_next_interval(u->sources[0]->config, u->interval_ms, n_rows > 0);
     u->next_ms = unit_due_ms(&u->unit, u->next_ms + u->interval_ms);
+    put_off(u);
     u->next_ms = wish_end_poll(&u->wish, u->sources[0]->step, u->next_ms);
     return !job->is_once || u->next_ms == 0 || step_is_streaming(u->sources[0]->step) ||
            finish_all(u);
@@ -428,7 +446,8 @@ static void leave(struct crew_unit *u)
     u->due_ms = u->next_ms;
     for (size_t i = 0; i < u->n; i++) {
         look_after_listener(u->sources[i]);
-        meter_set_due(&u->senders[i]->meter, u->due_ms);
+        meter_set_due(&u->senders[i]->meter, u->due_ms,
+                      load_stretch(&u->unit.load, u->interval_ms));
         followers_resume(&u->sources[i]->followed, u->sources[i]->step);
     }
     u->is_busy = false;
@@ -526,5 +545,6 @@ void crew_free(struct crew *crew)
     for (size_t i = 0; i < crew->n_units; i++)
         free_unit(crew->units[i]);
     free(crew->units);
+    load_fini(&crew->load);
     free(crew);
 }

@@ -102,6 +102,7 @@ struct crew {
     size_t n_threads;
     struct listener *listener; /* made when a source wants one */
     struct followers followers;
+    struct load_all load; /* under the mutex, once the threads run */
     bool is_stopping;
 };
 

@@ -2,15 +2,6 @@
  * SPDX-License-Identifier: MIT */
 #include "capture/crew_steer.h"
 
-/* Sets a flag that others look at. */
-static void set(struct crew *crew, bool *flag, bool is_true)
-{
-    pthread_mutex_lock(&crew->mutex);
-    *flag = is_true;
-    pthread_cond_broadcast(&crew->changed);
-    pthread_mutex_unlock(&crew->mutex);
-}
-
 bool crew_steer_answer(struct crew_source *s, const struct tally_request *asked)
 {
     bool is_awaited;
@@ -49,12 +40,20 @@ void crew_steer_wake(struct crew *crew)
 
 void crew_steer_pause(struct crew_source *s, bool is_paused)
 {
-    set(s->crew, &s->unit->is_paused, is_paused);
+    pthread_mutex_lock(&s->crew->mutex);
+    s->unit->is_paused = is_paused;
+    if (is_paused)
+        load_rest(&s->unit->unit.load);
+    pthread_cond_broadcast(&s->crew->changed);
+    pthread_mutex_unlock(&s->crew->mutex);
 }
 
 void crew_steer_poll(struct crew_source *s)
 {
-    set(s->crew, &s->unit->is_wanted, true);
+    pthread_mutex_lock(&s->crew->mutex);
+    s->unit->is_wanted = true;
+    pthread_cond_broadcast(&s->crew->changed);
+    pthread_mutex_unlock(&s->crew->mutex);
 }
 
 bool crew_steer_reread(struct crew_source *s, const char *where)

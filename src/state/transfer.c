@@ -119,7 +119,7 @@ bool transfer_check(struct store *s, struct err *e)
 
     if (!read_mark(s, &m, e))
         return false;
-    if (is_way(&m, "gone"))
+    if (is_way(&m, "left"))
         return err_set(e, ERR_STATE, "this state was copied, and goes on as %s: name that with "
                        "--state, or copy it back with pgcdc-lua state action=copy", m.place);
     if (is_way(&m, "arriving"))
@@ -239,8 +239,8 @@ static bool each_row(struct store *s, const struct transfer_visit *visit, struct
 static bool look(struct store *s, bool *is_empty, struct err *e)
 {
     struct names l;
-    bool ok = read_names(s, "SELECT name FROM kept WHERE kind NOT IN ('save', 'move') LIMIT 1",
-                         &l, e);
+    bool ok = read_names(s, "SELECT name FROM kept WHERE kind NOT IN ('save', 'epoch', 'move')"
+                         " LIMIT 1", &l, e);
 
     *is_empty = ok && l.n == 0;
     names_fini(&l);
@@ -314,9 +314,9 @@ static bool mark_arriving(struct store *to, const struct mark *m, struct err *e)
     return store_begin(to, e) && end(to, clear(to, e) && put_mark(to, "arriving", m, e), e);
 }
 
-static bool mark_gone(struct store *from, const struct mark *m, struct err *e)
+static bool mark_left(struct store *from, const struct mark *m, struct err *e)
 {
-    return store_begin(from, e) && end(from, put_mark(from, "gone", m, e), e);
+    return store_begin(from, e) && end(from, put_mark(from, "left", m, e), e);
 }
 
 static bool bring(struct store *from, struct store *to, const struct mark *m, struct err *e)
@@ -335,12 +335,12 @@ static bool bring(struct store *from, struct store *to, const struct mark *m, st
 static bool check(struct store *from, const struct mark *is, struct store *to,
                   const struct mark *was, bool *is_old, struct err *e)
 {
-    bool is_one = is_way(is, "gone") && strcmp(is->number, was->number) == 0, is_empty;
+    bool is_one = is_way(is, "left") && strcmp(is->number, was->number) == 0, is_empty;
 
     *is_old = is_one && is_way(was, "came");
     if (*is_old || (is_one && is_way(was, "arriving")))
         return true;
-    if (is_way(is, "gone"))
+    if (is_way(is, "left"))
         return err_set(e, ERR_STATE, "it was copied, and goes on as %s: copy it from there",
                        is->place);
     if (is_way(is, "arriving"))
@@ -350,7 +350,7 @@ static bool check(struct store *from, const struct mark *is, struct store *to,
         return false;
     if (is_empty)
         return err_set(e, ERR_STATE, "nothing is kept there: look for the right name or path");
-    if (is_way(was, "arriving") || is_way(was, "gone"))
+    if (is_way(was, "arriving") || is_way(was, "left"))
         return true; /* what it holds is elsewhere */
     if (!look(to, &is_empty, e))
         return false;
@@ -393,13 +393,13 @@ static bool copy(struct store *from, const struct transfer_home *origin, struct 
         return false;
     if (*is_old)
         return true;
-    if (is_way(&is, "gone"))
+    if (is_way(&is, "left"))
         at_origin = is; /* the copy goes on */
     else if (!make_number(&at_origin, e))
         return false;
     at_target = at_origin;
     return set_place(&at_origin, target, e) && set_place(&at_target, origin, e) &&
-           mark_arriving(to, &at_target, e) && mark_gone(from, &at_origin, e) &&
+           mark_arriving(to, &at_target, e) && mark_left(from, &at_origin, e) &&
            bring(from, to, &at_target, e);
 }
 

@@ -3,10 +3,10 @@
  * After a copy there is one home that may be used, never two, nor none that is whole. The record
  * "move" of each says which:
  *   arriving  what is in it is a copy that did not come to its end
- *   gone      what is in it was copied elsewhere, and goes on there
+ *   left      what is in it was copied elsewhere, and goes on there
  *   came      it was copied here
  * with the number of the copy, which both sides have, and where the other side is. A copy marks
- * its target as arriving, then its origin as gone, and then brings the records and, as its last
+ * its target as arriving, then its origin as left, and then brings the records and, as its last
  * step, the mark that says so. Whoever dies in between is followed by the same copy again: until
  * the second step the origin may be used, and from then on nothing but the target, once it is
  * whole.
@@ -32,7 +32,7 @@ struct transfer_home {
 /* Refuses a store that must not be used, since its state is elsewhere. */
 bool transfer_check(struct store *s, struct err *e) WARN_UNUSED;
 
-/* Copies, and marks <from> as gone. *is_old: the copy was made before; nothing was done. */
+/* Copies, and marks <from> as left. *is_old: the copy was made before; nothing was done. */
 bool transfer_copy(const struct transfer_home *from, const struct transfer_home *to, bool *is_old,
                    struct err *e) WARN_UNUSED;
 

@@ -152,8 +152,8 @@ void writes_forget_all(struct writes *w)
     struct buf *sql = open_piece(w, false);
 
     if (sql != NULL)
-        buf_printf(sql, "DELETE FROM pgcdc.state WHERE pipeline = %s AND kind <> 'save';",
-                   w->pipeline);
+        buf_printf(sql, "DELETE FROM pgcdc.state WHERE pipeline = %s"
+                   " AND kind NOT IN ('save', 'epoch');", w->pipeline);
 }
 
 void writes_remove(struct writes *w)

@@ -8,6 +8,7 @@
 local cluster = require "cluster"
 local fixtures = require "fixtures"
 local lu = require "luaunit"
+local program = require "program"
 local wait = require "wait"
 local watch = require "watch"
 

@@ -23,6 +23,7 @@ local fields = {
    capture = true, column = true, lookback = true, recheck = true, together = true,
    connections = true, slot = true, publication = true, max_retained = true, on_full = true,
    slot_connect = true, failover = true, toast = true, hints = true,
+   max_load = true,
 }
 
 -- How changes are found.
@@ -340,6 +341,7 @@ function Source.declare(spec)
       recheck = recheck,
       rls = spec.rls or false,
       hints = options.hints(spec.hints, capture),
+      max_load = options.max_load(spec.max_load),
       connections = options.connections(spec.connections),
       deletes = keeps_keys,
       counts_first = spec.deletes ~= false and capture == "logical"
@@ -363,7 +365,7 @@ function Source.declare(spec)
    feeds.declare(source.number, {
       deletes = has_deletes or capture == "trigger" or capture == "logical",
       old = spec.old or spec.soft_delete ~= nil,
-      spec = spec, table = full_name, interval = min,
+      spec = spec, table = full_name, interval = min, max_load = options.max_load(spec.max_load),
       capture = capture, starts_with_snapshot = options.start(spec.start) == "snapshot",
       leads_to = function(sinks)
          return leads.only_to(source, sinks)
