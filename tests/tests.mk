@@ -109,9 +109,12 @@ contract:
 # Big files go to a disk, not to memory.
 soak: $(PROGRAM) modules $(NATIVE)
 	@TMPDIR="$${TMPDIR:-/var/tmp}" PGCDC_LUA="$(CURDIR)/$(PROGRAM)" PGCDC_SOAK_SECONDS=$(SECONDS) \
-		PGCDC_SOAK_ROWS=$(SOAK_ROWS) lua5.4 tests/run.lua load
+		PGCDC_SOAK_ROWS=$(SOAK_ROWS) PGCDC_RELOADS=100 PGCDC_HOSTILE_SECONDS=60 \
+		lua5.4 tests/run.lua load reload listen
 
-bench: $(PROGRAM) modules $(NATIVE)
+bench:
+	@tests/setup.sh bench
+	@$(MAKE) --no-print-directory $(PROGRAM) modules $(NATIVE)
 	@$(IN_TEST) lua5.4 tests/bench/bench.lua $(ROWS)
 
 # This program and Debezium beside each other, which is fetched once. PEER_ROWS: of the table.
@@ -208,18 +211,22 @@ $(PROGRAM)-hints: tests/mutants/hints.c $(OBJECTS) | $(HOME_LINKS)
 	@$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $< \
 		$(filter-out %/capture/hints.o %/capture/sql_hints.o,$(OBJECTS)) $(LDLIBS_ALL)
 
-# The program that takes a loop for dead after three seconds, not thirty.
-HASTY_OBJECTS = $(BUILD)/tests/hasty/health.o $(BUILD)/tests/hasty/server.o
+# The program that takes a loop for dead after 1.5 seconds, not thirty, and saves positions that
+# say only "nothing happened" after a tenth of one, not five.
+HASTY_OBJECTS = $(patsubst %,$(BUILD)/tests/hasty/%.o,serve/health serve/server host/checkpoint)
 
-$(HASTY_OBJECTS): $(BUILD)/tests/hasty/%.o: src/serve/%.c src/serve/health.h | $(BUILD)
+$(HASTY_OBJECTS): $(BUILD)/tests/hasty/%.o: src/%.c src/serve/health.h src/host/checkpoint.h | \
+		$(BUILD)
 	@echo "cc   $@"
 	@mkdir -p $(@D)
-	@$(CC) $(CPPFLAGS_ALL) -DHEALTH_STALLED_MS=3000 $(CFLAGS_ALL) -c -o $@ $<
+	@$(CC) $(CPPFLAGS_ALL) -DHEALTH_STALLED_MS=1500 -DCHECKPOINT_LAZY_MS=100 $(CFLAGS_ALL) -c \
+		-o $@ $<
 
 $(HASTY): $(HASTY_OBJECTS) $(OBJECTS) | $(HOME_LINKS)
 	@echo "link $@"
 	@$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $(HASTY_OBJECTS) \
-		$(filter-out %/serve/health.o %/serve/server.o,$(OBJECTS)) $(LDLIBS_ALL)
+		$(filter-out %/serve/health.o %/serve/server.o %/host/checkpoint.o,$(OBJECTS)) \
+		$(LDLIBS_ALL)
 
 # The program with other rules of the log.
 $(LOG_MUTANTS): $(PROGRAM)-%: tests/mutants/%.c $(OBJECTS) | $(HOME_LINKS)

@@ -13,11 +13,13 @@
 #include "lua/api_watch.h"
 #include "lua/hooks_check.h"
 #include "host/deletes.h"
+#include "host/feed.h"
 #include "host/output.h"
 #include "host/publish.h"
 #include "host/report.h"
 #include "host/reset.h"
 #include "host/rows.h"
+#include "host/standby.h"
 #include "host/steer.h"
 #include "serve/notify.h"
 #include "lua/load.h"
@@ -44,6 +46,9 @@ struct host {
     struct checkpoint checkpoint;
     struct publish publish;
     struct steer steer;
+    struct role role; /* leader, standby or alone */
+    struct standby standby;
+    struct feed feed;
     struct server *server;  /* owned; NULL: nobody listens */
     struct recording *recording; /* owned; NULL: nothing is recorded */
     struct notify_wish wish; /* socket: owned */
@@ -253,11 +258,20 @@ static bool may_pass(const struct message *m)
     return m->kind == MESSAGE_NOTICE && m->notice.err.code == ERR_NONE;
 }
 
+/* The next one of what the Lua half has brought or, if there is none, of the queue; or NULL. */
+static struct message *take_message(struct host *h)
+{
+    struct message *m = feed_take(&h->feed);
+    struct queue_item *item = m == NULL && h->queue != NULL ? queue_take(h->queue) : NULL;
+
+    return item != NULL ? message_of(item) : m;
+}
+
 /* What comes of a paused source waits. It is taken from the queue and stays counted there, so that
  * the source soon finds no room; others always do. */
 static struct message *next_message(struct host *h)
 {
-    struct queue_item *item;
+    struct message *m;
 
     for (size_t n = 0; n < h->n_sources; n++) {
         size_t i = h->turn++ % h->n_sources;
@@ -265,8 +279,7 @@ static struct message *next_message(struct host *h)
         if (delivery_is_parked(h->deliveries[i]) && !is_paused(h, i))
             return delivery_unpark(h->deliveries[i]);
     }
-    while (h->queue != NULL && (item = queue_take(h->queue)) != NULL) {
-        struct message *m = message_of(item);
+    while ((m = take_message(h)) != NULL) {
         struct delivery *d = h->deliveries[m->source];
 
         if ((!delivery_is_parked(d) && !is_paused(h, m->source)) || may_pass(m))
@@ -292,7 +305,7 @@ static bool handle_next(struct host *h, bool *is_idle, struct err *e)
     if (delivery_take_again(d)) {
         delivery_park_first(d, m);
     } else {
-        bool is_news = queue_done(h->queue, &m->item);
+        bool is_news = !m->is_fed && queue_done(h->queue, &m->item);
 
         message_free(m);
         if (is_news)
@@ -351,7 +364,7 @@ static bool loop(struct host *h, struct err *e)
                 return false;
             h->checkpoint.is_due = h->checkpoint.is_due || t.is_due;
         }
-        if (!handle_next(h, &idle, e))
+        if (!handle_next(h, &idle, e) || (idle && !feed_fetch(&h->feed, &idle, e)))
             return false;
         if (script_should_stop(h->script)) {
             bool must_go_on;
@@ -480,7 +493,9 @@ static bool start_reader(struct host *h, struct err *e)
     h->script->tell_arg = h;
     publish_begin(&h->publish, h->deliveries, h->queue, h->reader);
     h->steer.reader = h->reader;
-    return reader_start(h->reader, e);
+    feed_open(&h->feed, h->script);
+    return feed_start(&h->feed, h->deliveries, &h->steer, h->o->mode, e) &&
+           reader_start(h->reader, e);
 }
 
 static void fini(struct host *h)
@@ -499,6 +514,7 @@ static void fini(struct host *h)
     for (struct queue_item *item; h->queue != NULL && (item = queue_take(h->queue)) != NULL;)
         message_free(message_of(item));
     queue_free(h->queue);
+    feed_close(&h->feed);
     for (size_t i = 0; h->deliveries != NULL && i < h->n_sources; i++)
         delivery_free(h->deliveries[i]);
     free(h->deliveries);
@@ -512,18 +528,13 @@ static void fini(struct host *h)
     log_bar(h->log, NULL);
 }
 
-/* Users can reach the program where it has a state, which is its own. */
-static void start_steering(struct host *h)
+static bool open_state(struct host *h, struct err *e)
 {
-    const struct control_options o = {
+    h->standby = (struct standby){ h->script, &h->publish, &h->steer, h->server, {
         .state = h->o->state, .version = h->o->script.version, .board = h->publish.board,
-        .health = &h->o->listen.health,
-        .bells = { &h->o->news->stop, h->o->news->stop_fd, h->o->news->fd },
-    };
-    if (h->o->mode != READER_CHECK && h->script->store != NULL && h->n_sources > 0)
-        steer_open(&h->steer, &o);
-    if (h->server != NULL)
-        server_set_control(h->server, h->steer.control);
+        .health = &h->o->listen.health, .is_shared = h->o->script.database != NULL,
+        .bells = { &h->o->news->stop, h->o->news->stop_fd, h->o->news->fd } } };
+    return standby_open(&h->standby, e);
 }
 
 /* Opens the recording, if one is asked for. */
@@ -539,8 +550,10 @@ static bool start_recording(struct host *h, struct err *e)
 
 static bool run(struct host *h, struct err *e)
 {
-    if (!notify_take(&h->wish, e) || (h->script = script_new(&h->o->script, e)) == NULL ||
-        !load_script(h->script, e))
+    if (!notify_take(&h->wish, e) || (h->script = script_new(&h->o->script, e)) == NULL)
+        return false;
+    h->script->role = &h->role;
+    if (!load_script(h->script, e))
         return false;
     h->n_sources = h->script->n_sources;
     h->steer.script = h->script;
@@ -548,13 +561,8 @@ static bool run(struct host *h, struct err *e)
         return false;
     if (h->o->is_graph)
         return hooks_graph(h->script, e) && flush_output(h, e);
-    if (h->n_sources > 0 && h->o->mode != READER_CHECK && !api_state_open(h->script, e))
-        return false;
-    if (h->o->script.reset != NULL && h->n_sources > 0 && h->o->mode != READER_CHECK &&
-        !reset_source(h->script, e))
-        return false;
-    if (h->o->script.database != NULL && h->script->store != NULL && h->n_sources > 0 &&
-        !reset_check_owner(h->script, e))
+    if (h->n_sources > 0 && h->o->mode != READER_CHECK &&
+        (!open_state(h, e) || !reset_source(h->script, e)))
         return false;
     if (!start_recording(h, e) || !hooks_wire(h->script, e) ||
         (h->o->mode != READER_CHECK && !hooks_start(h->script, e)))
@@ -563,7 +571,7 @@ static bool run(struct host *h, struct err *e)
         return false;
     if (h->n_sources > 0 && !start_reader(h, e))
         return false;
-    start_steering(h);
+    standby_end(&h->standby);
     if (!loop(h, e) ||
         (h->o->mode == READER_CHECK && !(hooks_check(h->script, e) && flush_output(h, e))))
         return false;
@@ -575,9 +583,10 @@ static bool run(struct host *h, struct err *e)
 bool host_run(const struct host_options *o, int *status, struct err *e)
 {
     struct host h = { .o = o, .log = o->script.log, .began_ms = clock_mono_ms(),
-                      .steer = { .reload.fd = -1, .news = o->news, .command = o->command,
-                                 .publish = &h.publish } };
-    bool ok = run(&h, e);
+                      .steer = { .lead = { &h.role, o->news, o->script.log, 0, 0 },
+                                 .news = o->news, .command = o->command,
+                                 .publish = &h.publish, .reload.fd = -1 } };
+    bool ok = role_init(&h.role, o->news->fd, e) && run(&h, e);
 
     *status = ok && h.script->is_stopping ? h.script->stop_status : 0;
     if (ok && h.script->is_stopping)
@@ -585,5 +594,6 @@ bool host_run(const struct host_options *o, int *status, struct err *e)
     if (!ok && e->code != ERR_STOPPED && e->code != ERR_USAGE)
         report_failure(h.script, h.log, e);
     fini(&h);
+    role_fini(&h.role);
     return ok || e->code == ERR_STOPPED;
 }

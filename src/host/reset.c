@@ -82,7 +82,7 @@ static bool forget(struct script *s, const struct config *c, const char *name, c
     return true;
 }
 
-bool reset_source(struct script *s, struct err *e)
+static bool forget_asked(struct script *s, struct err *e)
 {
     const char *asked = s->o.reset;
     char **names = calloc(s->n_sources + 1, sizeof *names), *plain = without_quotes(asked);
@@ -114,7 +114,9 @@ bool reset_source(struct script *s, struct err *e)
     return ok;
 }
 
-bool reset_check_owner(struct script *s, struct err *e)
+/* Refuses a state that has positions, but of none of the sources of this script. A state without
+ * positions is nobody's. */
+static bool check_owner(struct script *s, struct err *e)
 {
     struct buf others;
     bool is_ours = false, ok = true;
@@ -137,4 +139,10 @@ bool reset_check_owner(struct script *s, struct err *e)
                      s->o.pipeline, others.data);
     buf_fini(&others);
     return ok;
+}
+
+bool reset_source(struct script *s, struct err *e)
+{
+    return (s->o.reset == NULL || forget_asked(s, e)) &&
+           (s->o.database == NULL || s->store == NULL || check_owner(s, e));
 }

@@ -11,12 +11,9 @@
 #include "base/err.h"
 #include "lua/script.h"
 
-/* Forgets the positions of the sources that <s->o.reset> means. The state file is open. ERR_USAGE:
- * the script has no such source. */
+/* Forgets the positions of the sources that <s->o.reset> means, if it names any. The state is open.
+ * ERR_USAGE: the script has no such source. Refuses, with ERR_STATE, a state in a database whose
+ * positions are all of other sources: it is of another script that has the same name. */
 bool reset_source(struct script *s, struct err *e) WARN_UNUSED;
-
-/* Refuses a state that has positions, but of none of the sources of this script: it is of another
- * script that has the same name. A state without positions is nobody's. */
-bool reset_check_owner(struct script *s, struct err *e) WARN_UNUSED;
 
 #endif

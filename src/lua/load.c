@@ -9,11 +9,13 @@
 #include "lua/api_db.h"
 #include "lua/api_file.h"
 #include "lua/api_host.h"
+#include "lua/api_id_counts.h"
 #include "lua/api_lanes.h"
 #include "lua/api_outbox.h"
 #include "lua/api_outbox_change.h"
 #include "lua/api_path.h"
 #include "lua/api_process.h"
+#include "lua/api_feed.h"
 #include "lua/api_recorded.h"
 #include "lua/api_shape.h"
 #include "lua/api_source.h"
@@ -56,10 +58,12 @@ static int open_raw(lua_State *L)
     api_copy_export(L);
     api_outbox_export(L);
     api_outbox_change_export(L);
+    api_id_counts_export(L);
     api_lanes_export(L);
     api_tagged_export(L);
     api_change_export(L);
     api_recorded_export(L);
+    api_feed_export(L);
     return 1;
 }
 

@@ -15,6 +15,7 @@
 #include "base/buf.h"
 #include "base/log.h"
 #include "lua/pool.h"
+#include "state/role.h"
 #include "state/seq.h"
 
 #include <lua.h>
@@ -59,10 +60,11 @@ enum script_hook {
     SCRIPT_HOOK_RESOLVED, SCRIPT_HOOK_READING, SCRIPT_HOOK_READY,
     SCRIPT_HOOK_CHECKPOINT, SCRIPT_HOOK_LAST, SCRIPT_HOOK_FINISH, SCRIPT_HOOK_GRAPH,
     SCRIPT_HOOK_CHECK, SCRIPT_HOOK_CHECKED, SCRIPT_HOOK_WIRE, SCRIPT_HOOK_FIGURES,
-    SCRIPT_HOOK_CONTROL,
+    SCRIPT_HOOK_CONTROL, SCRIPT_HOOK_FEED, SCRIPT_HOOK_FETCH,
     SCRIPT_HOOK_COUNT
 };
 
+struct message;
 struct recording;
 struct script_figures;
 
@@ -87,6 +89,9 @@ struct script {
     size_t n_sources, cap_sources;
     int hooks[SCRIPT_HOOK_COUNT]; /* registry references */
     struct store *store;      /* see api_state.h; NULL until it is needed */
+    struct role *role;        /* borrowed; whether this process leads */
+    bool (*pause)(void *arg, int64_t ms, struct err *e); /* or NULL: see database_options */
+    void *pause_arg;
     void (*tell_saved)(void *arg, const char *source, const char *position); /* or NULL: a position
                                * was saved; both are texts */
     void (*tell_tick)(void *arg); /* or NULL: some milliseconds have passed in the middle of a
@@ -94,6 +99,9 @@ struct script {
     void (*tell_figures)(void *arg, struct script_figures *f); /* or NULL: the Lua half has new
                                * ones, which move */
     void *tell_arg;
+    bool (*take_fed)(void *arg, struct message *m); /* takes <m> over, to be delivered behind those
+                               * that it took before; see api_feed.h. False: nobody takes any */
+    void *fed_arg;
     void (*tell_tap)(void *arg, size_t source, const char *line, size_t len); /* see tap.h: a line
                                * of JSON. Must not use the state */
     void *tap_arg;

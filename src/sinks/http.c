@@ -8,7 +8,12 @@
  * Methods of a client:
  *   send(tag, method, url, headers, body, gzip): begins a request. Tag: an integer. Headers: a list
  *     of lines. Body: a text; nil: only a connection is made. Gzip: compress it;
+ *   send_records(bytes, method, url, headers, id_header, gzip): the same for each record of a text
+ *     as base/packed.h has it, whose lane is the tag, and whose parts are: id, something, its url
+ *     or nil, body, the id where there is no other. Id_header: the header that gets it, or nil.
+ *     Always with the same method, url, headers and id_header, so that little is set for each;
  *   step(seconds) -> true, or false if nothing has come for so long;
+ *   done() -> list of tags of requests that were answered with 2xx; `next` does not give them;
  *   next() -> tag, status, body, retry_after, location of a request that was answered (seconds and
  *     an address, or nil); tag, nil, message, is_final of one that was not; nil: there is none. Of
  *     a body at most 64 kB are kept. Is_final: trying again does not help;
@@ -20,27 +25,32 @@
  * SPDX-License-Identifier: MIT */
 #include "base/array.h"
 #include "base/buf.h"
+#include "base/packed.h"
 #include "sinks/http_crypto.h"
+#include "sinks/http_gzip.h"
 #include "sinks/module.h"
 
 #include <curl/curl.h>
 #include <lauxlib.h>
-#include <limits.h>
 #include <stdlib.h>
 #include <time.h>
-#include <zlib.h>
 
 #define CLIENT "pgcdc.http"
 #define MOST_ANSWER ((size_t)64 << 10)
 #define MOST_BODY ((size_t)2 << 30)
 
+/* The parts of a record, from 0. */
+enum { ID = 0, URL = 2, BODY = 3, OWN_ID = 4, PARTS = 5 };
+
 struct request {
     CURL *easy;
-    bool is_busy;
-    bool is_over; /* its answer is to be told */
+    bool is_busy, is_over; /* its answer is awaited; is to be told */
+    bool is_set;  /* it has what all of send_records have */
     CURLcode result;
     lua_Integer tag;
     struct curl_slist *headers;
+    struct curl_slist id; /* a header of its own, before those of all, for send_records */
+    struct buf id_line;
     struct buf packed; /* the body that is sent, if it is compressed */
     struct buf answer;
     char error[CURL_ERROR_SIZE];
@@ -51,6 +61,7 @@ struct client {
     struct request **requests;
     size_t n_requests, cap_requests;
     long timeout_ms, connect_timeout_ms;
+    struct curl_slist *common; /* headers of all, for send_records */
 };
 
 static struct client *client_at(lua_State *L)
@@ -90,10 +101,13 @@ static void end(struct client *c)
         curl_easy_cleanup(r->easy);
         buf_fini(&r->answer);
         buf_fini(&r->packed);
+        buf_fini(&r->id_line);
         free(r);
     }
     if (c->multi != NULL)
         curl_multi_cleanup(c->multi);
+    curl_slist_free_all(c->common);
+    c->common = NULL;
     free(c->requests);
     c->multi = NULL;
     c->requests = NULL;
@@ -190,6 +204,7 @@ static size_t new_request(lua_State *L, struct client *c)
         (r = calloc(1, sizeof *r)) == NULL)
         luaL_error(L, "not enough memory");
     buf_init(&r->packed, MOST_BODY);
+    buf_init(&r->id_line, MOST_BODY);
     buf_init(&r->answer, MOST_ANSWER);
     r->easy = curl_easy_init();
     c->requests[c->n_requests++] = r;
@@ -203,61 +218,46 @@ static size_t new_request(lua_State *L, struct client *c)
 }
 
 /* Adds the lines of the list at <index>. */
-static void put_headers(lua_State *L, struct request *r, int index)
+static void put_headers(lua_State *L, struct curl_slist **to, int index)
 {
     for (lua_Integer i = 1, n = (lua_Integer)lua_rawlen(L, index); i <= n; i++) {
         struct curl_slist *list;
 
         lua_rawgeti(L, index, i);
-        list = curl_slist_append(r->headers, luaL_checkstring(L, -1));
+        list = curl_slist_append(*to, luaL_checkstring(L, -1));
         lua_pop(L, 1);
         if (list == NULL)
             luaL_error(L, "not enough memory");
-        r->headers = list;
+        *to = list;
     }
 }
 
-/* Appends the text, compressed as quickly as can be. False without memory. */
-static bool gzip(const char *text, size_t len, struct buf *to)
+/* Sets what is sent: these bytes of the text at <index>, compressed or as they are. */
+static void put_body(lua_State *L, struct request *r, size_t number, int index,
+                     const struct packed_part *body, bool is_packed)
 {
-    z_stream z = { 0 };
-    char *room;
-    size_t size;
-    bool ok;
-
-    if (len > UINT_MAX / 2 ||
-        deflateInit2(&z, 1, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY) != Z_OK)
-        return false;
-    size = deflateBound(&z, len);
-    room = buf_reserve(to, size);
-    z.next_in = (Bytef *)(uintptr_t)text;
-    z.avail_in = (uInt)len;
-    z.next_out = (Bytef *)room;
-    z.avail_out = (uInt)size;
-    ok = room != NULL && deflate(&z, Z_FINISH) == Z_STREAM_END;
-    to->len += ok ? size - z.avail_out : 0;
-    deflateEnd(&z);
-    return ok;
-}
-
-/* Sets what is sent: the text at <index>, compressed or as it is. */
-static void put_body(lua_State *L, struct request *r, size_t number, int index, bool is_packed)
-{
-    size_t len;
-    const char *body = luaL_checklstring(L, index, &len);
-
-    if (is_packed && !gzip(body, len, &r->packed))
+    if (is_packed && !http_gzip(body->text, body->len, &r->packed))
         luaL_error(L, "the body cannot be compressed: not enough memory");
     if (!is_packed) {
         lua_getiuservalue(L, 1, 2);
         lua_pushvalue(L, index);
-        lua_rawseti(L, -2, (lua_Integer)number + 1); /* the table keeps the body */
+        lua_rawseti(L, -2, (lua_Integer)number + 1); /* the table keeps the text */
         lua_pop(L, 1);
     }
-    curl_easy_setopt(r->easy, CURLOPT_POST, 1L);
-    curl_easy_setopt(r->easy, CURLOPT_POSTFIELDS, is_packed ? r->packed.data : body);
+    curl_easy_setopt(r->easy, CURLOPT_POSTFIELDS, is_packed ? r->packed.data : body->text);
     curl_easy_setopt(r->easy, CURLOPT_POSTFIELDSIZE_LARGE,
-                     (curl_off_t)(is_packed ? r->packed.len : len));
+                     (curl_off_t)(is_packed ? r->packed.len : body->len));
+}
+
+/* libcurl goes to work, if the address is one. */
+static void begin(lua_State *L, struct client *c, struct request *r, lua_Integer tag)
+{
+    r->tag = tag;
+    r->error[0] = '\0';
+    if (r->result == CURLE_OK && curl_multi_add_handle(c->multi, r->easy) != CURLM_OK)
+        luaL_error(L, "libcurl: a request cannot be begun");
+    r->is_busy = r->result == CURLE_OK;
+    r->is_over = !r->is_busy;
 }
 
 static int send_request(lua_State *L)
@@ -266,7 +266,7 @@ static int send_request(lua_State *L)
     lua_Integer tag = luaL_checkinteger(L, 2);
     const char *method = luaL_checkstring(L, 3), *url = luaL_checkstring(L, 4);
     bool has_body = !lua_isnoneornil(L, 6), is_packed = lua_toboolean(L, 7);
-    size_t number;
+    size_t number, len = 0;
     struct request *r;
 
     luaL_checktype(L, 5, LUA_TTABLE);
@@ -275,19 +275,113 @@ static int send_request(lua_State *L)
     number = new_request(L, c);
     r = c->requests[number];
     rest(c, r);
-    put_headers(L, r, 5);
-    if (has_body)
-        put_body(L, r, number, 6, is_packed);
-    r->tag = tag;
-    r->error[0] = '\0';
+    r->is_set = false;
+    put_headers(L, &r->headers, 5);
+    if (has_body) {
+        const struct packed_part body = { luaL_checklstring(L, 6, &len), (uint32_t)len };
+
+        luaL_argcheck(L, len < MOST_BODY, 6, "it is too long");
+        curl_easy_setopt(r->easy, CURLOPT_POST, 1L);
+        put_body(L, r, number, 6, &body, is_packed);
+    }
     r->result = curl_easy_setopt(r->easy, CURLOPT_URL, url);
     curl_easy_setopt(r->easy, CURLOPT_CUSTOMREQUEST, method);
     curl_easy_setopt(r->easy, CURLOPT_HTTPHEADER, r->headers);
     curl_easy_setopt(r->easy, CURLOPT_CONNECT_ONLY, has_body ? 0L : 1L);
-    if (r->result == CURLE_OK && curl_multi_add_handle(c->multi, r->easy) != CURLM_OK)
-        return luaL_error(L, "libcurl: a request cannot be begun");
-    r->is_busy = r->result == CURLE_OK;
-    r->is_over = !r->is_busy;
+    begin(L, c, r, tag);
+    return 0;
+}
+
+/* ---- records ---- */
+
+/* The arguments of send_records. */
+enum { BYTES = 2, METHOD, TO, HEADERS, ID_HEADER, GZIP };
+
+/* Sets the header with the id, which has %XX for what may not be in one. */
+static void put_id(lua_State *L, struct request *r, const char *header,
+                   const struct packed_part *id)
+{
+    buf_clear(&r->id_line);
+    buf_puts(&r->id_line, header);
+    buf_puts(&r->id_line, ": ");
+    for (uint32_t i = 0; i < id->len; i++) {
+        unsigned char c = (unsigned char)id->text[i];
+
+        if (c > 0x20 && c < 0x7f && c != '%')
+            buf_putc(&r->id_line, (char)c);
+        else
+            buf_printf(&r->id_line, "%%%02X", c);
+    }
+    if (!buf_ok(&r->id_line))
+        luaL_error(L, "not enough memory");
+    r->id.data = r->id_line.data;
+}
+
+/* Sets what all requests of send_records have. libcurl keeps that from one to the next. */
+static void set_common(lua_State *L, struct client *c, struct request *r, bool has_id)
+{
+    r->id.next = c->common;
+    r->result = curl_easy_setopt(r->easy, CURLOPT_URL, lua_tostring(L, TO));
+    curl_easy_setopt(r->easy, CURLOPT_POST, 1L);
+    curl_easy_setopt(r->easy, CURLOPT_CUSTOMREQUEST, lua_tostring(L, METHOD));
+    curl_easy_setopt(r->easy, CURLOPT_CONNECT_ONLY, 0L);
+    curl_easy_setopt(r->easy, CURLOPT_HTTPHEADER, has_id ? &r->id : c->common);
+    r->is_set = r->result == CURLE_OK;
+}
+
+/* Begins the request of the record at <at>. */
+static void send_record(lua_State *L, struct client *c, const char *at,
+                        const struct packed_head *head, const char *id_header)
+{
+    const char *end = at + head->len;
+    struct packed_part parts[PARTS];
+    struct request *r;
+    size_t number;
+
+    at += sizeof *head;
+    for (size_t i = 0; i < PARTS; i++)
+        if (!packed_take(&at, end, &parts[i]))
+            luaL_error(L, "a record is no request");
+    if (parts[ID].text == NULL)
+        parts[ID] = parts[OWN_ID];
+    if (parts[BODY].text == NULL || (id_header != NULL && parts[ID].text == NULL))
+        luaL_error(L, "a record is no request");
+    number = new_request(L, c);
+    r = c->requests[number];
+    rest(c, r);
+    r->result = CURLE_OK;
+    if (id_header != NULL)
+        put_id(L, r, id_header, &parts[ID]);
+    if (!r->is_set)
+        set_common(L, c, r, id_header != NULL);
+    if (parts[URL].text != NULL) {
+        lua_pushlstring(L, parts[URL].text, parts[URL].len);
+        r->result = curl_easy_setopt(r->easy, CURLOPT_URL, lua_tostring(L, -1));
+        r->is_set = false;
+        lua_pop(L, 1);
+    }
+    put_body(L, r, number, BYTES, &parts[BODY], lua_toboolean(L, GZIP));
+    begin(L, c, r, (lua_Integer)head->lane);
+}
+
+static int send_records(lua_State *L)
+{
+    struct client *c = client_at(L);
+    size_t len;
+    const char *at = luaL_checklstring(L, BYTES, &len), *end = at + len;
+    const char *id_header = luaL_optstring(L, ID_HEADER, NULL);
+    struct packed_head head;
+
+    for (int i = METHOD; i <= TO; i++)
+        luaL_checkstring(L, i);
+    luaL_checktype(L, HEADERS, LUA_TTABLE);
+    lua_settop(L, GZIP);
+    if (c->multi == NULL)
+        return luaL_error(L, "the client is closed");
+    if (c->common == NULL)
+        put_headers(L, &c->common, HEADERS);
+    for (; packed_read(at, end, &head); at += head.len)
+        send_record(L, c, at, &head, id_header);
     return 0;
 }
 
@@ -412,6 +506,28 @@ static int next_answer(lua_State *L)
     return 0;
 }
 
+static int done(lua_State *L)
+{
+    struct client *c = client_at(L);
+    lua_Integer n = 0;
+
+    lua_newtable(L);
+    for (size_t i = 0; i < c->n_requests; i++) {
+        struct request *r = c->requests[i];
+        long status = 0;
+
+        if (r->is_over && r->result == CURLE_OK)
+            curl_easy_getinfo(r->easy, CURLINFO_RESPONSE_CODE, &status);
+        if (status / 100 != 2)
+            continue;
+        lua_pushinteger(L, r->tag);
+        lua_rawseti(L, -2, ++n);
+        rest(c, r);
+        drop_bodies(L, i, i + 1);
+    }
+    return 1;
+}
+
 static int cancel(lua_State *L)
 {
     struct client *c = client_at(L);
@@ -465,8 +581,9 @@ static int now(lua_State *L)
 static int open_http(lua_State *L)
 {
     static const luaL_Reg methods[] = {
-        { "send", send_request }, { "step", step }, { "next", next_answer },
-        { "cancel", cancel }, { "close", close_client }, { NULL, NULL },
+        { "send", send_request }, { "send_records", send_records }, { "step", step },
+        { "done", done }, { "next", next_answer }, { "cancel", cancel },
+        { "close", close_client }, { NULL, NULL },
     };
     static const luaL_Reg functions[] = {
         { "open", open_client }, { "secret", secret }, { "sign", sign }, { "now", now },

@@ -20,7 +20,7 @@
 #include <sys/random.h>
 #include <unistd.h>
 
-#define TRY_MS 500 /* from one look at a lease that another process has to the next */
+#define TRY_MS 200 /* from one look at a lease that another process has to the next */
 
 struct database {
     struct database_options o;   /* but for its texts */
@@ -89,8 +89,11 @@ static bool connect_to(struct database *d, struct err *e)
 static bool pause_for(struct database *d, int64_t ms, struct err *e)
 {
     struct pollfd p = { .fd = d->o.stop_fd, .events = POLLIN };
+    bool is_first = d->epoch == 0 && d->o.pause != NULL;
 
-    return poll(&p, 1, (int)ms) <= 0 ||
+    if (is_first && !d->o.pause(d->o.arg, ms, e))
+        return false;
+    return poll(&p, 1, is_first ? 0 : (int)ms) <= 0 ||
            err_set(e, ERR_STOPPED, "stopped while the state's database is awaited");
 }
 
@@ -120,6 +123,21 @@ static struct lease_row_claim claim_of(const struct database *d)
     return (struct lease_row_claim){ d->writes.pipeline, d->owner, d->o.lease_s };
 }
 
+/* Shows what the row says to whoever watches the program. */
+static void tell_role(struct database *d, const struct lease_row *row)
+{
+    struct role_facts facts = {
+        .kind = row->is_mine ? ROLE_LEADER : ROLE_STANDBY, .epoch = row->epoch,
+        .lease_s = d->o.lease_s, .renewed_ms = d->asked_ms,
+    };
+
+    if (!row->is_mine) {
+        memcpy(facts.leader.host, row->host, sizeof facts.leader.host);
+        facts.leader.pid = row->pid;
+    }
+    role_set(d->o.role, &facts);
+}
+
 /* Takes the pipeline; d->epoch stays 0 if another process has it. */
 static bool take(struct database *d, struct err *e)
 {
@@ -128,13 +146,16 @@ static bool take(struct database *d, struct err *e)
     char text[400];
 
     d->asked_ms = clock_boot_ms();
-    if (!lease_row_take(d->conn, &claim, &row, e))
+    if (!lease_row_take(d->conn, &claim, !d->is_waiting, &row, e))
         return false;
+    tell_role(d, &row);
     if (row.is_mine) {
         d->epoch = row.epoch;
     } else if (row.is_there && d->o.at_once) {
         return err_set(e, ERR_STATE, "%.200s, pid %" PRIu64 ", is at work on the pipeline %.100s: "
                        "stop it first", row.host, row.pid, d->name);
+    } else if (role_take_wish(d->o.role)) {
+        return lease_row_wish(d->conn, &claim, e);
     } else if (row.is_there && !d->is_waiting) {
         snprintf(text, sizeof text, "waiting: %.200s, pid %" PRIu64 ", is at work on the pipeline "
                  "%.100s", row.host, row.pid, d->name);
@@ -402,7 +423,7 @@ static bool take_over(struct database *d, struct err *e)
 static bool keep_lease(struct database *d, struct err *e)
 {
     const struct lease_options o = { .conninfo = d->conninfo, .claim = claim_of(d),
-                                     .epoch = d->epoch };
+                                     .epoch = d->epoch, .role = d->o.role };
 
     d->lease = lease_new(&o, d->asked_ms, e);
     return d->lease != NULL;
@@ -436,9 +457,13 @@ struct database *database_open(const struct database_options *o, struct err *e)
 static void release(struct database *d)
 {
     const struct lease_row_claim claim = claim_of(d);
+    struct role_process next;
     struct err ignored;
 
-    if (!lease_row_release(d->conn, &claim, d->epoch, &ignored)) {
+    role_next(d->o.role, &next);
+    if (d->epoch == 0 ? !lease_row_leave(d->conn, &claim, &ignored)
+                      : !lease_row_release(d->conn, &claim, d->epoch,
+                                           next.host[0] != '\0' ? next.owner : NULL, &ignored)) {
         /* it expires by itself */
     }
 }
@@ -448,7 +473,7 @@ void database_close(struct database *d)
     if (d == NULL)
         return;
     lease_free(d->lease);
-    if (d->epoch != 0 && d->conn != NULL && conn_transaction(d->conn) == CONN_IDLE)
+    if (d->conn != NULL && conn_transaction(d->conn) == CONN_IDLE)
         release(d);
     disconnect(d);
     writes_fini(&d->writes);

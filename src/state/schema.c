@@ -23,7 +23,10 @@ const char *const schema_statements[] = {
     " older bytea, PRIMARY KEY (pipeline, source, id))",
     "CREATE TABLE IF NOT EXISTS pgcdc.lease (pipeline text PRIMARY KEY, owner text NOT NULL,"
     " epoch bigint NOT NULL, expires timestamptz NOT NULL, since timestamptz NOT NULL,"
-    " host text NOT NULL, pid int NOT NULL)",
+    " host text NOT NULL, pid int NOT NULL, next text, next_until timestamptz)",
+    "CREATE TABLE IF NOT EXISTS pgcdc.standby (pipeline text, owner text, host text NOT NULL,"
+    " pid int NOT NULL, seen timestamptz NOT NULL, wished timestamptz,"
+    " PRIMARY KEY (pipeline, owner))",
     "COMMENT ON TABLE pgcdc.lease IS '" MARK NUMBER(FORMAT) "'",
     NULL
 };
@@ -32,7 +35,7 @@ const char *const schema_statements[] = {
 static const char question[] =
     "SELECT pg_catalog.current_setting('server_encoding'), pg_catalog.pg_is_in_recovery(),"
     " pg_catalog.quote_ident(pg_catalog.current_database()),"
-    " pg_catalog.quote_ident(current_user), pg_catalog.count(c.oid) = 3,"
+    " pg_catalog.quote_ident(current_user), pg_catalog.count(c.oid) = 4,"
     " coalesce(pg_catalog.max(pg_catalog.substr(pg_catalog.obj_description(c.oid, 'pg_class'),"
     " length('" MARK "') + 1)), ''),"
     " coalesce(pg_catalog.bool_and(pg_catalog.has_schema_privilege(n.oid, 'USAGE')"
@@ -42,7 +45,7 @@ static const char question[] =
     " AND pg_catalog.has_table_privilege(c.oid, 'DELETE')), false),"
     " pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE')"
     " FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
-    " WHERE n.nspname = 'pgcdc' AND c.relname IN ('state', 'state_rows', 'lease')";
+    " WHERE n.nspname = 'pgcdc' AND c.relname IN ('state', 'state_rows', 'lease', 'standby')";
 
 enum { Q_ENCODING, Q_IN_RECOVERY, Q_DATABASE, Q_ROLE, Q_IS_THERE, Q_FORMAT, Q_MAY_WRITE,
        Q_MAY_CREATE };

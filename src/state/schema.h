@@ -21,6 +21,6 @@ extern const char *const schema_statements[];
 
 /* What a role needs, on which tables. */
 #define SCHEMA_RIGHTS "SELECT, INSERT, UPDATE, DELETE"
-#define SCHEMA_TABLES "pgcdc.state, pgcdc.state_rows, pgcdc.lease"
+#define SCHEMA_TABLES "pgcdc.state, pgcdc.state_rows, pgcdc.lease, pgcdc.standby"
 
 #endif

@@ -19,16 +19,19 @@
 
 /* ---- the homes ---- */
 
-static struct database_options options_of(const struct transfer_home *h, bool must_exist)
+/* <role>: the database tells it who leads; nobody asks. */
+static struct database_options options_of(const struct transfer_home *h, bool must_exist,
+                                          struct role *role)
 {
     return (struct database_options){ .conninfo = h->place, .pipeline = h->pipeline,
                                       .lease_s = LEASE_S, .stop_fd = h->stop_fd, .at_once = true,
-                                      .must_exist = must_exist };
+                                      .must_exist = must_exist, .role = role };
 }
 
-static struct store *open_home(const struct transfer_home *h, bool must_exist, struct err *e)
+static struct store *open_home(const struct transfer_home *h, bool must_exist, struct role *role,
+                               struct err *e)
 {
-    const struct database_options o = options_of(h, must_exist);
+    const struct database_options o = options_of(h, must_exist, role);
 
     if (database_is_named(h->place))
         return home_open_database(&o, e);
@@ -415,16 +418,25 @@ static bool is_same(const struct transfer_home *a, const struct transfer_home *b
 bool transfer_copy(const struct transfer_home *origin, const struct transfer_home *target,
                    bool *is_old, struct err *e)
 {
+    struct role roles[2];
     struct store *from, *to;
     bool ok;
 
     if (is_same(origin, target))
         return err_set(e, ERR_USAGE, "from and to are the same");
-    from = open_home(origin, true, e);
-    to = from != NULL ? open_home(target, false, e) : NULL;
+    if (!role_init(&roles[0], -1, e))
+        return false;
+    if (!role_init(&roles[1], -1, e)) {
+        role_fini(&roles[0]);
+        return false;
+    }
+    from = open_home(origin, true, &roles[0], e);
+    to = from != NULL ? open_home(target, false, &roles[1], e) : NULL;
     ok = to != NULL && copy(from, origin, to, target, is_old, e);
     store_close(to);
     store_close(from);
+    role_fini(&roles[1]);
+    role_fini(&roles[0]);
     return ok;
 }
 
@@ -432,10 +444,16 @@ bool transfer_copy(const struct transfer_home *origin, const struct transfer_hom
 
 bool transfer_read(const struct transfer_home *h, const struct transfer_visit *visit, struct err *e)
 {
-    struct store *s = open_home(h, true, e);
-    bool ok = s != NULL && each_record(s, visit, e) && each_row(s, visit, e);
+    struct role role;
+    struct store *s;
+    bool ok;
 
+    if (!role_init(&role, -1, e))
+        return false;
+    s = open_home(h, true, &role, e);
+    ok = s != NULL && each_record(s, visit, e) && each_row(s, visit, e);
     store_close(s);
+    role_fini(&role);
     return ok;
 }
 
@@ -452,21 +470,32 @@ static bool remove_file(const char *path, struct err *e)
     return true;
 }
 
+static bool remove_pipeline(const struct transfer_home *h, struct role *role, struct err *e)
+{
+    const struct database_options o = options_of(h, true, role);
+    struct database *d = database_open(&o, e);
+    bool ok = d != NULL && database_remove(d, e);
+
+    database_close(d);
+    return ok;
+}
+
 bool transfer_remove(const struct transfer_home *h, struct err *e)
 {
-    const struct database_options o = options_of(h, true);
-    struct database *d;
+    struct role role;
     struct store *s;
     bool ok;
 
-    if (!database_is_named(h->place)) {
-        s = open_home(h, true, e); /* nobody is at work on it, and it is ours */
+    if (!role_init(&role, -1, e))
+        return false;
+    if (database_is_named(h->place)) {
+        ok = remove_pipeline(h, &role, e);
+    } else {
+        s = open_home(h, true, &role, e); /* nobody is at work on it, and it is ours */
         ok = s != NULL;
         store_close(s);
-        return ok && remove_file(h->place, e);
+        ok = ok && remove_file(h->place, e);
     }
-    d = database_open(&o, e);
-    ok = d != NULL && database_remove(d, e);
-    database_close(d);
+    role_fini(&role);
     return ok;
 }

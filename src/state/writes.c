@@ -158,7 +158,7 @@ void writes_forget_all(struct writes *w)
 
 void writes_remove(struct writes *w)
 {
-    static const char *const tables[] = { "state_rows", "state", "lease" };
+    static const char *const tables[] = { "state_rows", "state", "standby", "lease" };
     struct buf *sql = open_piece(w, false);
 
     for (size_t i = 0; sql != NULL && i < sizeof tables / sizeof *tables; i++)

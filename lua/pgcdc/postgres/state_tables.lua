@@ -13,7 +13,8 @@ local MAY = answer.question([[
       AND (SELECT bool_and(has_table_privilege(to_regrole($1), c.oid, p))
          FROM unnest('{SELECT,INSERT,UPDATE,DELETE}'::text[]) p,
             unnest(ARRAY[to_regclass('pgcdc.state'), to_regclass('pgcdc.state_rows'),
-               to_regclass('pgcdc.lease')]) c(oid)), false) AS may]],
+               to_regclass('pgcdc.lease'), to_regclass('pgcdc.standby')]) c(oid)), false)
+         AS may]],
    { name = "text?", may = "boolean" })
 
 local IS_CURRENT = answer.question([[
