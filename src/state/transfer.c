@@ -214,9 +214,11 @@ static bool take_row(void *arg, const struct kept_row *r, struct err *e)
            rows->visit->row(rows->visit->arg, rows->name, &whole, e);
 }
 
-static const char row_tables[] = "SELECT name FROM sqlite_schema WHERE type = 'table' AND"
-                                 " name LIKE 'known\\_%' ESCAPE '\\' AND"
-                                 " name NOT LIKE '%\\_image' ESCAPE '\\' ORDER BY name";
+/* The names of tables for kept_table_open: known_ and 16 digits, which in the file are followed by
+ * what the table has. */
+static const char row_tables[] = "SELECT DISTINCT substr(name, 1, 22) FROM sqlite_schema"
+                                 " WHERE type = 'table' AND name LIKE 'known\\_%' ESCAPE '\\'"
+                                 " ORDER BY 1";
 
 static bool each_row(struct store *s, const struct transfer_visit *visit, struct err *e)
 {
@@ -267,11 +269,19 @@ static bool add_record(void *arg, const struct store_record *r, struct err *e)
     return store_put(f->to, r, e);
 }
 
+/* All rows of the table have come, or what follows is another transaction. */
+static bool end_table(struct filling *f, struct err *e)
+{
+    return f->table == NULL || kept_table_flush(f->table, e);
+}
+
 static bool add_row(void *arg, const char *table, const struct kept_row *r, struct err *e)
 {
     struct filling *f = arg;
 
     if (f->table == NULL || strcmp(f->name, table) != 0) {
+        if (!end_table(f, e))
+            return false;
         kept_table_close(f->table);
         snprintf(f->name, sizeof f->name, "%s", table);
         f->table = kept_table_open(f->to, f->name, e);
@@ -280,7 +290,7 @@ static bool add_row(void *arg, const char *table, const struct kept_row *r, stru
         return false;
     if (++f->rows % PART != 0)
         return true;
-    return store_commit(f->to, e) && store_begin(f->to, e);
+    return end_table(f, e) && store_commit(f->to, e) && store_begin(f->to, e);
 }
 
 /* Forgets all that is kept, rows included. */
@@ -327,7 +337,7 @@ static bool bring(struct store *from, struct store *to, const struct mark *m, st
     struct filling f = { .to = to };
     const struct transfer_visit visit = { .record = add_record, .row = add_row, .arg = &f };
     bool ok = store_begin(to, e) &&
-              end(to, each_row(from, &visit, e) && each_record(from, &visit, e) &&
+              end(to, each_row(from, &visit, e) && end_table(&f, e) && each_record(from, &visit, e) &&
                       put_mark(to, "came", m, e), e);
 
     kept_table_close(f.table);
