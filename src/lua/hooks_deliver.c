@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "capture/recording.h"
+#include "lua/api_direct.h"
 #include "lua/change.h"
 #include "lua/hooks.h"
 #include "lua/tap.h"
@@ -54,15 +55,18 @@ static void add_times(struct api_source *source, struct pace *p)
     p->is_fast = source->took.last < FAST;
 }
 
-/* One change more was delivered. */
-static void count_change(struct script *s, struct api_source *source, enum op op, struct pace *p)
+/* <n> changes more were delivered. */
+static void count_changes(struct script *s, struct api_source *source, const struct chunk_row *rows,
+                          size_t n, struct pace *p)
 {
     int64_t tick;
 
-    source->delivered[op]++;
+    for (size_t i = 0; i < n; i++)
+        source->delivered[rows[i].op]++;
     if (beat_is_asked(s->beat) && s->tell_tick != NULL)
         s->tell_tick(s->tell_arg);
-    if (!s->is_timed || (++p->n % EACH != 0 && p->is_fast))
+    p->n += n;
+    if (!s->is_timed || (n == 1 && p->n % EACH != 0 && p->is_fast))
         return;
     beat_turn(s->beat);
     tick = clock_tick_ns();
@@ -83,6 +87,26 @@ static void end_pace(const struct script *s, struct api_source *source, struct p
         source->delivered_us = clock_wall_us();
 }
 
+/* Gives row d->done to its handler, if it has one, whose metatable is at index 2, and the handlers
+ * after it. False: it wants the same change later. */
+static bool call_handler(lua_State *L, const struct hooks_deliver_rows *d)
+{
+    struct script *s = script_of(L);
+    const struct chunk_row *row = &d->chunk->rows[d->done];
+    int handler = 3 + (int)row->op;
+    bool is_done;
+
+    if (lua_isnil(L, handler))
+        return true;
+    lua_pushvalue(L, handler);
+    change_push(L, 2, d->chunk, row);
+    script_start_clock(s);
+    lua_call(L, 1, 1);
+    is_done = lua_touserdata(L, -1) != s; /* `again` */
+    lua_pop(L, 1);
+    return is_done;
+}
+
 static int deliver(lua_State *L)
 {
     struct hooks_deliver_rows *d = lua_touserdata(L, 1);
@@ -91,6 +115,7 @@ static int deliver(lua_State *L)
     struct api_source *source = &s->sources[d->source];
     size_t before = d->done;
     struct pace pace;
+    int direct;
 
     lua_rawgeti(L, LUA_REGISTRYINDEX, s->hooks[SCRIPT_HOOK_ENTER]);
     lua_pushinteger(L, (lua_Integer)d->source + 1);
@@ -101,23 +126,22 @@ static int deliver(lua_State *L)
     for (int op = 0; op < OP_COUNT; op++) /* job mt read upsert ... */
         lua_rawgeti(L, LUA_REGISTRYINDEX, source->handlers[event_of(op)]);
     pace = begin_pace(s, source);
+    direct = before < chunk->n_rows ? api_direct_begin(L, source, 2) : 0;
     while (d->done < chunk->n_rows) {
-        const struct chunk_row *row = &chunk->rows[d->done];
-        int handler = 3 + (int)row->op;
+        size_t n = 0;
 
-        if (!lua_isnil(L, handler)) {
-            lua_pushvalue(L, handler);
-            change_push(L, 2, chunk, row);
-            script_start_clock(s);
-            lua_call(L, 1, 1);
-            if (lua_touserdata(L, -1) == s) /* `again`: it wants the same change later */
+        script_start_clock(s);
+        if (direct != 0 && !source->is_tapped)
+            n = api_direct_put(L, direct, chunk, &d->done);
+        if (n == 0) {
+            if (!call_handler(L, d))
                 break;
-            lua_pop(L, 1);
+            d->done++;
+            n = 1;
         }
-        d->done++;
-        count_change(s, source, row->op, &pace);
+        count_changes(s, source, &chunk->rows[d->done - n], n, &pace);
         if (source->is_tapped)
-            tap_show(L, d->source, 2, chunk, row);
+            tap_show(L, d->source, 2, chunk, &chunk->rows[d->done - 1]);
         if (source->pauses > 0 || (d->may_stop && (s->wants_flush || script_should_stop(s))))
             break;
     }
