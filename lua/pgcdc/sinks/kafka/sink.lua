@@ -20,6 +20,7 @@
 
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
+local early = require "pgcdc.sinks.kafka.early"
 local flushed = require "pgcdc.sinks.kafka.flushed"
 local native = require "pgcdc.native.kafka"
 local overtaken = require "pgcdc.sinks.overtaken"
@@ -86,6 +87,7 @@ end
 
 local function close(sink)
    local home = home_of(sink)
+   pcall(early.leave, home)
    remote.close_client(home)
    for _, other in ipairs(home.guests) do
       other.is_open, other.is_recalled = false, false
@@ -254,28 +256,28 @@ local function produce_shapes(sink, clock, part)
    end
 end
 
--- All records of a part, {sink =, seal = up to where, base = number of records before it}. Returns
--- false, early, if something failed.
-local function produce_all(sink, clock, part)
-   local index, outbox, upto = part.base, part.sink.outbox, part.seal
-   local bytes, place = outbox:chunk(nil, upto)
+-- All records of a part, {sink =, seal = up to where, base = number of records before it}, but
+-- those that were `sent` early. Returns false, at once, if something failed.
+local function produce_all(sink, clock, part, sent)
+   local index, outbox, upto = sent and sent.index or part.base, part.sink.outbox, part.seal
+   local bytes, place, length = outbox:chunk(sent and sent.place, upto, sink.room)
    while bytes do
       local at = 0
-      while at < #bytes do
-         local problem
-         at, index, problem = sink.client:produce_chunk(bytes, at, index)
+      while at < length do
+         local problem, after
+         at, index, problem, after = sink.client:produce_chunk(bytes, at, index, length)
          local again = problem and is_to_go_again(sink, clock, problem, index + 1)
          if again == false then
             return false
-         elseif problem and again == nil then -- goes on behind it
-            at, index = at + ("=I4"):unpack(bytes, at + 1), index + 1
+         elseif problem and again == nil then -- goes on after it
+            at, index = after, index + 1
          end
       end
       serve(sink, "produce", 0)
       if sink.client:failed() > 0 then
          return false
       end
-      bytes, place = outbox:chunk(place, upto)
+      bytes, place, length = outbox:chunk(place, upto, sink.room)
    end
    return true
 end
@@ -369,16 +371,20 @@ end
 local function try(sink, parts)
    local clock = sink:clock "reports"
    sink.unfit, sink.patience = {}, PATIENCE
-   if sink.id then
+   local sent = early.take(sink, parts)
+   if sink.id and not sent then
       ask(sink, "begin")
    end
-   sink.client:begin()
+   if not sent then
+      sink.client:begin()
+   end
    local is_whole, base = true, 0
    for _, part in ipairs(parts) do
       part.base, base = base, base + part.sink.outbox:rows(part.seal)
       if is_whole then
          produce_shapes(sink, clock, part)
-         is_whole = (next(part.sink.dead) and produce_with_dead or produce_all)(sink, clock, part)
+         is_whole = (next(part.sink.dead) and produce_with_dead or produce_all)(sink, clock, part,
+            sent)
       end
    end
    await_reports(sink, clock)
@@ -445,7 +451,7 @@ local function read(sink, spec, what)
    if (spec.user == nil) ~= (spec.password == nil) then
       check.fail("%s: user and password belong together", what)
    end
-   sink.token = native.token()
+   sink.token, sink.room = native.token(), raw.outbox_room()
    if sink.kind.recall then
       sink.id = "pgcdc." .. sink.name
    end
@@ -458,7 +464,8 @@ end
 
 local plain = {
    kind = "kafka", address = "brokers", fields = fields, read = read, encode = record.encode,
-   open = open, send = send, commit = commit, close = close, check = check_brokers,
+   takes_rows = true, open = open, early_after = early.AFTER, send_early = early.send, send = send,
+   commit = commit, close = close, check = check_brokers,
    promise = { crash = "at least once; a repeat has the same `id`", position = "the state file",
                order = "per key" },
 }
