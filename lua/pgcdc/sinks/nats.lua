@@ -28,12 +28,12 @@ local feeds = require "pgcdc.delivery.feeds"
 local headers = require "pgcdc.sinks.headers"
 local jetstream = require "pgcdc.sinks.jetstream"
 local native = require "pgcdc.native.nats"
+local nats_credentials = require "pgcdc.sinks.nats_credentials"
 local overtaken = require "pgcdc.sinks.overtaken"
 local pattern = require "pgcdc.sinks.pattern"
 local read_host = require "pgcdc.sinks.address"
 local remote = require "pgcdc.sinks.remote"
 local subject = require "pgcdc.sinks.subject"
-local io = rawget(_G, "io")
 
 local PORT = "4222"
 local WINDOW = 4000 -- messages that are unanswered
@@ -69,34 +69,8 @@ local function read_servers(what, text)
    return table.concat(urls, ","), has_tls
 end
 
-local CREDENTIALS = "%-%-BEGIN NATS USER JWT%-%-%-%-%-%s+(%S+)%s.*%-%-BEGIN USER NKEY SEED"
-   .. "%-%-%-%-%-%s+(%S+)%s"
-
--- The token and the seed of a file of credentials, or of its text.
-local function read_credentials(sink)
-   local text = sink:secret "credentials"
-   if not text then
-      return
-   elseif not text:find("BEGIN NATS USER JWT", 1, true) then
-      local f, problem = io.open(text, "rb")
-      local content = f and f:read "a"
-      if f then
-         f:close()
-      end
-      if not content then
-         sink:deny("credentials: " .. (problem or text .. " is no file"))
-      end
-      text = content
-   end
-   local jwt, seed = text:match(CREDENTIALS)
-   if not jwt then
-      sink:deny("credentials: that is no file of credentials, with a JWT and an NKEY seed")
-   end
-   return jwt, seed
-end
-
 local function open(sink)
-   local jwt, seed = read_credentials(sink)
+   local jwt, seed = nats_credentials(sink)
    local files = sink:tls_files()
    local client, problem = native.open {
       servers = sink.servers, user = sink:secret "user", password = sink:secret "password",
