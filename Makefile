@@ -42,6 +42,7 @@ help:
 	@echo "make fuzz SECONDS= SEED=   inputs that are made up, under sanitizers"
 	@echo "make soak SECONDS= SOAK_ROWS=   much work: pgbench for so long, tables of so many rows;"
 	@echo "                     a hundred reloads, and a minute of bad requests"
+	@echo "make takeover TIMES= a leader is killed, stopped, cut off, so often each"
 	@echo "make bench ROWS=     measure speed and memory"
 	@echo "make bench-peers     the same beside Debezium, which is fetched; PEER_ROWS="
 	@echo "make lint            layering, warnings as errors, luacheck"

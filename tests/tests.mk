@@ -112,6 +112,12 @@ soak: $(PROGRAM) modules $(NATIVE)
 		PGCDC_SOAK_ROWS=$(SOAK_ROWS) PGCDC_RELOADS=100 PGCDC_HOSTILE_SECONDS=60 \
 		lua5.4 tests/run.lua load reload listen
 
+# A leader in all kinds of trouble, each so often with each sink that takeovers are tried with.
+TIMES ?= 20
+
+takeover: $(PROGRAM) modules $(NATIVE)
+	@$(IN_TEST) PGCDC_TAKEOVERS=$(TIMES) lua5.4 tests/run.lua takeover
+
 bench:
 	@tests/setup.sh bench
 	@$(MAKE) --no-print-directory $(PROGRAM) modules $(NATIVE)
@@ -350,4 +356,4 @@ cover:
 		exit $$status
 
 .PHONY: asan bench bench-peers check check-kafka check-opensearch check-servers check-state \
-	contract cover demo exact fuzz lint native soak storm sweep test tsan valgrind
+	contract cover demo exact fuzz lint native soak storm sweep takeover test tsan valgrind

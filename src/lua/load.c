@@ -7,6 +7,7 @@
 #include "lua/api_copy_lines.h"
 #include "lua/api_csv.h"
 #include "lua/api_db.h"
+#include "lua/api_direct.h"
 #include "lua/api_file.h"
 #include "lua/api_host.h"
 #include "lua/api_id_counts.h"
@@ -59,6 +60,7 @@ static int open_raw(lua_State *L)
     api_outbox_export(L);
     api_outbox_change_export(L);
     api_id_counts_export(L);
+    api_direct_export(L);
     api_lanes_export(L);
     api_tagged_export(L);
     api_change_export(L);
