@@ -10,6 +10,7 @@
 #include "capture/method.h"
 
 #include "capture/complete_plan.h"
+#include "capture/logical_facts.h"
 #include "capture/slot_errors.h"
 #include "capture/slot_mark.h"
 #include "pg/lsn.h"
@@ -24,20 +25,7 @@
 
 /* What is kept of a source. */
 struct own {
-    bool is_known; /* the facts below were read */
-    char wal_level[16];
-    /* of the publication: */
-    bool is_published, has_publication, has_all_ops, has_root, is_filtered;
-    uint64_t published; /* another number once any of that may have been otherwise for a while */
-    char identity;   /* of the table: relreplident */
-    bool is_mixed;   /* it is FULL, and that of a partition is not */
-    bool has_strange; /* a leaf that the position does not know may have rows that the log lacks */
-    /* of the slot: */
-    bool has_slot, is_ours, is_lost;
-    bool is_synced; /* a standby has it from the primary, where it is to be read */
-    bool is_moved;  /* the table was written anew since the imported snapshot */
-    uint64_t version; /* of the server */
-    uint64_t confirmed;
+    struct logical_facts now;
     /* of the slot that was made last, until the position was handed over: */
     struct slot_mark mark;
     uint64_t published_before; /* <published>, as it was read before */
@@ -64,105 +52,16 @@ static bool holds(const struct position *p)
 
 /* ---- facts ---- */
 
-enum { F_LEVEL, F_PUBLICATION, F_OPS, F_ROOT, F_PUBLISHED, F_FILTERED, F_IDENTITY, F_PLUGIN,
-       F_HERE, F_STATUS, F_CONFIRMED, F_MIXED, F_HASH, F_VERSION, F_SYNCED, F_MOVED,
-       F_STRANGE };
-
-static const struct result_shape facts_shape = {
-    "what the log brings", "tBBBbbcTBTUbuubbb", 1, 1
-};
-
-/* Rows of the catalogs that are made anew when a table, or the schema that it is in, leaves the
- * publication and enters it again, and are written anew when its other properties change. (Servers
- * before 15 have no pg_publication_namespace; that a row of it is there is in pg_depend.) */
-static void put_published(struct buf *sql)
-{
-    buf_puts(sql, ", hashtextextended(concat_ws(' ', p.oid, p.xmin, (SELECT"
-                  " string_agg(r.oid::text, ',' ORDER BY r.oid) FROM pg_publication_rel r WHERE"
-                  " r.prpubid = p.oid AND (r.prrelid = c.oid OR r.prrelid IN (SELECT"
-                  " pg_partition_ancestors(c.oid)))), (SELECT string_agg(d.objid::text, ',' ORDER"
-                  " BY d.objid) FROM pg_depend d JOIN pg_depend n ON n.classid = d.classid AND"
-                  " n.objid = d.objid WHERE d.classid = to_regclass('pg_publication_namespace')"
-                  " AND d.refclassid = 'pg_publication'::regclass AND d.refobjid = p.oid AND"
-                  " n.refclassid = 'pg_namespace'::regclass AND n.refobjid = c.relnamespace)), 0)"
-                  " & 9223372036854775807");
-}
-
-/* What was written to a leaf before it was part of the table is not in the log. So one that is new
- * is followed only if it is a partition and has no block yet: the log brings what it gets. */
-static void put_strange(const struct source *s, struct buf *sql)
-{
-    buf_puts(sql, ", EXISTS (WITH RECURSIVE tree(oid) AS (SELECT c.oid UNION ALL SELECT i.inhrelid"
-                  " FROM pg_inherits i JOIN tree ON i.inhparent = tree.oid) SELECT FROM tree JOIN"
-                  " pg_class l USING (oid) WHERE l.relkind = 'r' AND l.oid NOT IN (0");
-    for (size_t i = 0; i < s->position.n_leaves; i++)
-        buf_printf(sql, ",%" PRIu32, s->position.leaves[i].oid);
-    buf_puts(sql, ") AND (c.relkind <> 'p' OR pg_relation_size(l.oid) > 0))");
-}
-
-static void put_facts(const struct source *s, struct buf *sql)
-{
-    const struct relation *t = &s->facts.table;
-
-    buf_puts(sql, "SELECT current_setting('wal_level'), p.oid IS NOT NULL, p.pubinsert AND"
-                  " p.pubupdate AND p.pubdelete, p.pubviaroot, EXISTS (SELECT FROM"
-                  " pg_publication_tables WHERE pubname = p.pubname AND schemaname = ");
-    sql_put_literal(sql, t->schema);
-    buf_puts(sql, " AND tablename = ");
-    sql_put_literal(sql, t->name);
-    /* columns of 15: row filters and lists of columns */
-    buf_puts(sql, "), EXISTS (SELECT FROM pg_publication_rel r WHERE r.prpubid = p.oid AND"
-                  " r.prrelid = c.oid AND (to_jsonb(r)->>'prqual' IS NOT NULL OR"
-                  " to_jsonb(r)->>'prattrs' IS NOT NULL)), c.relreplident, coalesce(s.plugin::text,"
-                  " CASE WHEN s.slot_name IS NOT NULL THEN '' END),"
-                  " s.database = current_database(), s.wal_status,"
-                  " s.confirmed_flush_lsn - '0/0', c.relreplident = 'f' AND EXISTS (SELECT FROM"
-                  " pg_partition_tree(c.oid) t JOIN pg_class l ON l.oid = t.relid WHERE t.isleaf"
-                  " AND l.relreplident <> 'f')");
-    put_published(sql);
-    /* a slot that a standby has from the primary; and whether a snapshot that is older than the
-     * lock has another file than is there now: it shows nothing of that */
-    buf_puts(sql, ", current_setting('server_version_num')::int8, pg_is_in_recovery() AND"
-                  " coalesce((to_jsonb(s)->>'synced')::bool, false), EXISTS (WITH RECURSIVE"
-                  " tree(oid) AS (SELECT c.oid UNION ALL SELECT i.inhrelid FROM pg_inherits i JOIN"
-                  " tree ON i.inhparent = tree.oid) SELECT FROM tree JOIN pg_class l USING (oid)"
-                  " WHERE l.relfilenode <> 0 AND l.relfilenode"
-                  " IS DISTINCT FROM pg_relation_filenode(l.oid))");
-    put_strange(s, sql);
-    buf_puts(sql, " FROM pg_class c LEFT JOIN pg_publication p ON p.pubname = ");
-    sql_put_literal(sql, s->config->publication);
-    buf_puts(sql, " LEFT JOIN pg_replication_slots s ON s.slot_name = ");
-    sql_put_literal(sql, s->config->slot);
-    buf_puts(sql, " WHERE c.oid = ");
-    sql_put_regclass(sql, t);
-    buf_puts(sql, ";");
-}
-
 static bool read_facts(struct source *s, const struct result *r, struct err *e)
 {
-    struct own *log = log_of(s);
-    const char *plugin = result_text(r, 0, F_PLUGIN), *status = result_text(r, 0, F_STATUS);
-
     (void)e;
-    log->is_known = true;
-    snprintf(log->wal_level, sizeof log->wal_level, "%s", result_text(r, 0, F_LEVEL));
-    log->has_publication = result_bool(r, 0, F_PUBLICATION);
-    log->has_all_ops = result_bool(r, 0, F_OPS);
-    log->has_root = result_bool(r, 0, F_ROOT);
-    log->is_published = result_bool(r, 0, F_PUBLISHED);
-    log->is_filtered = result_bool(r, 0, F_FILTERED);
-    log->identity = *result_text(r, 0, F_IDENTITY);
-    log->is_mixed = result_bool(r, 0, F_MIXED);
-    log->has_slot = plugin != NULL;
-    log->is_ours = plugin != NULL && strcmp(plugin, "pgoutput") == 0 && result_bool(r, 0, F_HERE);
-    log->is_lost = status != NULL && strcmp(status, "lost") == 0;
-    log->confirmed = result_u64(r, 0, F_CONFIRMED);
-    log->published = result_u64(r, 0, F_HASH);
-    log->version = result_u64(r, 0, F_VERSION);
-    log->is_synced = result_bool(r, 0, F_SYNCED);
-    log->is_moved = result_bool(r, 0, F_MOVED);
-    log->has_strange = result_bool(r, 0, F_STRANGE);
+    logical_facts_read(&log_of(s)->now, r);
     return true;
+}
+
+static bool check(const struct source *s, struct err *e)
+{
+    return logical_facts_check(&log_of(s)->now, s, e);
 }
 
 static void explain(const struct source *s, struct err *e)
@@ -170,84 +69,6 @@ static void explain(const struct source *s, struct err *e)
     slot_errors_explain(s->config, NULL, e);
     if (s->snapshot != NULL && e->code == ERR_SQL) /* who has exported it is perhaps not there */
         log_of(s)->mark.lsn = 0;
-}
-
-static bool refuse_publication(const struct source *s, const char *what, struct err *e)
-{
-    return err_set(e, ERR_REFUSED, "%s.%s: publication %s %s", s->facts.table.schema,
-                   s->facts.table.name, s->config->publication, what);
-}
-
-static bool check_publication(const struct source *s, struct err *e)
-{
-    const struct own *log = log_of(s);
-    const struct relation *t = &s->facts.table;
-
-    if (!log->has_publication)
-        return err_set(e, ERR_REFUSED, "there is no publication %s: CREATE PUBLICATION %s FOR TABLE"
-                       " %s.%s WITH (publish_via_partition_root = true)", s->config->publication,
-                       s->config->publication, t->schema, t->name);
-    if (!log->is_published)
-        return err_set(e, ERR_REFUSED, "publication %s does not have %s.%s: ALTER PUBLICATION %s "
-                       "ADD TABLE %s.%s", s->config->publication, t->schema, t->name,
-                       s->config->publication, t->schema, t->name);
-    if (!log->has_all_ops)
-        return refuse_publication(s, "leaves out inserts, updates or deletes: ALTER PUBLICATION ..."
-                                  " SET (publish = 'insert, update, delete, truncate')", e);
-    if (log->is_filtered)
-        return refuse_publication(s, "has a row filter or a list of columns: name a publication "
-                                  "without", e);
-    return !t->is_tree || log->has_root ||
-           refuse_publication(s, "publishes partitions one by one: ALTER PUBLICATION ... SET "
-                              "(publish_via_partition_root = true)", e);
-}
-
-/* (Of a partition whose identity is not FULL, the log has old rows with nothing but the key where
- * that of the whole table says that they are complete.) */
-static bool check_identity(const struct source *s, struct err *e)
-{
-    const struct own *log = log_of(s);
-    const struct relation *t = &s->facts.table;
-    const struct config *c = s->config;
-    const char *option = c->keeps_old ? "old = true"
-                         : c->skips_unchanged ? "skip_unchanged = true"
-                         : c->toast == CONFIG_TOAST_REQUIRE ? "toast = \"require\"" : NULL;
-
-    if (log->identity == 'n' || s->facts.rowtype->n_key == 0)
-        return err_set(e, ERR_REFUSED, "%s.%s: updates and deletes of it do not say of which row, "
-                       "see ALTER TABLE ... REPLICA IDENTITY", t->schema, t->name);
-    if (log->is_mixed)
-        return err_set(e, ERR_REFUSED, "%s.%s has REPLICA IDENTITY FULL, and a partition of it has "
-                       "not: ALTER TABLE ... REPLICA IDENTITY FULL of each partition",
-                       t->schema, t->name);
-    return option == NULL || log->identity == 'f' ||
-           err_set(e, ERR_REFUSED, "%s.%s: %s needs old rows, which the log has only with ALTER "
-                   "TABLE %s.%s REPLICA IDENTITY FULL", t->schema, t->name, option, t->schema,
-                   t->name);
-}
-
-static bool check(const struct source *s, struct err *e)
-{
-    const struct own *log = log_of(s);
-
-    if (s->facts.identity.in_recovery && log->version < 160000)
-        return err_set(e, ERR_REFUSED, "capture = \"logical\" reads standbys from Postgres 16 on, "
-                       "and this is an older one: connect to the primary");
-    if (log->is_synced)
-        return err_set(e, ERR_REFUSED, "slot %s is one of the primary: connect there, or name "
-                       "another slot for this standby", s->config->slot);
-    if (strcmp(log->wal_level, "logical") != 0)
-        return err_set(e, ERR_REFUSED, "capture = \"logical\" needs wal_level = logical, and it is "
-                       "%s: ALTER SYSTEM SET wal_level = 'logical', and restart the server",
-                       log->wal_level);
-    /* where a position is by the log, what the publication lacks now is a hole: see why_lost */
-    if (!holds(&s->position) && !check_publication(s, e))
-        return false;
-    if (!check_identity(s, e))
-        return false;
-    return !log->has_slot || log->is_ours ||
-           err_set(e, ERR_REFUSED, "slot %s is of another database or plug-in: name another one",
-                   s->config->slot);
 }
 
 /* ---- positions ---- */
@@ -278,9 +99,9 @@ static const char *why_unpublished(const struct source *s)
 {
     const struct own *log = log_of(s);
 
-    if (!log->is_published || !log->has_all_ops || log->is_filtered)
+    if (!log->now.is_published || !log->now.has_all_ops || log->now.is_filtered)
         return "the publication does not have all changes of the table any more";
-    return log->published == s->position.logical.published
+    return log->now.published == s->position.logical.published
                ? NULL
                : "the publication was altered, and may have lacked changes of the table";
 }
@@ -293,15 +114,15 @@ static const char *why_lost(const struct source *s)
 
     if (strcmp(l->slot, s->config->slot) != 0)
         return "the source names another slot";
-    if (!log->has_slot)
+    if (!log->now.has_slot)
         return "the slot is not there any more";
-    if (log->is_lost)
+    if (log->now.is_lost)
         return "the slot is lost, since it held too much of the log";
-    if (log->confirmed > l->lsn)
+    if (log->now.confirmed > l->lsn)
         return "the slot was moved by somebody else, or the state file is an old one";
     if (why_unpublished(s) != NULL)
         return why_unpublished(s);
-    return log->has_strange ? "a partition is new, and has rows" : NULL;
+    return log->now.has_strange ? "a partition is new, and has rows" : NULL;
 }
 
 /* Nobody but the user knows whether others use it. */
@@ -328,8 +149,8 @@ static bool outlives(struct source *s, struct conn *conn, bool *is_so, char *why
     bool ok;
 
     *is_so = false;
-    if (!stays(s) || now->timeline == then->timeline || now->in_recovery || !log->has_slot ||
-        log->is_lost || strcmp(l->slot, s->config->slot) != 0 || log->confirmed > l->lsn ||
+    if (!stays(s) || now->timeline == then->timeline || now->in_recovery || !log->now.has_slot ||
+        log->now.is_lost || strcmp(l->slot, s->config->slot) != 0 || log->now.confirmed > l->lsn ||
         s->facts.snapshot.xmax < s->position.horizon.floor)
         return true;
     r = replication_open(conn, s->config->slot_conninfo, NULL, e);
@@ -379,7 +200,7 @@ static bool is_handing_over(const struct source *s)
 {
     const struct position *p = &s->position;
 
-    return p->phase == POSITION_POLL && !holds(p) && log_of(s)->is_known &&
+    return p->phase == POSITION_POLL && !holds(p) && log_of(s)->now.is_known &&
            p->logical.slot != NULL && strcmp(p->logical.slot, s->config->slot) == 0 &&
            method_that_holds(p) == &method_xmin;
 }
@@ -410,7 +231,7 @@ static bool prepare(struct source *s, struct conn *conn, struct err *e)
     forget_slot(s);
     if (!slot_mark_make(&log->mark, conn, &request, e))
         return false;
-    log->published_before = log->published;
+    log->published_before = log->now.published;
     s->snapshot = request.keeps ? log->mark.name : NULL;
     return true;
 }
@@ -422,7 +243,7 @@ static bool name_slot(struct source *s, struct err *e)
 {
     char *copy;
 
-    if (log_of(s)->has_slot && !s->has_slot)
+    if (log_of(s)->now.has_slot && !s->has_slot)
         return err_set(e, ERR_REFUSED, "slot %s is there already, and was not made by this script: "
                        "name another one, or, if nobody needs it, drop it: SELECT "
                        "pg_drop_replication_slot('%s')", s->config->slot, s->config->slot);
@@ -446,8 +267,8 @@ static bool begin_taking(struct source *s, struct method_step *step, struct conn
     }
     /* another source may have made the slot anew since, or the position has become one of xmins in
      * this step */
-    if (log->mark.lsn == 0 || !log->has_slot || log->confirmed > log->mark.lsn ||
-        log->published != log->published_before || (s->snapshot != NULL && log->is_moved) ||
+    if (log->mark.lsn == 0 || !log->now.has_slot || log->now.confirmed > log->mark.lsn ||
+        log->now.published != log->published_before || (s->snapshot != NULL && log->now.is_moved) ||
         !horizon_parse_snapshot(&s0, log->mark.shown)) {
         forget_slot(s);
         step->is_idle = true;
@@ -578,9 +399,9 @@ const struct method method_logical = {
     .report = ", by the log",
     .source_size = sizeof(struct own),
     .source_fini = fini_source,
-    .put_facts = put_facts,
+    .put_facts = logical_facts_put,
     .read_facts = read_facts,
-    .facts_shape = &facts_shape,
+    .facts_shape = &logical_facts_shape,
     .explain = explain,
     .check = check,
     .put_try = put_try,
