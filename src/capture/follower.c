@@ -123,7 +123,7 @@ void follower_pause(struct follower *f, size_t i, struct source *source)
 
 void follower_resume(struct follower *f, size_t i, struct source *source)
 {
-    struct follower_member *m = &f->members.v[i];
+    struct follower_members_item *m = &f->members.v[i];
 
     f->n_pauses--;
     f->is_paused = false;
@@ -231,15 +231,34 @@ static bool send(struct follower *f, struct err *e)
     return true;
 }
 
+/* The sources' steps find out what is wrong. Under the mutex. */
+static void let_go(struct follower *f)
+{
+    for (size_t i = 0; i < f->members.n; i++) {
+        if (f->members.v[i].source == NULL)
+            continue;
+        source_forget_polled(f->members.v[i].source);
+        f->members.v[i].source = NULL;
+        stream_detach(f->stream, i);
+        f->job.look(f->members.v[i].arg);
+    }
+}
+
 /* With --once: all are finished together, or changes of one would come before earlier ones of
- * another, which the next run brings. */
+ * another, which the next run brings. But their steps may have partitions to read. */
 static void finish_members(struct follower *f)
 {
-    bool is_over = true;
+    bool is_over = true, is_due = false;
 
     pthread_mutex_lock(f->job.mutex);
-    for (size_t i = 0; i < f->members.n; i++)
+    for (size_t i = 0; i < f->members.n; i++) {
         is_over = is_over && follower_members_is_at_target(&f->members.v[i]);
+        is_due = is_due || (is_over && f->members.v[i].source->log_leaves.due_lsn != 0);
+    }
+    if (is_over && is_due) {
+        let_go(f);
+        is_over = false;
+    }
     for (size_t i = 0; is_over && i < f->members.n; i++)
         f->job.finish(f->members.v[i].arg, NULL);
     f->is_stopped = f->is_stopped || is_over;
@@ -334,52 +353,6 @@ static bool read_log(struct follower *f, int64_t until_ms, int64_t rest_ms,
     return true;
 }
 
-/* Reads a batch, or until nothing more comes for now. */
-static bool follow(struct follower *f, struct err *e)
-{
-    int64_t until_ms = clock_mono_ms() + WAIT_MS, rest_ms = 0;
-    enum stream_found found;
-
-    *e = f->fault;
-    if (e->code != ERR_NONE || !connect(f, e))
-        return false;
-    do {
-        if (!send(f, e) || !read_log(f, until_ms, rest_ms, &found, e))
-            return false;
-        if (found != STREAM_NOTHING)
-            rest_ms = 0;
-        else if (!end_or_rest(f, &found, &rest_ms, e))
-            return false;
-        if (!send(f, e) || !tell_server(f, e))
-            return false;
-        if (is_stopping(f))
-            return err_set(e, ERR_STOPPED, "stopping");
-    } while ((found == STREAM_SOME || rest_ms > 0) &&
-             (stream_is_amid(f->stream) || clock_mono_ms() < until_ms));
-    if (!tell_positions(f, f->job.is_once, e))
-        return false;
-    if (f->job.is_once && !stream_is_amid(f->stream))
-        finish_members(f);
-    f->failures.n = 0;
-    f->failures.has_worked = true;
-    for (size_t i = 0; i < f->members.n; i++)
-        meter_reach(&f->members.v[i].sender->meter);
-    return true;
-}
-
-/* The sources' steps find out what is wrong. Under the mutex. */
-static void let_go(struct follower *f)
-{
-    for (size_t i = 0; i < f->members.n; i++) {
-        if (f->members.v[i].source == NULL)
-            continue;
-        source_forget_polled(f->members.v[i].source);
-        f->members.v[i].source = NULL;
-        stream_detach(f->stream, i);
-        f->job.look(f->members.v[i].arg);
-    }
-}
-
 static void give_up(struct follower *f, const struct err *e)
 {
     pthread_mutex_lock(f->job.mutex);
@@ -423,6 +396,54 @@ static bool end_batch(struct follower *f)
     if (e.code != ERR_STOPPED)
         give_up(f, &e);
     return false;
+}
+
+/* The stream may be between two changes of a transaction: the sources' steps come first. */
+static void hand_back(struct follower *f)
+{
+    hang_up(f);
+    if (!end_batch(f))
+        return;
+    pthread_mutex_lock(f->job.mutex);
+    let_go(f);
+    pthread_mutex_unlock(f->job.mutex);
+}
+
+/* Reads a batch, or until nothing more comes for now. */
+static bool follow(struct follower *f, struct err *e)
+{
+    int64_t until_ms = clock_mono_ms() + WAIT_MS, rest_ms = 0;
+    enum stream_found found;
+
+    *e = f->fault;
+    if (e->code != ERR_NONE || !connect(f, e))
+        return false;
+    do {
+        if (!send(f, e) || !read_log(f, until_ms, rest_ms, &found, e))
+            return false;
+        if (found == STREAM_LEAF) {
+            hand_back(f);
+            return true;
+        }
+        if (found != STREAM_NOTHING)
+            rest_ms = 0;
+        else if (!end_or_rest(f, &found, &rest_ms, e))
+            return false;
+        if (!send(f, e) || !tell_server(f, e))
+            return false;
+        if (is_stopping(f))
+            return err_set(e, ERR_STOPPED, "stopping");
+    } while ((found == STREAM_SOME || rest_ms > 0) &&
+             (stream_is_amid(f->stream) || clock_mono_ms() < until_ms));
+    if (!tell_positions(f, f->job.is_once, e))
+        return false;
+    if (f->job.is_once && !stream_is_amid(f->stream))
+        finish_members(f);
+    f->failures.n = 0;
+    f->failures.has_worked = true;
+    for (size_t i = 0; i < f->members.n; i++)
+        meter_reach(&f->members.v[i].sender->meter);
+    return true;
 }
 
 static void handle_failure(struct follower *f, struct err *e)

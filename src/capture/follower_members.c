@@ -3,16 +3,16 @@
 #include "capture/follower_members.h"
 
 #include "base/array.h"
-
-#include <string.h>
+#include "pg/lsn.h"
 
 bool follower_members_add(struct follower_members *ms, struct sender *sender, void *arg)
 {
     return ARRAY_PUSH(ms->v, ms->n, ms->cap,
-                      ((struct follower_member){ .sender = sender, .arg = arg }));
+                      ((struct follower_members_item){ .sender = sender, .arg = arg }));
 }
 
-struct follower_member *follower_members_of(struct follower_members *ms, const struct message *m)
+struct follower_members_item *follower_members_of(struct follower_members *ms,
+                                                 const struct message *m)
 {
     for (size_t i = 0; i < ms->n; i++)
         if (ms->v[i].sender->source == m->source)
@@ -34,20 +34,19 @@ bool follower_members_are_there(const struct follower_members *ms,
     bool has_source = false;
 
     for (size_t i = 0; i < ms->n; i++) {
-        const struct follower_member *m = &ms->v[i];
+        const struct follower_members_item *m = &ms->v[i];
 
         has_source = has_source || m->source != NULL;
-        if (!claims->v[i].is_known || (claims->v[i].lsn != 0 && m->source == NULL))
+        if (!claims->v[i].is_known || (claims->v[i].lsn != 0 && m->source == NULL) ||
+            (m->source != NULL && m->source->log_leaves.met_lsn != 0))
             return false;
     }
     return has_source;
 }
 
-/* (At the beginning of a page of the log, an LSN of the server may be that of what follows its
- * head.) */
-bool follower_members_is_at_target(const struct follower_member *m)
+bool follower_members_is_at_target(const struct follower_members_item *m)
 {
     uint64_t lsn = m->source != NULL ? m->source->position.logical.lsn : 0;
 
-    return lsn != 0 && (lsn >= m->target || (lsn % 8192 == 0 && lsn + 40 >= m->target));
+    return lsn != 0 && lsn_reaches(lsn, m->target);
 }

@@ -8,7 +8,7 @@
 #include "capture/slot_claims.h"
 #include "capture/source.h"
 
-struct follower_member {
+struct follower_members_item {
     struct sender *sender; /* borrowed, as is <arg> */
     void *arg;             /* of follower_job.finish */
     struct source *source; /* it is attached; NULL: it is not */
@@ -17,7 +17,7 @@ struct follower_member {
 
 /* Zeroed is empty. */
 struct follower_members {
-    struct follower_member *v; /* owned */
+    struct follower_members_item *v; /* owned */
     size_t n, cap;
 };
 
@@ -26,17 +26,19 @@ bool follower_members_add(struct follower_members *ms, struct sender *sender,
                           void *arg) WARN_UNUSED;
 
 /* Whose source the message is about. */
-struct follower_member *follower_members_of(struct follower_members *ms, const struct message *m);
+struct follower_members_item *follower_members_of(struct follower_members *ms,
+                                                 const struct message *m);
 
 /* That of a source that is attached, or else of the first one. There is one. */
 struct sender *follower_members_sender(const struct follower_members *ms);
 
 /* True if a source is there, and all that were at the saved positions: else what one of them brings
- * would come before what another one has to read again. */
+ * would come before what another one has to read again. False also while a step of one is to read
+ * a partition first. */
 bool follower_members_are_there(const struct follower_members *ms,
                                 const struct slot_claims *claims);
 
 /* True if the source is where the log ended when it was looked at. */
-bool follower_members_is_at_target(const struct follower_member *m);
+bool follower_members_is_at_target(const struct follower_members_item *m);
 
 #endif

@@ -10,10 +10,10 @@
 
 enum { F_LEVEL, F_PUBLICATION, F_OPS, F_ROOT, F_PUBLISHED, F_FILTERED, F_IDENTITY, F_PLUGIN,
        F_HERE, F_STATUS, F_CONFIRMED, F_MIXED, F_HASH, F_VERSION, F_SYNCED, F_MOVED,
-       F_STRANGE };
+       F_CHILD, F_LEAVES };
 
 const struct result_shape logical_facts_shape = {
-    "what the log brings", "tBBBbbcTBTUbuubbb", 1, 1
+    "what the log brings", "tBBBbbcTBTUbuubbbT", 1, 1
 };
 
 /* Rows of the catalogs that are made anew when a table, or the schema that it is in, leaves the
@@ -32,16 +32,30 @@ static void put_published(struct buf *sql)
                   " & 9223372036854775807");
 }
 
-/* What was written to a leaf before it was part of the table is not in the log. So one that is new
- * is followed only if it is a partition and has no block yet: the log brings what it gets. */
-static void put_strange(const struct source *s, struct buf *sql)
+/* What was written to a table before it inherited from this one is perhaps not in the log. */
+static void put_child(const struct source *s, struct buf *sql)
 {
-    buf_puts(sql, ", EXISTS (WITH RECURSIVE tree(oid) AS (SELECT c.oid UNION ALL SELECT i.inhrelid"
-                  " FROM pg_inherits i JOIN tree ON i.inhparent = tree.oid) SELECT FROM tree JOIN"
-                  " pg_class l USING (oid) WHERE l.relkind = 'r' AND l.oid NOT IN (0");
+    buf_puts(sql, ", c.relkind <> 'p' AND EXISTS (WITH RECURSIVE tree(oid) AS (SELECT c.oid UNION"
+                  " ALL SELECT i.inhrelid FROM pg_inherits i JOIN tree ON i.inhparent = tree.oid)"
+                  " SELECT FROM tree JOIN pg_class l USING (oid) WHERE l.relkind = 'r' AND l.oid"
+                  " NOT IN (0");
     for (size_t i = 0; i < s->position.n_leaves; i++)
         buf_printf(sql, ",%" PRIu32, s->position.leaves[i].oid);
-    buf_puts(sql, ") AND (c.relkind <> 'p' OR pg_relation_size(l.oid) > 0))");
+    buf_puts(sql, "))");
+}
+
+/* The partitions, see log_leaves.h. (One that is being detached may stay so for long.) */
+static void put_leaves(const struct source *s, struct buf *sql)
+{
+    buf_puts(sql, ", (WITH RECURSIVE tree(oid, attached) AS (SELECT c.oid, 0::int8 UNION ALL SELECT"
+                  " i.inhrelid, hashtextextended(concat_ws(' ', i.inhrelid, i.inhparent, i.xmin),"
+                  " tree.attached) FROM pg_inherits i JOIN tree ON i.inhparent = tree.oid WHERE NOT"
+                  " i.inhdetachpending) SELECT string_agg(concat_ws(' ', l.oid, attached &"
+                  " 9223372036854775807 | 1, CASE WHEN l.oid IN (0");
+    for (size_t i = 0; i < s->position.n_leaves; i++)
+        buf_printf(sql, ",%" PRIu32, s->position.leaves[i].oid);
+    buf_puts(sql, ") OR pg_relation_size(l.oid) = 0 THEN 0 ELSE 1 END), ' ' ORDER BY l.oid) FROM"
+                  " tree JOIN pg_class l USING (oid) WHERE l.relkind = 'r' AND c.relkind = 'p')");
 }
 
 void logical_facts_put(const struct source *s, struct buf *sql)
@@ -72,7 +86,8 @@ void logical_facts_put(const struct source *s, struct buf *sql)
                   " tree ON i.inhparent = tree.oid) SELECT FROM tree JOIN pg_class l USING (oid)"
                   " WHERE l.relfilenode <> 0 AND l.relfilenode"
                   " IS DISTINCT FROM pg_relation_filenode(l.oid))");
-    put_strange(s, sql);
+    put_child(s, sql);
+    put_leaves(s, sql);
     buf_puts(sql, " FROM pg_class c LEFT JOIN pg_publication p ON p.pubname = ");
     sql_put_literal(sql, s->config->publication);
     buf_puts(sql, " LEFT JOIN pg_replication_slots s ON s.slot_name = ");
@@ -82,7 +97,8 @@ void logical_facts_put(const struct source *s, struct buf *sql)
     buf_puts(sql, ";");
 }
 
-void logical_facts_read(struct logical_facts *f, const struct result *r)
+bool logical_facts_read(struct logical_facts *f, struct source *s, const struct result *r,
+                        struct err *e)
 {
     const char *plugin = result_text(r, 0, F_PLUGIN), *status = result_text(r, 0, F_STATUS);
 
@@ -103,7 +119,8 @@ void logical_facts_read(struct logical_facts *f, const struct result *r)
     f->version = result_u64(r, 0, F_VERSION);
     f->is_synced = result_bool(r, 0, F_SYNCED);
     f->is_moved = result_bool(r, 0, F_MOVED);
-    f->has_strange = result_bool(r, 0, F_STRANGE);
+    f->has_child = result_bool(r, 0, F_CHILD);
+    return log_leaves_read(&s->log_leaves, result_text(r, 0, F_LEAVES), s->facts.identity.lsn, e);
 }
 
 /* ---- whether that will do ---- */

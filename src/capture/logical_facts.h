@@ -1,4 +1,4 @@
-/* logical_facts.h -- what the server says of the log, a publication and a slot: capture = "logical".
+/* logical_facts.h -- what the server says of the log, a publication and a slot.
  *
  * They are read with the other facts of a step, and say whether the source can go by the log at
  * all. Reads the answer to a statement; runs none itself.
@@ -18,7 +18,7 @@ struct logical_facts {
     uint64_t published; /* another number once any of that may have been otherwise for a while */
     char identity;   /* of the table: relreplident */
     bool is_mixed;   /* it is FULL, and that of a partition is not */
-    bool has_strange; /* a leaf that the position does not know may have rows that the log lacks */
+    bool has_child;  /* a new table inherits from it: the log may lack rows of that */
     /* of the slot: */
     bool has_slot, is_ours, is_lost;
     bool is_synced; /* a standby has it from the primary, where it is to be read */
@@ -32,8 +32,9 @@ extern const struct result_shape logical_facts_shape;
 /* Appends the statement, with a semicolon. */
 void logical_facts_put(const struct source *s, struct buf *sql);
 
-/* Reads its answer. */
-void logical_facts_read(struct logical_facts *f, const struct result *r);
+/* Reads its answer, also into s->log_leaves. */
+bool logical_facts_read(struct logical_facts *f, struct source *s, const struct result *r,
+                        struct err *e) WARN_UNUSED;
 
 /* ERR_REFUSED, with what to do, if the source cannot go by the log. A position that does already is
  * not held against the publication: what that lacks now is a hole. */

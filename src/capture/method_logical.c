@@ -10,6 +10,7 @@
 #include "capture/method.h"
 
 #include "capture/complete_plan.h"
+#include "capture/log_keys.h"
 #include "capture/logical_facts.h"
 #include "capture/slot_errors.h"
 #include "capture/slot_mark.h"
@@ -29,6 +30,11 @@ struct own {
     /* of the slot that was made last, until the position was handed over: */
     struct slot_mark mark;
     uint64_t published_before; /* <published>, as it was read before */
+    /* of the partitions that are read, see log_leaves.h: */
+    struct log_keys keys;
+    bool is_sure;
+    bool is_again;  /* the one in hand was known, and detached */
+    bool is_odd;    /* it has a row that cannot be there */
     /* a snapshot, for the floor: its xmin, and an LSN that was read after it; 0: none */
     uint64_t xmin, xmin_lsn;
 };
@@ -38,6 +44,7 @@ static void fini_source(void *own)
     struct own *log = own;
 
     slot_mark_fini(&log->mark);
+    log_keys_fini(&log->keys);
 }
 
 static struct own *log_of(const struct source *s)
@@ -54,9 +61,7 @@ static bool holds(const struct position *p)
 
 static bool read_facts(struct source *s, const struct result *r, struct err *e)
 {
-    (void)e;
-    logical_facts_read(&log_of(s)->now, r);
-    return true;
+    return logical_facts_read(&log_of(s)->now, s, r, e);
 }
 
 static bool check(const struct source *s, struct err *e)
@@ -85,7 +90,8 @@ static bool stays(const struct source *s)
 
 static bool wants_poll(const struct source *s)
 {
-    return !holds(&s->position) || !stays(s);
+    return !holds(&s->position) || !stays(s) || s->log_leaves.due_lsn != 0 ||
+           s->log_leaves.met_lsn != 0;
 }
 
 static bool is_ready(const struct source *s)
@@ -106,6 +112,16 @@ static const char *why_unpublished(const struct source *s)
                : "the publication was altered, and may have lacked changes of the table";
 }
 
+/* Why it cannot be told which rows of new partitions to read; NULL: it can, or there are none. */
+static const char *why_unread(const struct source *s)
+{
+    if (!log_leaves_has_new(&s->log_leaves, &s->position))
+        return NULL;
+    return log_keys_can_tell(s->facts.rowtype)
+               ? s->log_leaves.doubt
+               : "a partition is new, and the key does not tell its rows apart";
+}
+
 /* Why the log cannot bring what follows the position; NULL: it can. */
 static const char *why_lost(const struct source *s)
 {
@@ -122,7 +138,9 @@ static const char *why_lost(const struct source *s)
         return "the slot was moved by somebody else, or the state file is an old one";
     if (why_unpublished(s) != NULL)
         return why_unpublished(s);
-    return log->now.has_strange ? "a partition is new, and has rows" : NULL;
+    if (log->now.has_child)
+        return "a table is new that inherits from this one, and may have rows";
+    return why_unread(s);
 }
 
 /* Nobody but the user knows whether others use it. */
@@ -187,8 +205,11 @@ static bool check_position(struct source *s, const char **why)
     source_forget_polled(s);
     if (strcmp(s->position.logical.slot, s->config->slot) != 0 && !tell_of_slot(s, &ignored))
         return true;
-    if (why_unpublished(s) != NULL) /* of a transaction that was seen, a part may be unseen */
+    /* of a transaction that was seen, a part may be unseen */
+    if (why_unpublished(s) != NULL || why_unread(s) != NULL)
         xidset_fini(&s->position.horizon.seen);
+    s->log_leaves.doubt = NULL;
+    s->log_leaves.due_lsn = s->log_leaves.met_lsn = 0;
     logical_end(&s->position.logical);
     return true;
 }
@@ -284,6 +305,103 @@ static bool begin_taking(struct source *s, struct method_step *step, struct conn
     return method_xmin.begin(s, step, conn, e);
 }
 
+/* ---- partitions that are new, see log_leaves.h ---- */
+
+static bool is_new_leaf(const struct source *s, uint32_t oid)
+{
+    return holds(&s->position) && stays(s)
+               ? log_leaves_is_new(&s->log_leaves, &s->position, oid)
+               : position_leaf(&s->position, oid) == NULL;
+}
+
+static bool tell_of_leaves(struct source *s, struct err *e)
+{
+    size_t n_new = 0, n_again = 0;
+    char text[200];
+
+    for (size_t i = 0; i < s->facts.table.n_leaves; i++) {
+        uint32_t oid = s->facts.table.leaves[i].oid;
+
+        if (is_new_leaf(s, oid))
+            *(position_leaf(&s->position, oid) == NULL ? &n_new : &n_again) += 1;
+    }
+    snprintf(text, sizeof text, "%zu partitions were attached with rows, which are read", n_new);
+    if (n_new > 0 && !source_add_notice(s, LOG_INFO, text, e))
+        return false;
+    snprintf(text, sizeof text, "%zu partitions were detached and attached again: their rows that "
+             "are new are read; deletes meanwhile are not known", n_again);
+    return n_again == 0 || source_add_notice(s, LOG_WARN, text, e);
+}
+
+/* Nobody can tell which rows to read. The next step goes by xmin. */
+static bool fail_doubt(struct source *s, const char *why, struct err *e)
+{
+    s->log_leaves.doubt = why;
+    err_set(e, ERR_SQL, "%s", why);
+    memcpy(e->sqlstate, "40001", 6);
+    return false;
+}
+
+static bool begin_leaves(struct source *s, struct method_step *step, struct conn *conn,
+                         struct err *e)
+{
+    struct own *log = log_of(s);
+
+    step->is_held = true;
+    log->is_odd = false;
+    if (!log_keys_read(&log->keys, s, s->facts.identity.lsn, conn, e))
+        return false;
+    if (log->keys.is_full)
+        return fail_doubt(s, "a partition is new, and much was written since", e);
+    if (log->keys.is_truncated && !log->is_sure)
+        return fail_doubt(s, "a partition is new, and the table was truncated since", e);
+    return tell_of_leaves(s, e);
+}
+
+static void put_leaf(const struct source *s, const struct method_extent *extent, struct buf *sql)
+{
+    log_of(s)->is_again = position_leaf(&s->position, extent->leaf->oid) != NULL;
+    method_put_leaf(s, extent, sql);
+}
+
+/* True if the log brings the row, or a version of it that comes later. *is_odd: it would have to,
+ * if the partition had been attached once only. */
+static bool is_in_log(const struct own *log, const struct log_keys_item *key,
+                      const struct method_row *row, bool *is_odd)
+{
+    if (key == NULL || (key->is_deleted && log->is_sure))
+        return false;
+    *is_odd = !log->is_sure &&
+              (key->is_deleted ||
+               (key->xid != (uint32_t)row->xid &&
+                key->row != log_keys_hash_row(row->p, (size_t)(row->end - row->p))));
+    return true;
+}
+
+/* Of what the partition had when it was attached. */
+static bool take_leaf(const struct source *s, struct method_step *step, struct method_row *row,
+                      struct err *e)
+{
+    struct own *log = log_of(s);
+    const struct log_keys_item *key;
+    bool ok, is_odd = false;
+
+    if (step->hand_over != METHOD_STAYS)
+        return method_take_leaf(s, step, row, e);
+    if (!method_take_xmin(s, row, false, e))
+        return false;
+    row->fate = METHOD_DELIVER;
+    row->is_old = true;
+    key = log_keys_find(&log->keys, s->facts.rowtype, row->p, (size_t)(row->end - row->p), &ok);
+    if (!ok)
+        return method_fail_row(e);
+    if ((log->is_again && row->xid < s->position.horizon.floor) ||
+        is_in_log(log, key, row, &is_odd))
+        row->fate = METHOD_SKIP;
+    log->is_odd = log->is_odd || is_odd;
+    return true;
+}
+
 static bool begin(struct source *s, struct method_step *step, struct conn *conn, struct err *e)
 {
     switch (step->hand_over) {
@@ -291,8 +409,13 @@ static bool begin(struct source *s, struct method_step *step, struct conn *conn,
         return begin_taking(s, step, conn, e);
     case METHOD_GIVES:
         step->is_held = step->learns_all = true;
+        if (log_leaves_has_new(&s->log_leaves, &s->position)) /* as in check_position */
+            xidset_fini(&s->position.horizon.seen);
         return tell_of_slot(s, e) && method_xmin.begin(s, step, conn, e);
     case METHOD_STAYS:
+        log_keys_fini(&log_of(s)->keys);
+        if (log_leaves_are_due(&s->log_leaves, &s->position, &log_of(s)->is_sure))
+            return begin_leaves(s, step, conn, e);
         step->is_idle = true;
         break;
     }
@@ -313,6 +436,7 @@ static bool take_over(struct source *s, struct method_step *step, struct err *e)
     if (step->goes_on)
         return true;
     s->position.is_learned = false; /* the log tells what is deleted from now on */
+    log_leaves_know_all(&s->log_leaves, &s->position);
     /* what the log brings after its own snapshot, that does not show */
     if (!logical_begin(&s->position.logical, log->mark.lsn, s->facts.snapshot.text,
                        s->snapshot != NULL ? log->mark.lsn : s->facts.identity.lsn,
@@ -356,14 +480,35 @@ static bool raise_floor(struct source *s, struct err *e)
     return true;
 }
 
-/* Those that are new are empty, see why_lost. */
+/* Those that are new are empty, or were read. */
 static bool follow_leaves(struct source *s, struct err *e)
 {
     bool is_same = s->facts.table.n_leaves == s->position.n_leaves;
 
     for (size_t i = 0; i < s->facts.table.n_leaves; i++)
         is_same = is_same && position_leaf(&s->position, s->facts.table.leaves[i].oid) != NULL;
-    return is_same || source_know_leaves(s, e);
+    if (!is_same && !source_know_leaves(s, e))
+        return false;
+    log_leaves_know_all(&s->log_leaves, &s->position);
+    return true;
+}
+
+/* The step has read facts, and perhaps partitions. */
+static bool go_on(struct source *s, const struct method_step *step, struct err *e)
+{
+    char *text;
+
+    if (log_of(s)->is_odd)
+        return fail_doubt(s, "a partition was attached, and perhaps more than once", e);
+    log_keys_fini(&log_of(s)->keys);
+    if (step->is_idle && s->log_leaves.due_lsn != 0)
+        return true; /* they are yet to be read */
+    text = strdup(s->facts.snapshot.text);
+    if (text == NULL)
+        return err_memory(e);
+    source_forget_polled(s);
+    s->polled = text;
+    return follow_leaves(s, e) && raise_floor(s, e);
 }
 
 /* Also what rows of the log lack is asked for. */
@@ -375,8 +520,6 @@ static void put_try(const struct source *s, struct buf *sql)
 
 static bool advance(struct source *s, struct method_step *step, struct err *e)
 {
-    char *text;
-
     switch (step->hand_over) {
     case METHOD_TAKES:
         return take_over(s, step, e);
@@ -386,12 +529,7 @@ static bool advance(struct source *s, struct method_step *step, struct err *e)
     case METHOD_STAYS:
         break;
     }
-    text = strdup(s->facts.snapshot.text);
-    if (text == NULL)
-        return err_memory(e);
-    source_forget_polled(s);
-    s->polled = text;
-    return follow_leaves(s, e) && raise_floor(s, e);
+    return go_on(s, step, e);
 }
 
 const struct method method_logical = {
@@ -414,7 +552,8 @@ const struct method method_logical = {
     .prepare = prepare,
     .wants_poll = wants_poll,
     .range = { .put = method_put_range, .take = method_take_range },
-    .leaf = { .put = method_put_leaf, .take = method_take_leaf },
+    .leaf = { .put = put_leaf, .take = take_leaf },
+    .is_new_leaf = is_new_leaf,
     .xids = { .put = method_put_xids, .take = method_take_xid },
     .begin = begin,
     .advance = advance,

@@ -26,7 +26,9 @@ struct stream {
     struct stream_table_list tables;
     uint64_t passed;
     bool has_messages;   /* somebody wants those of pg_logical_emit_message */
-    struct stream_transaction now;
+    struct stream_events_transaction now;
+    uint32_t announced;  /* the table that was announced just before; 0: something else came */
+    bool meets_leaf;     /* a partition has changes that is to be read first, see log_leaves.h */
     /* one that the connection was lost in, and that the batch in hand has a part of: */
     uint64_t cut;        /* its commit LSN; 0: there is none */
     struct buf row, old; /* scratch; <old>: the row before, empty where that is not known */
@@ -129,7 +131,8 @@ static bool open(struct stream *st, struct conn *conn, struct err *e)
         st->replication = stream_connect_start(st->config, &(struct replication_request){
             st->config->slot, st->passed, st->publications, st->has_messages }, conn, &st->left, e);
     stream_table_fini_all(&st->tables);
-    st->now.is_there = false;
+    st->now.is_there = st->meets_leaf = false;
+    st->announced = 0;
     return ok && st->replication != NULL;
 }
 
@@ -276,7 +279,10 @@ static bool find_table(struct stream *st, size_t i, uint32_t oid, struct conn *c
     bool is_known;
 
     *t = NULL;
-    if (m->source->facts.table.oid != oid && relation_leaf(&m->source->facts.table, oid) == NULL)
+    /* (a partition's own name is that of rows that it got before it was one) */
+    if (m->source->facts.table.oid != oid &&
+        (m->source->facts.table.is_partitioned ||
+         relation_leaf(&m->source->facts.table, oid) == NULL))
         return true;
     if (!stream_table_find(&st->tables, oid, i, m->source, t, &is_known, e))
         return false;
@@ -315,6 +321,41 @@ static bool take_row(struct stream *st, const struct pgoutput_message *message, 
             return false;
     }
     return true;
+}
+
+/* ---- relations ---- */
+
+/* The partition's changes come next: if it is new, it is to be read before. */
+static bool look_at_leaf(struct stream *st, struct stream_batch_member *m, uint32_t oid,
+                         struct conn *conn, struct queue_list *out, struct err *e)
+{
+    struct log_leaves *l = &m->source->log_leaves;
+
+    if (!log_leaves_is_past(l, st->now.begin.commit_lsn) && !read_facts(m, conn, out, e))
+        return false;
+    if (!log_leaves_is_new(l, &m->source->position, oid))
+        return log_leaves_know(l, &m->source->position, oid) || err_memory(e);
+    l->met_lsn = st->now.begin.commit_lsn;
+    st->meets_leaf = true;
+    return true;
+}
+
+/* (A partition is announced after its table.) */
+static bool announce(struct stream *st, const struct pgoutput_relation *r, struct conn *conn,
+                     struct queue_list *out, struct err *e)
+{
+    uint32_t before = st->announced;
+
+    st->announced = r->oid;
+    for (size_t i = 0; i < st->batch.n_members; i++) {
+        struct stream_batch_member *m = &st->batch.members[i];
+
+        if (m->source != NULL && m->source->facts.table.is_partitioned &&
+            m->source->facts.table.oid == before && st->now.is_there &&
+            !look_at_leaf(st, m, r->oid, conn, out, e))
+            return false;
+    }
+    return stream_table_announce(&st->tables, r, e);
 }
 
 /* ---- transactions ---- */
@@ -391,13 +432,15 @@ static bool take_pgoutput(struct stream *st, const struct replication_message *r
 
     if (!pgoutput_read(&m, r->p, r->len, e))
         return false;
+    if (m.kind != PGOUTPUT_RELATION && m.kind != PGOUTPUT_TYPE)
+        st->announced = 0;
     switch (m.kind) {
     case PGOUTPUT_BEGIN:
         return begin(st, &m.begin, e);
     case PGOUTPUT_COMMIT:
         return commit(st, &m.commit, out, e);
     case PGOUTPUT_RELATION:
-        return stream_table_announce(&st->tables, &m.relation, e);
+        return announce(st, &m.relation, conn, out, e);
     case PGOUTPUT_INSERT:
     case PGOUTPUT_UPDATE:
     case PGOUTPUT_DELETE:
@@ -476,8 +519,8 @@ static bool read_some(struct stream *st, struct conn *conn, int64_t deadline_ms,
         deadline_ms = rest_ms > 0 ? clock_mono_ms() + rest_ms : 0;
     if (!read_one(st, conn, deadline_ms, out, &is_empty, e))
         return false;
-    *found = is_empty ? STREAM_NOTHING : STREAM_SOME;
-    if (!must_end(st))
+    *found = st->meets_leaf ? STREAM_LEAF : is_empty ? STREAM_NOTHING : STREAM_SOME;
+    if (st->meets_leaf || !must_end(st))
         return true;
     *found = STREAM_BATCH;
     return stream_batch_end(&st->batch, out, e) && flush(st, conn, e);

@@ -13,7 +13,7 @@ static bool is_truncated(const struct stream_batch_member *m, const struct pgout
     return false;
 }
 
-bool stream_events_truncate(const struct stream_transaction *tx, struct stream_batch *b,
+bool stream_events_truncate(const struct stream_events_transaction *tx, struct stream_batch *b,
                             const struct pgoutput_truncate *t, struct queue_list *out,
                             struct err *e)
 {
@@ -38,8 +38,9 @@ bool stream_events_truncate(const struct stream_transaction *tx, struct stream_b
 }
 
 /* A message that says what and when the transaction in hand is. */
-static struct message *make_message(const struct stream_transaction *tx, enum message_kind kind,
-                                    const struct stream_batch_member *m, uint64_t lsn)
+static struct message *make_message(const struct stream_events_transaction *tx,
+                                    enum message_kind kind, const struct stream_batch_member *m,
+                                    uint64_t lsn)
 {
     struct message *message = message_new(kind, m->source->number);
 
@@ -50,7 +51,7 @@ static struct message *make_message(const struct stream_transaction *tx, enum me
     return message;
 }
 
-bool stream_events_emitted(const struct stream_transaction *tx, struct stream_batch *b,
+bool stream_events_emitted(const struct stream_events_transaction *tx, struct stream_batch *b,
                            const struct pgoutput_logical *emitted, struct queue_list *out,
                            struct err *e)
 {
@@ -81,7 +82,7 @@ bool stream_events_emitted(const struct stream_transaction *tx, struct stream_ba
     return true;
 }
 
-bool stream_events_commit(const struct stream_transaction *tx, struct stream_batch *b,
+bool stream_events_commit(const struct stream_events_transaction *tx, struct stream_batch *b,
                           struct stream_batch_member *m, struct queue_list *out, struct err *e)
 {
     struct message *message;
