@@ -329,6 +329,7 @@ function Stream:cloudevents() end
 ---@field lookback? number with "increment": how far below the top polls begin; 1000, or 60 s
 ---@field recheck? number with "increment": seconds between looks at all rows; 3600, 0: never
 ---@field hints? "auto"|"wal"|"check"|false the WAL may spare polls a scan; "auto"
+---@field max_load? number share of time that scans of a database may take; 0.1, 1: no limit
 ---@field rls? boolean capture what row-level security shows, instead of refusing
 ---@field on_change? fun(change: pgcdc.change)
 ---@field on_error? "stop"|"skip"|"dead_letter"|pgcdc.policy

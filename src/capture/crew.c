@@ -35,7 +35,8 @@ static struct crew_unit *find_unit(struct crew *crew, const struct config *confi
             crew->units[i]->sources[0]->number == config->unit)
             return crew->units[i];
     u = calloc(1, sizeof *u);
-    if (u == NULL || !ARRAY_PUSH(crew->units, crew->n_units, crew->cap_units, u)) {
+    if (u == NULL || !load_join(&crew->load, &u->unit.load) ||
+        !ARRAY_PUSH(crew->units, crew->n_units, crew->cap_units, u)) {
         free(u);
         return NULL;
     }
@@ -115,17 +116,12 @@ static struct crew_source *source_in_turn(const struct crew_unit *u)
 }
 
 /* Sets a flag that others look at. */
-static void set_to(struct crew *crew, bool *flag, bool is_true)
-{
-    pthread_mutex_lock(&crew->mutex);
-    *flag = is_true;
-    pthread_cond_broadcast(&crew->changed);
-    pthread_mutex_unlock(&crew->mutex);
-}
-
 static void set(struct crew *crew, bool *flag)
 {
-    set_to(crew, flag, true);
+    pthread_mutex_lock(&crew->mutex);
+    *flag = true;
+    pthread_cond_broadcast(&crew->changed);
+    pthread_mutex_unlock(&crew->mutex);
 }
 
 /* Sends the last message of a source, unless the log's thread has done so. */
@@ -163,17 +159,6 @@ static bool ask_host(struct crew_source *s, struct message *m, struct err *e)
                               &crew->is_stopping);
     pthread_mutex_unlock(&crew->mutex);
     return step_answer(s->step, is_answered, s->answer.asks_back ? &s->answer.asked : NULL, e);
-}
-
-bool crew_answer(struct crew_source *s, const struct tally_request *asked)
-{
-    bool is_awaited;
-
-    pthread_mutex_lock(&s->crew->mutex);
-    is_awaited = answer_give(&s->answer, asked);
-    pthread_cond_broadcast(&s->crew->changed);
-    pthread_mutex_unlock(&s->crew->mutex);
-    return is_awaited;
 }
 
 static bool read_step(struct crew_unit *u, struct conn *conn, uint64_t *n_rows, struct err *e)
@@ -290,6 +275,22 @@ static void on_wait(void *arg, const struct conn_wait *w)
     notices_wait(&u->notices, &source_in_turn(u)->sender, w);
 }
 
+/* A poll is complete: the next one is put off, if scans would take too much of the time. */
+static void put_off(struct crew_unit *u)
+{
+    struct crew *crew = u->crew;
+    struct load load;
+    bool is_news;
+
+    pthread_mutex_lock(&crew->mutex);
+    unit_put_off(&u->unit, &crew->load, u->interval_ms, &u->next_ms);
+    load = u->unit.load;
+    is_news = load_is_news(&load, &crew->load, clock_mono_ms());
+    pthread_mutex_unlock(&crew->mutex);
+    if (is_news)
+        notices_put_off(&u->notices, &load, u->interval_ms);
+}
+
 /* Does what is due for the unit. The connection is opened on demand. */
 static bool do_step(struct crew_unit *u, struct thread_conn *tc, struct err *e)
 {
@@ -319,6 +320,7 @@ static bool do_step(struct crew_unit *u, struct thread_conn *tc, struct err *e)
         return true; /* due again at once */
     u->interval_ms = config_next_interval(u->sources[0]->config, u->interval_ms, n_rows > 0);
     u->next_ms = unit_due_ms(&u->unit, u->next_ms + u->interval_ms);
+    put_off(u);
     u->next_ms = wish_end_poll(&u->wish, u->sources[0]->step, u->next_ms);
     return !job->is_once || u->next_ms == 0 || step_is_streaming(u->sources[0]->step) ||
            finish_all(u);
@@ -404,7 +406,7 @@ static bool is_free(const struct crew_unit *u)
             return false;
         if ((u->unit.is_joint || !step_is_in_snapshot(s->step)) && !s->followed.is_streaming &&
             !queue_lane_is_empty(u->crew->job.queue, &s->sender.lane))
-            return false; /* until crew_wake */
+            return false; /* until crew_steer_wake */
     }
     return n_finished < u->n;
 }
@@ -444,7 +446,8 @@ static void leave(struct crew_unit *u)
     u->due_ms = u->next_ms;
     for (size_t i = 0; i < u->n; i++) {
         look_after_listener(u->sources[i]);
-        meter_set_due(&u->senders[i]->meter, u->due_ms);
+        meter_set_due(&u->senders[i]->meter, u->due_ms,
+                      load_stretch(&u->unit.load, u->interval_ms));
         followers_resume(&u->sources[i]->followed, u->sources[i]->step);
     }
     u->is_busy = false;
@@ -512,59 +515,6 @@ bool crew_start(struct crew *crew, struct err *e)
     return crew->job.is_check || followers_start(&crew->followers, e);
 }
 
-void crew_meter(struct crew_source *s, struct meter_values *to)
-{
-    meter_read(&s->sender.meter, to);
-}
-
-bool crew_restore(struct crew_source *s, const struct position *kept)
-{
-    bool ok;
-
-    pthread_mutex_lock(&s->crew->mutex);
-    ok = step_restore(s->step, kept);
-    followers_restore(&s->followed, kept != NULL ? &kept->logical : NULL);
-    s->is_waiting = false;
-    pthread_cond_broadcast(&s->crew->changed);
-    pthread_mutex_unlock(&s->crew->mutex);
-    return ok;
-}
-
-void crew_wake(struct crew *crew)
-{
-    pthread_mutex_lock(&crew->mutex);
-    pthread_cond_broadcast(&crew->changed);
-    pthread_mutex_unlock(&crew->mutex);
-}
-
-void crew_pause(struct crew_source *s, bool is_paused)
-{
-    set_to(s->crew, &s->unit->is_paused, is_paused);
-}
-
-void crew_poll(struct crew_source *s)
-{
-    set_to(s->crew, &s->unit->is_wanted, true);
-}
-
-bool crew_reread(struct crew_source *s, const char *where)
-{
-    bool ok;
-
-    pthread_mutex_lock(&s->crew->mutex);
-    ok = wish_ask(&s->unit->wish, where);
-    pthread_mutex_unlock(&s->crew->mutex);
-    crew_poll(s);
-    return ok;
-}
-
-void crew_saved(struct crew_source *s, uint64_t lsn)
-{
-    pthread_mutex_lock(&s->crew->mutex);
-    followers_claim(&s->followed, lsn);
-    pthread_mutex_unlock(&s->crew->mutex);
-}
-
 void crew_stop(struct crew *crew)
 {
     pthread_mutex_lock(&crew->mutex);
@@ -595,5 +545,6 @@ void crew_free(struct crew *crew)
     for (size_t i = 0; i < crew->n_units; i++)
         free_unit(crew->units[i]);
     free(crew->units);
+    load_fini(&crew->load);
     free(crew);
 }

@@ -49,27 +49,13 @@ struct crew_source *crew_add(struct crew *crew, const struct config *config, siz
 
 bool crew_start(struct crew *crew, struct err *e) WARN_UNUSED;
 
-/* As reader_restore, reader_answer and reader_wake. crew_restore returns false if memory is out. */
-bool crew_restore(struct crew_source *s, const struct position *kept) WARN_UNUSED;
-bool crew_answer(struct crew_source *s, const struct tally_request *asked);
-void crew_wake(struct crew *crew);
-void crew_saved(struct crew_source *s, uint64_t lsn);
-
-/* As reader_pause, reader_poll and reader_reread. crew_reread returns false if memory is out. */
-bool crew_reread(struct crew_source *s, const char *where) WARN_UNUSED;
-void crew_pause(struct crew_source *s, bool is_paused);
-void crew_poll(struct crew_source *s);
-
-/* As reader_meter. */
-void crew_meter(struct crew_source *s, struct meter_values *to);
-
 /* Makes every thread end soon. */
 void crew_stop(struct crew *crew);
 
 /* Waits for the threads. */
 void crew_free(struct crew *crew);
 
-/* ---- what it consists of: for crew.c only ---- */
+/* ---- what it consists of: for crew.c and crew_steer.c only ---- */
 
 struct crew_source {
     size_t number;
@@ -78,9 +64,9 @@ struct crew_source {
     struct sender sender;
     struct crew *crew;
     /* under the crew's mutex: */
-    bool is_waiting;       /* the source waits for crew_restore */
+    bool is_waiting;       /* the source waits for crew_steer_restore */
     bool is_finished;      /* nothing more will be done for it */
-    struct answer answer;  /* crew_answer gives it */
+    struct answer answer;  /* crew_steer_answer gives it */
     struct followers_source followed;
     struct crew_unit *unit;
     struct announced announced;
@@ -116,6 +102,7 @@ struct crew {
     size_t n_threads;
     struct listener *listener; /* made when a source wants one */
     struct followers followers;
+    struct load_all load; /* under the mutex, once the threads run */
     bool is_stopping;
 };
 

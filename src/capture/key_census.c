@@ -12,11 +12,8 @@
 
 bool key_census_is_due(const struct key_census *c, const struct source *s)
 {
-    const struct config *config = s->config;
-
     return source_counts_keys(s) &&
-           (c->is_owed || config->check_ms == 0 ||
-            clock_mono_ms() - c->last_ms >= config->check_ms);
+           (c->is_owed || c->check_ms == 0 || clock_mono_ms() - c->last_ms >= c->check_ms);
 }
 
 bool key_census_is_overdue(const struct key_census *c, const struct source *s)
@@ -26,9 +23,9 @@ bool key_census_is_overdue(const struct key_census *c, const struct source *s)
 
 int64_t key_census_due_ms(const struct key_census *c, const struct source *s)
 {
-    if (!s->config->deletes || s->config->check_ms == 0)
+    if (!s->config->deletes || c->check_ms == 0)
         return INT64_MAX;
-    return (c->is_behind ? c->last_ms : clock_mono_ms()) + s->config->check_ms;
+    return (c->is_behind ? c->last_ms : clock_mono_ms()) + c->check_ms;
 }
 
 /* True if every leaf that the position knows has another file now. */

@@ -18,6 +18,7 @@ struct key_census {
     bool is_wanted;        /* the poll in hand makes a census */
     bool is_skipped;       /* the poll in hand has too many rows: the next one makes it */
     bool is_truncated;     /* all files of the table are new since the newest census */
+    int64_t check_ms;      /* from census to census, as it counts now, see load.h */
     int64_t last_ms;       /* when the newest one was complete, see clock_mono_ms */
     uint64_t *hashes;      /* of the keys of the poll's rows; owned */
     size_t n_hashes, cap_hashes;

@@ -76,9 +76,12 @@ void meter_end_step(struct meter *m, bool is_range, bool is_skipped)
     unlock(m);
 }
 
-void meter_set_due(struct meter *m, int64_t due_ms)
+void meter_set_due(struct meter *m, int64_t due_ms, int64_t interval_ms)
 {
-    lock(m)->due_ms = due_ms;
+    struct meter_values *v = lock(m);
+
+    v->due_ms = due_ms;
+    v->interval_ms = interval_ms;
     unlock(m);
 }
 

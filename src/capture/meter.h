@@ -30,6 +30,7 @@ struct meter_values {
     uint64_t spool_bytes;   /* what waits in the file beside the state file just now */
     uint64_t slot_bytes;    /* that the slot holds of the server's log, when it was asked last */
     bool has_slot;
+    int64_t interval_ms;    /* from poll to poll, as it counts now, see load.h; 0: none was yet */
     int64_t due_ms;         /* when the next step is, or was, due; 0: that is not known */
     int64_t began_ms;       /* when the step in hand began; 0: none is under way */
     int64_t reached_ms;     /* when a step was last complete; 0: none was yet */
@@ -56,7 +57,7 @@ void meter_begin_step(struct meter *m);
 void meter_add_changes(struct meter *m, uint64_t n);
 /* <is_range>: it was one of the snapshot; <is_skipped>: nothing was read. */
 void meter_end_step(struct meter *m, bool is_range, bool is_skipped);
-void meter_set_due(struct meter *m, int64_t due_ms);
+void meter_set_due(struct meter *m, int64_t due_ms, int64_t interval_ms);
 
 /* A step, or whatever reads the log, has failed, for the first time in a row at <since_ms>, and is
  * tried again; or it works. */

@@ -65,6 +65,18 @@ void notices_end_step(struct notices *n, bool is_range, uint64_t n_rows,
     sender_notice(n->all[0], LOG_DEBUG, &e, -1);
 }
 
+void notices_put_off(const struct notices *n, const struct load *load, int64_t interval_ms)
+{
+    struct err e;
+
+    err_set(&e, ERR_NONE, "scans would take %.2g of the time, of this table %.2g, so that it is "
+            "polled every %.2g s, not %.2g s: make them rare (capture = \"trigger\" or "
+            "\"logical\") or short (hints), take a longer interval, or allow more (max_load)",
+            load->sum, load->share, (double)load_stretch(load, interval_ms) / 1000,
+            (double)interval_ms / 1000);
+    sender_notice(n->all[0], LOG_WARN, &e, -1);
+}
+
 void notices_wait(struct notices *n, struct sender *to, const struct conn_wait *w)
 {
     struct err e;

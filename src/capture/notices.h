@@ -7,6 +7,7 @@
 #ifndef NOTICES_H
 #define NOTICES_H
 
+#include "capture/load.h"
 #include "capture/sender.h"
 #include "pg/conn.h"
 
@@ -33,6 +34,9 @@ void notices_begin_step(struct notices *n);
 void notices_skip_step(const struct notices *n);
 void notices_end_step(struct notices *n, bool is_range, uint64_t n_rows,
                       const char *how);
+
+/* Polls, which would come every <interval_ms>, have been put off for a while. */
+void notices_put_off(const struct notices *n, const struct load *load, int64_t interval_ms);
 
 /* A long wait begins or ends. If the server is at work for long in every step, only the first step
  * says so. */

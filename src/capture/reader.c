@@ -3,7 +3,7 @@
 #include "capture/reader.h"
 
 #include "base/array.h"
-#include "capture/crew.h"
+#include "capture/crew_steer.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -99,42 +99,42 @@ bool reader_start(struct reader *r, struct err *e)
 
 bool reader_restore(struct reader *r, size_t source, const struct position *kept, struct err *e)
 {
-    return crew_restore(r->sources[source].source, kept) || err_memory(e);
+    return crew_steer_restore(r->sources[source].source, kept) || err_memory(e);
 }
 
 bool reader_answer(struct reader *r, size_t source, const struct tally_request *asked)
 {
-    return crew_answer(r->sources[source].source, asked);
+    return crew_steer_answer(r->sources[source].source, asked);
 }
 
 void reader_wake(struct reader *r, size_t source)
 {
-    crew_wake(r->sources[source].crew);
+    crew_steer_wake(r->sources[source].crew);
 }
 
 void reader_pause(struct reader *r, size_t source, bool is_paused)
 {
-    crew_pause(r->sources[source].source, is_paused);
+    crew_steer_pause(r->sources[source].source, is_paused);
 }
 
 void reader_poll(struct reader *r, size_t source)
 {
-    crew_poll(r->sources[source].source);
+    crew_steer_poll(r->sources[source].source);
 }
 
 bool reader_reread(struct reader *r, size_t source, const char *where, struct err *e)
 {
-    return crew_reread(r->sources[source].source, where) || err_memory(e);
+    return crew_steer_reread(r->sources[source].source, where) || err_memory(e);
 }
 
 void reader_saved(struct reader *r, size_t source, uint64_t lsn)
 {
-    crew_saved(r->sources[source].source, lsn);
+    crew_steer_saved(r->sources[source].source, lsn);
 }
 
 void reader_meter(struct reader *r, size_t source, struct meter_values *to)
 {
-    crew_meter(r->sources[source].source, to);
+    crew_steer_meter(r->sources[source].source, to);
 }
 
 void reader_stop(struct reader *r)

@@ -2,6 +2,7 @@
  * SPDX-License-Identifier: MIT */
 #include "capture/reading.h"
 
+#include "base/clock.h"
 #include "base/text.h"
 #include "pg/copytext.h"
 
@@ -105,11 +106,25 @@ static void choose_copy(struct reading *r, struct method_extent *extent)
 /* Sends <sql>, which it frees. */
 static bool send_copy(struct reading *r, struct conn *conn, struct buf *sql, struct err *e)
 {
-    bool ok = buf_ok(sql) ? conn_copy(conn, sql->data, e) : err_memory(e);
+    bool ok;
 
+    r->copy_ns = clock_mono_ns(); /* the answer may begin when the server's buffer is full */
+    ok = buf_ok(sql) ? conn_copy(conn, sql->data, e) : err_memory(e);
     buf_fini(sql);
     r->in_copy = ok;
     return ok;
+}
+
+/* The COPY is over. Those of first reads are no load that comes again. */
+static void end_copy(struct reading *r)
+{
+    int64_t us = (clock_mono_ns() - r->copy_ns) / 1000;
+
+    r->in_copy = false;
+    if (r->part == READING_POLL)
+        r->times.scan_us += us;
+    else if (r->part == READING_TALLY || r->part == READING_KEYS)
+        r->times.census_us += us;
 }
 
 static bool start_copy(struct reading *r, struct conn *conn, struct err *e)
@@ -301,9 +316,9 @@ static bool take_line(struct reading *r, const char *text, size_t len, struct er
 }
 
 /* A COPY of rows is over: chooses the next part. */
-static void end_copy(struct reading *r)
+static void end_rows(struct reading *r)
 {
-    r->in_copy = false;
+    end_copy(r);
     if ((r->part == READING_POLL || r->part == READING_XIDS) && r->census->is_wanted &&
         !r->census->is_skipped)
         r->part = READING_TALLY;
@@ -325,7 +340,7 @@ static bool fill_chunk(struct reading *r, struct conn *conn, struct err *e)
                 return conn_fail_answer(conn, e);
             break;
         case CONN_COPY_END:
-            end_copy(r);
+            end_rows(r);
             return true;
         case CONN_COPY_FAILED:
             return false;
@@ -364,14 +379,17 @@ static bool read_census(struct reading *r, struct conn *conn, struct message **m
     if (!r->in_copy && !start_census(r, conn, e))
         return false;
     if (r->part == READING_TALLY) {
-        r->in_copy = false;
+        if (!key_census_read_tally(r->census, s, conn, message, e))
+            return false;
+        end_copy(r);
         r->part = READING_KEYS; /* if the host asks for any */
-        return key_census_read_tally(r->census, s, conn, message, e);
+        return true;
     }
     if (!key_census_read_keys(r->census, s, conn, message, e))
         return false;
     r->is_over = (*message)->chunk.ends;
-    r->in_copy = !r->is_over;
+    if (r->is_over)
+        end_copy(r);
     return true;
 }
 

@@ -9,6 +9,7 @@
 #define READING_H
 
 #include "capture/key_census.h"
+#include "capture/load.h"
 #include "capture/method.h"
 #include "capture/snapshot.h"
 
@@ -29,6 +30,8 @@ struct reading {
     struct key_census *census;
     enum reading_part part;
     bool in_copy;
+    int64_t copy_ns;                /* when the COPY in hand began */
+    struct load_poll times;         /* of it: scan_us and census_us, of the COPYs that are over */
     bool is_over;                   /* all was read */
     const struct method_copy *copy; /* the COPY in hand, of the parts up to READING_POLL */
     struct method_step method;

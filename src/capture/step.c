@@ -7,6 +7,7 @@
 #include "capture/hinted.h"
 #include "capture/reading.h"
 #include "capture/reread_step.h"
+#include "capture/summary.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -21,6 +22,7 @@ struct step {
     /* between step_begin and the end of step_next: */
     struct reading reading;
     uint64_t n_lines;     /* of readings that were dropped, see step_take_lines */
+    struct load_poll times; /* likewise, see step_take_times */
     bool is_start;        /* the step begins with a new position */
     enum fault_news news;
     struct chunk_row out; /* the last row handed out, of an ordered chunk with its key */
@@ -30,6 +32,7 @@ struct step {
 static void drop_reading(struct step *step)
 {
     step->n_lines += step->reading.n_lines;
+    load_add_times(&step->times, &step->reading.times);
     reading_fini(&step->reading);
     key_census_drop(&step->census);
     reading_init(&step->reading, &step->source, &step->census);
@@ -46,6 +49,7 @@ struct step *step_new(const struct config *config, size_t number)
         return NULL;
     source_init(&step->source, config, number);
     step->census.is_owed = config->deletes;
+    step->census.check_ms = config->check_ms;
     drop_reading(step);
     if (method_init(&step->source))
         return step;
@@ -137,7 +141,10 @@ bool step_is_held(const struct step *step)
 
 void step_put_figures(const struct step *step, struct buf *b)
 {
+    const struct load_poll *t = &step->reading.times;
+
     hinted_put_figures(&step->source, b);
+    buf_printf(b, "%sms=%.1f", b->len > 0 ? " " : "", (double)(t->scan_us + t->census_us) / 1000);
 }
 
 uint64_t step_take_lines(struct step *step)
@@ -146,6 +153,17 @@ uint64_t step_take_lines(struct step *step)
 
     step->n_lines = step->reading.n_lines = 0;
     return n;
+}
+
+void step_take_times(struct step *step, struct load_poll *to)
+{
+    load_add_times(to, &step->times);
+    load_add_times(to, &step->reading.times);
+}
+
+void step_stretch(struct step *step, const struct load *load)
+{
+    step->census.check_ms = load_stretch(load, step->source.config->check_ms);
 }
 
 bool step_wants_census(const struct step *step)
@@ -530,38 +548,6 @@ void step_stop_waiting(struct step *step)
 
 /* ---- --check ---- */
 
-/* Appends, in one line, what would be captured. */
-static void put_report(const struct source *s, int server_version, struct buf *report)
-{
-    const struct begin_facts *f = &s->facts;
-    const struct config *c = s->config;
-
-    buf_printf(report, "table %s.%s", f->table.schema, f->table.name);
-    if (f->table.is_tree)
-        buf_printf(report, " (%zu leaves)", f->table.n_leaves);
-    buf_puts(report, ", key ");
-    for (size_t i = 0; i < f->rowtype->n_key; i++)
-        buf_printf(report, "%s%s", i > 0 ? "," : "", f->rowtype->columns[f->rowtype->key[i]].name);
-    buf_printf(report, ", %zu columns, every %g", f->rowtype->n_row,
-               (double)c->interval_min_ms / 1000);
-    if (c->interval_max_ms != c->interval_min_ms)
-        buf_printf(report, " to %g", (double)c->interval_max_ms / 1000);
-    buf_printf(report, " s%s%s", s->declared->report, c->column != NULL ? c->column : "");
-    if (c->deletes)
-        buf_printf(report, ", deletes%s%s", c->keeps_old ? ", old rows" : "",
-                   c->skips_unchanged ? ", unchanged ones skipped" : "");
-    buf_printf(report, ", Postgres %d.%d (%s)", server_version / 10000, server_version % 10000,
-               f->identity.in_recovery ? "standby" : "primary");
-}
-
-/* Names may hold anything: what stands from <begin> on becomes one line. */
-static void make_line(struct buf *text, size_t begin)
-{
-    for (size_t i = begin; buf_ok(text) && i < text->len; i++)
-        if ((unsigned char)text->data[i] < ' ' || text->data[i] == 127)
-            text->data[i] = '?';
-}
-
 bool step_check(struct step *step, struct conn *conn, struct message **message, struct err *e)
 {
     struct message *m;
@@ -572,18 +558,18 @@ bool step_check(struct step *step, struct conn *conn, struct message **message, 
     if (!ok)
         return false;
     buf_init(&report, BUF_SQL_MAX);
-    put_report(&step->source, conn_version(conn), &report);
+    summary_put(&step->source, conn_version(conn), &report);
     if (!hinted_report(&step->source, conn, &report, e)) {
         buf_fini(&report);
         return false;
     }
-    make_line(&report, 0);
+    summary_make_line(&report, 0);
     while ((m = source_take_message(&step->source)) != NULL) {
         size_t begin = report.len + 1;
 
         if (m->kind == MESSAGE_NOTICE) {
             buf_printf(&report, "\n%s", m->notice.err.msg);
-            make_line(&report, begin);
+            summary_make_line(&report, begin);
         }
         message_free(m);
     }

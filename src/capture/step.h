@@ -20,6 +20,7 @@
 #ifndef STEP_H
 #define STEP_H
 
+#include "capture/load.h"
 #include "capture/source.h"
 
 struct step;
@@ -94,11 +95,16 @@ bool step_is_held(const struct step *step);
 /* The next step reads a range again (see reread_step.h), or polls. */
 void step_choose(struct step *step, bool is_reread);
 bool step_is_reread(const struct step *step);
-/* Appends how the poll in hand was read, for the log. */
+/* Appends how the poll in hand was read, and for how long, for the log. */
 void step_put_figures(const struct step *step, struct buf *b);
 
 /* How many lines of rows the server has sent since this was asked last. */
 uint64_t step_take_lines(struct step *step);
+
+/* Adds what its scans have taken since this was asked last to <to>. The census counts as due every
+ * so often from now on. */
+void step_take_times(struct step *step, struct load_poll *to);
+void step_stretch(struct step *step, const struct load *load);
 
 /* True if a census is due now. step_owe_census makes it due. */
 bool step_wants_census(const struct step *step);

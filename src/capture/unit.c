@@ -3,6 +3,7 @@
 #include "capture/unit.h"
 
 #include "base/array.h"
+#include "base/clock.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -60,6 +61,24 @@ int64_t unit_due_ms(const struct unit *u, int64_t poll_ms)
     for (size_t i = 0; i < u->n; i++)
         poll_ms = step_due_ms(u->steps[i], poll_ms);
     return poll_ms;
+}
+
+void unit_put_off(struct unit *u, const struct load_all *all, int64_t interval_ms,
+                  int64_t *due_ms)
+{
+    struct load_poll poll = { .interval_ms = interval_ms, .max_load = 1, .began_ms = u->began_ms };
+
+    for (size_t i = 0; i < u->n; i++) {
+        const struct config *c = step_source(u->steps[i])->config;
+
+        step_take_times(u->steps[i], &poll);
+        poll.max_load = c->max_load < poll.max_load ? c->max_load : poll.max_load;
+        if (c->check_ms > 0)
+            poll.check_ms = c->check_ms;
+    }
+    load_add(&u->load, all, &poll, due_ms);
+    for (size_t i = 0; i < u->n; i++)
+        step_stretch(u->steps[i], &u->load);
 }
 
 /* ---- the beginning ---- */
@@ -122,6 +141,7 @@ bool unit_begin(struct unit *u, struct conn *conn, enum unit_found *found, struc
     bool is_due;
 
     assert(!u->is_open);
+    u->began_ms = clock_mono_ms();
     u->is_start = u->has_begun = u->is_ending = u->has_finished = false;
     *found = UNIT_BEGUN;
     if (!look(u, conn, &is_due, e))

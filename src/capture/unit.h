@@ -25,10 +25,12 @@ struct unit {
     const struct relation **tables;   /* of the steps; owned */
     bool is_joint;                    /* they were declared to be read together */
     bool is_amid;                     /* the host may have got a part of a batch that is not over */
+    struct load load;                 /* under the crew's mutex */
     /* while a step is under way: */
     size_t turn;                      /* the number of the step in hand; after a failure, of the one
                                        * that failed */
     bool is_open;                     /* a transaction is open */
+    int64_t began_ms;                 /* when it began, by clock_mono_ms */
     bool is_start;                    /* a position is new, and that is all that the step brings */
     bool has_begun;                   /* step_begin was called for <turn> */
     bool is_ending;                   /* all was read, and the transaction is over */
@@ -72,5 +74,10 @@ bool unit_is_complete(const struct unit *u);
 
 /* When the next step is due, see step_due_ms. */
 int64_t unit_due_ms(const struct unit *u, int64_t poll_ms);
+
+/* A poll is complete. Puts *due_ms off, if scans of all units, <all>, would take too much of the
+ * time, see load.h. */
+void unit_put_off(struct unit *u, const struct load_all *all, int64_t interval_ms,
+                  int64_t *due_ms);
 
 #endif

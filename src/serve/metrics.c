@@ -240,6 +240,11 @@ static void put_polls(struct out *o)
         EACH_SOURCE(o, s)
             sample(o, OF_SOURCE(s), count_at(s, of_source[i].place));
     }
+    family(o, GAUGE, "poll_interval_seconds",
+           "Time from poll to poll, as far as it is stretched for max_load.");
+    EACH_SOURCE(o, s)
+        if (s->meter.interval_ms != 0)
+            sample(o, OF_SOURCE(s), (double)s->meter.interval_ms / 1000);
     family(o, GAUGE, "slot_retained_bytes", "Bytes of the log that the slot keeps on the server.");
     EACH_SOURCE(o, s)
         if (s->meter.has_slot)

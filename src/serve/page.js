@@ -252,10 +252,8 @@ function updateSource(e, s, all) {
    say(top.children[0], s.name);
    put(top.children[1], "class", `tag ${kind}`.trim());
    say(top.children[1], word);
-   say(
-      where,
-      `table ${s.table}, ${captures[s.capture] || s.capture}, every ${span(s.interval_seconds)}`,
-   );
+   const every = span(Math.max(s.interval_seconds, s.stretched_interval_seconds));
+   say(where, `table ${s.table}, ${captures[s.capture] || s.capture}, every ${every}`);
    say(
       facts.children[0].children[1],
       s.phase === "connecting" || s.phase === "snapshot"

@@ -168,6 +168,7 @@ static void put_source(struct json_text *j, const struct status *s, size_t i)
     json_text_bool(j, "paused", source->is_paused);
     json_text_bool(j, "paused_by_user", source->is_paused_by_user);
     json_text_seconds(j, "interval_seconds", (double)source->interval_ms / 1000);
+    json_text_seconds(j, "stretched_interval_seconds", (double)source->meter.interval_ms / 1000);
     json_text_seconds(j, "lag_seconds", figures_lag(source, s->now_us, s->now_ms));
     json_text_string(j, "lag_since", source->is_since_commit ? "commit" : "read");
     put_changes(j, s, i);

@@ -10,9 +10,8 @@
  *     broken. Connects, sends and receives;
  *   is_connected(); fd() -> its descriptor, or nil;
  *   call(...): a command to send; pending() -> bytes that are not sent;
- *   add(bytes, at, maxlen, most) -> at, commands: sends what is in a chunk of an outbox, see
- *     redis_entry.h, from that byte on, until so many bytes are pending; where to go on, and how
- *     many commands these are;
+ *   add(bytes, maxlen) -> how many commands: sends what is in a chunk of an outbox, see
+ *     redis_entry.h;
  *   reply() -> kind, value of the next reply, if all of it is there. Kinds: "status", "error" and
  *     "text" with a text, "integer", "null", "list" with a table of {kind, value};
  *   skip(n) -> how many of the next n replies are there, and are passed over. What they were:
@@ -376,26 +375,25 @@ static int check_out(lua_State *L, struct client *c, size_t before)
 static int add(lua_State *L)
 {
     struct client *c = client_at(L);
-    size_t len, at = (size_t)luaL_checkinteger(L, 3), most = (size_t)luaL_checkinteger(L, 5);
-    const char *bytes = luaL_checklstring(L, 2, &len), *maxlen = luaL_optstring(L, 4, NULL);
+    size_t len, before = c->out.len;
+    const char *at = luaL_checklstring(L, 2, &len), *end = at + len;
+    const char *maxlen = luaL_optstring(L, 3, NULL);
     struct packed_head head;
     uint64_t commands = 0;
 
-    luaL_argcheck(L, at <= len, 3, "within the chunk");
-    for (; c->out.len - c->out_at < most && packed_read(bytes + at, bytes + len, &head);
-         at += head.len) {
-        size_t before = c->out.len;
-        uint64_t n = head.parts & PACKED_LEFT_OUT
-                         ? 0 : redis_entry_put(&c->out, bytes + at, &head, maxlen);
+    for (; packed_read(at, end, &head); at += head.len) {
+        uint64_t n;
 
+        if (head.parts & PACKED_LEFT_OUT)
+            continue;
+        n = redis_entry_put(&c->out, at, &head, maxlen);
         check_out(L, c, before);
-        if (n == 0 && !(head.parts & PACKED_LEFT_OUT))
+        if (n == 0)
             return luaL_error(L, "a record is no command");
         commands += n;
     }
-    lua_pushinteger(L, (lua_Integer)at);
     lua_pushinteger(L, (lua_Integer)commands);
-    return 2;
+    return 1;
 }
 
 static int call(lua_State *L)

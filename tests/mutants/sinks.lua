@@ -36,7 +36,7 @@ return {
 
    -- A program that was replaced can go on.
    no_fence_redis = {
-      file = "sinks/redis.lua",
+      file = "sinks/redis_transaction.lua",
       found_by = { "redis_hash", "held", "was deleted, and is there" },
       changes = {
          { 'ask(sink, false, "WATCH", sink.epoch_key, sink.savepoint_key)', "" },

@@ -118,6 +118,96 @@ test("values_that_are_no_changes", function(server)
    end
 end)
 
+-- ---- what is sent before the flush ----
+
+-- While a batch is taken its entries are queued at the server already, and none of them is there.
+test("a_batch_is_sent_while_it_is_taken", function(server)
+   local db = fixtures.names(1000)
+   local seen = once.ok { dsn = db, script = ([[
+      local function ask(what)
+         local f = io.popen("redis-cli -s %s " .. what)
+         local text = f:read "a"
+         f:close()
+         return text
+      end
+      local s = pgcdc.source {table = "t"}
+      s:sink(pgcdc.sinks.redis {connect = "unix:%s"})
+      s:on("change", function(c)
+         if c.row.id == 900 then
+            local most = 0
+            for n in ask "CLIENT LIST":gmatch "multi=(%%d+)" do
+               most = math.max(most, tonumber(n))
+            end
+            print(most, ask "XLEN {redis}:t")
+         end
+      end)]]):format(server.socket, server.socket) }
+   local queued, len = seen.stdout:match "(%d+)%s+(%d+)"
+   lu.assertTrue(tonumber(queued) >= 512, seen.stdout)
+   lu.assertEquals(len, "0")
+   local expected = {}
+   for i = 1, 1000 do
+      expected[i] = tostring(i)
+   end
+   lu.assertEquals(ids(server:stream "{redis}:t"), table.concat(expected, " "))
+end)
+
+-- A stream that comes later in the batch is watched, and asked for its type, all the same: nothing
+-- of the batch is there unless all of it can be.
+test("a_stream_that_comes_late_and_is_none", function(server)
+   local db = fixtures.names(900)
+   local how = { dsn = db, state = fixtures.state(), script = ([[
+      pgcdc.source {table = "t"}:map(function(c)
+         if c.row.id > 600 then c.table = "late" end
+         return c
+      end):sink(pgcdc.sinks.redis {connect = %q})]]):format(server:url()) }
+   server:call("SET", "{redis}:late", "x")
+   local result = once.run(how)
+   lu.assertEquals(result.status, 1)
+   lu.assertStrContains(result.stderr, "the key '{redis}:late' is a string, and no stream")
+   lu.assertEquals(server:call("EXISTS", "{redis}:t"), 0)
+   server:call("DEL", "{redis}:late")
+   once.ok(how)
+   lu.assertEquals({ server:call("XLEN", "{redis}:t"), server:call("XLEN", "{redis}:late") },
+      { 600, 300 })
+end)
+
+-- An operator of another branch holds a row of each poll, so the position that can be saved is that
+-- before: what is sent already of later polls is not stored with it.
+test("what_is_sent_beyond_the_position", function(server)
+   local db, state = fixtures.database "create table t (id int primary key, k text)",
+      fixtures.state()
+   local how = { dsn = db, state = state, script = ([[
+      local s = pgcdc.source {table = "t", interval = 0.01, start = "now"}
+      s:sink(pgcdc.sinks.redis {connect = %q})
+      s:only(function(c) return c.row.k end):partition(2, {key = "k"}):sink(function() end)
+      s:on("ready", function() print "ready" io.flush() end)
+      s:on("batch", function(batch) print("batch " .. batch.count) io.flush() end)]]):format(
+         server:url()) }
+   local p = program.start(how)
+   local function add(first, last, at_first, at_last)
+      db:exec(([[insert into t select i, case i when %d then %s when %d then %s end
+         from generate_series(%d, %d) i]]):format(first, at_first, last, at_last, first, last))
+      p:wait_until(function()
+         return p:stdout():find("batch " .. last - first + 1 .. "\n", 1, true)
+      end, 20, "a batch")
+   end
+   p:wait_until(function() return p:stdout():find "ready" end, 20, "the start")
+   add(1, 401, "null", "'a'")
+   lu.assertEquals(server:call("XLEN", "{redis}:t"), 0)
+   add(402, 1003, "'a'", "'b'")
+   wait.until_(function() return server:call("XLEN", "{redis}:t") == 401 end, 20, "the first poll")
+   add(1004, 1406, "'b'", "null")
+   wait.until_(function() return server:call("XLEN", "{redis}:t") >= 1003 end, 20, "the rest")
+   p:kill9()
+   once.ok(how)
+   local seen, count = {}, 0
+   for _, entry in ipairs(server:stream "{redis}:t") do
+      lu.assertNil(seen[entry.id], entry.id .. " is there twice")
+      seen[entry.id], count = true, count + 1
+   end
+   lu.assertEquals(count, 1406)
+end)
+
 -- ---- trouble ----
 
 test("two_programs_of_one_name", function(server)

@@ -32,6 +32,7 @@ extern const struct unit_case identity_cases[];
 extern const struct unit_case increment_cases[];
 extern const struct unit_case kept_row_cases[];
 extern const struct unit_case lag_cases[];
+extern const struct unit_case load_cases[];
 extern const struct unit_case logical_cases[];
 extern const struct unit_case stream_place_cases[];
 extern const struct unit_case lsn_cases[];

@@ -11,7 +11,6 @@ local mend = require "pgcdc.mend"
 local load = {}
 
 local BLOCKS = 1024         -- that are read, at most
-local BUSY = 0.25           -- of the interval: a table that is read for longer is kept busy
 local LONGEST = "10s"       -- that the server works for us
 
 -- The table and what inherits from it: how much there is, and which part is the biggest.
@@ -53,16 +52,17 @@ local function measure(run, size)
 end
 
 -- Adds what is wrong with a scan of so many seconds in each interval.
-local function warn(item, found, t, interval)
-   if found.share <= BUSY then
+local function warn(item, found, t, interval, max_load)
+   if found.share <= max_load then
       return
    end
+   local every = math.ceil(found.seconds / max_load * 10) / 10
    item.warnings[#item.warnings + 1] = {
-      text = ("a scan takes about %.2g s of each %g s, and keeps the table busy: take"
-         .. " capture = \"trigger\" or \"logical\", or a longer interval"):format(found.seconds,
-         interval),
+      text = ("a scan takes about %.2g s of each %g s, more than max_load = %g: it is polled every"
+         .. " %.2g s; take capture = \"trigger\" or \"logical\", hints, or a longer"
+         .. " interval"):format(found.seconds, interval, max_load, every),
       mends = {
-         mend.option("interval", ("%.2g"):format(math.ceil(found.seconds / BUSY * 10) / 10)),
+         mend.option("interval", ("%.2g"):format(every)),
          mend.install("trigger", t),
          mend.option("capture", "trigger"),
       },
@@ -93,7 +93,7 @@ function load.examine(item, db, t, facts)
    if found.seconds then
       found.text = ("%s, a scan takes %.2g s, %.2g %% of the interval"):format(found.text,
          found.seconds, 100 * found.share)
-      warn(item, found, t, facts.interval)
+      warn(item, found, t, facts.interval, facts.max_load)
    end
    item.load = found
 end

@@ -1,34 +1,23 @@
 -- pgcdc.sinks.redis: changes into Redis: streams, JSON or hashes by key, or published.
 -- SPDX-License-Identifier: MIT
---
--- A flush is one MULTI, with the savepoint in the key pgcdc:{NAME}. At the start the key
--- pgcdc:{NAME}:epoch is counted up. Both are watched, from before they are read until EXEC. So an
--- EXEC does nothing if another program has counted since, or if an earlier EXEC of ours, whose
--- answer was lost, came late. Redis does not undo what a transaction did before one of its commands
--- failed. So it is found out before whether a command would fail (a stream is watched, and asked
--- for its type).
 
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
 local native = require "pgcdc.native.redis"
 local pattern = require "pgcdc.sinks.pattern"
 local read_host = require "pgcdc.sinks.address"
+local redis_client = require "pgcdc.sinks.redis_client"
+local redis_transaction = require "pgcdc.sinks.redis_transaction"
 local remote = require "pgcdc.sinks.remote"
 local whole = require "pgcdc.sinks.whole"
 
+local ask = redis_client.ask
+
 local PORT = "6379"
-local HIGH, LOW = 1 << 20, 1 << 18 -- bytes that wait to be sent
 local STEP = 0.1 -- seconds
-local PATIENT = 3 -- times that EXEC may do nothing before streams are not watched any more
+local AHEAD = 256 -- values that are taken before they are sent
 
 local modes = { stream = true, json = true, hash = true, publish = true }
-
--- Errors that pass by themselves.
-local passing = { OOM = true, READONLY = true, LOADING = true, BUSY = true, MISCONF = true,
-                  CLUSTERDOWN = true, TRYAGAIN = true, NOREPLICAS = true, MASTERDOWN = true,
-                  MOVED = true, ASK = true }
--- Errors that ask for another login.
-local denied = { NOAUTH = true, WRONGPASS = true, NOPERM = true }
 
 -- ---- addresses ----
 
@@ -61,68 +50,6 @@ local function read_address(what, text)
 end
 
 -- ---- the connection ----
-
--- What the server said, as an error of the sink. `what`: to which command.
-local function raise(sink, what, text)
-   local word = text:match "^%u+"
-   local message = ("%s: %s"):format(what, text)
-   if word == "MOVED" or word == "ASK" then
-      local host, port = text:match "([^%s:]+):(%d+)%s*$"
-      if host then -- the key's node; it is asked first from now on
-         table.insert(sink.hosts, 1, { host = host, port = port })
-         sink.turn = 1
-         sink:broken(message)
-      end
-   end
-   if denied[word] then
-      sink:deny(message)
-   elseif passing[word] then
-      sink:retry(message)
-   elseif word == "CROSSSLOT" then
-      sink:stop(message .. ": in a cluster all keys need the hash tag: say {name} in `key`")
-   end
-   sink:stop(message)
-end
-
--- Sends and receives, as far as that is possible now. `clock`: that of the wait.
-local function pump(sink, clock)
-   local moved, problem = sink.client:step(STEP)
-   if moved == nil then
-      sink:broken(problem)
-   end
-   clock:check(moved)
-end
-
-local function call_of(sink, method, ...)
-   local ok, a, b, c, d, e = pcall(method, sink.client, ...)
-   if not ok then
-      sink:broken(a)
-   end
-   return a, b, c, d, e
-end
-
--- The next reply: its kind and value.
-local function reply(sink, what)
-   local clock = sink:clock(what)
-   while true do
-      local kind, value = call_of(sink, sink.client.reply)
-      if kind then
-         return kind, value
-      end
-      pump(sink, clock)
-   end
-end
-
--- Sends one command. Returns its reply: kind and value; an error is raised unless `may_fail`.
-local function ask(sink, may_fail, ...)
-   sink.client:call(...)
-   local what = (...)
-   local kind, value = reply(sink, what)
-   if kind == "error" and not may_fail then
-      raise(sink, what, value)
-   end
-   return kind, value
-end
 
 local function connect(sink, host)
    local tls
@@ -190,6 +117,7 @@ local function open(sink)
 end
 
 local function close(sink)
+   sink.ahead = nil
    remote.close_client(sink)
    if sink.failures > 0 then -- perhaps another one can be written to
       sink.turn = sink.turn % #sink.hosts + 1
@@ -228,176 +156,6 @@ local function check_server(sink)
       or "?", address_of(sink.hosts[sink.turn]), sink.mode)
 end
 
--- ---- the savepoint ----
-
--- Raises unless the epoch is ours.
-local function check_epoch(sink, kind, text)
-   if kind == "text" and text == sink.epoch then
-      return
-   elseif kind == "error" then
-      raise(sink, "GET", text)
-   elseif kind == "text" and math.tointeger(text)
-      and math.tointeger(text) > math.tointeger(sink.epoch) then
-      sink:stop(("another pgcdc-lua has taken over the sink '%s': each needs a name of its own")
-         :format(sink.name))
-   end
-   sink:stop("the target went back, or was emptied: a new start goes on from what is there")
-end
-
--- Waits until enough replicas have what was written by this connection.
-local function await_replicas(sink)
-   local clock = sink:clock "WAIT"
-   local began = raw.now()
-   while sink.replicas > 0 do
-      local _, count = ask(sink, false, "WAIT", sink.replicas, 100)
-      if count >= sink.replicas then
-         return
-      elseif raw.now() - began > sink.timeout then
-         sink:retry(("%d of %d replicas have it"):format(count, sink.replicas))
-      end
-      clock:check(true)
-   end
-end
-
-local function recall(sink)
-   if not sink.epoch then
-      local _, epoch = ask(sink, false, "INCR", sink.epoch_key)
-      sink.epoch = tostring(epoch)
-   elseif sink.replicas > 0 then
-      ask(sink, false, "INCRBY", sink.epoch_key, 0) -- what WAIT waits for, with all before it
-      await_replicas(sink)
-   end
-   ask(sink, false, "WATCH", sink.epoch_key, sink.savepoint_key)
-   check_epoch(sink, ask(sink, true, "GET", sink.epoch_key))
-   local kind, text = ask(sink, false, "GET", sink.savepoint_key)
-   return kind == "text" and text or nil
-end
-
--- ---- flush ----
-
--- Watches the streams, so that EXEC does nothing if one of them became something else.
-local function watch_streams(sink)
-   local keys = {}
-   for key in pairs(sink.streams) do
-      if sink.nulls < PATIENT then
-         sink.client:call("WATCH", key)
-      end
-      sink.client:call("TYPE", key)
-      keys[#keys + 1] = key
-   end
-   for _, key in ipairs(keys) do
-      if sink.nulls < PATIENT then
-         local kind, text = reply(sink, "WATCH")
-         if kind == "error" then
-            raise(sink, "WATCH", text)
-         end
-      end
-      local kind, is = reply(sink, "TYPE")
-      if kind == "error" then
-         raise(sink, "TYPE", is)
-      elseif is ~= "stream" and is ~= "none" then
-         sink:stop(("the key '%s' is a %s, and no stream: rename it, or say another `key`"):format(
-            key, is))
-      end
-   end
-end
-
--- Waits until no more than `most` bytes are to be sent; passes over replies meanwhile.
--- `state.left`: how many replies are to come.
-local function drain(sink, state, most)
-   while sink.client:pending() > most do
-      pump(sink, state.clock)
-      state.left = state.left - call_of(sink, sink.client.skip, state.left)
-   end
-end
-
-local function skip(sink, state)
-   while state.left > 0 do
-      local n = call_of(sink, sink.client.skip, state.left)
-      state.left = state.left - n
-      if state.left > 0 then
-         pump(sink, state.clock)
-      end
-   end
-end
-
--- Some commands of the transaction failed, others did not. Gives the old savepoint back, so that
--- nothing is lost.
-local function raise_in_exec(sink, text, at)
-   if sink.stored then
-      ask(sink, true, "SET", sink.savepoint_key, sink.stored)
-   else
-      ask(sink, true, "DEL", sink.savepoint_key)
-   end
-   sink:stop(("command %d of a transaction failed, and Redis does not undo the others, so the last "
-      .. "batch comes again: %s"):format(at, text))
-end
-
--- EXEC did nothing since what is watched has changed.
-local function raise_null(sink)
-   ask(sink, true, "UNWATCH")
-   check_epoch(sink, ask(sink, true, "GET", sink.epoch_key))
-   sink.nulls = sink.nulls + 1
-   sink:again("what it watches has changed")
-end
-
-local function send(sink, upto, savepoint)
-   watch_streams(sink)
-   local client = sink.client
-   local state = { left = 1, clock = sink:clock "MULTI" }
-   client:begin_skip()
-   client:call "MULTI"
-   local bytes, place = sink.outbox:chunk(nil, upto)
-   while bytes do
-      local at = 0
-      while at < #bytes do
-         local commands
-         at, commands = client:add(bytes, at, sink.maxlen, HIGH)
-         state.left = state.left + commands
-         if client:pending() >= HIGH then
-            drain(sink, state, LOW)
-         end
-      end
-      bytes, place = sink.outbox:chunk(place, upto)
-   end
-   if savepoint then
-      client:call("SET", sink.savepoint_key, savepoint)
-      state.left = state.left + 1
-   end
-   skip(sink, state)
-   local _, _, errors, text = client:skipped()
-   if errors > 0 then
-      raise(sink, "flush", text) -- nothing is done: there was no EXEC
-   end
-end
-
-local function commit(sink)
-   local client = sink.client
-   client:begin_skip()
-   client:call "EXEC"
-   client:call("WATCH", sink.epoch_key, sink.savepoint_key)
-   client:call("GET", sink.epoch_key)
-   skip(sink, { left = 1, clock = sink:clock "EXEC" })
-   local values, nulls, errors, text, at = client:skipped()
-   reply(sink, "WATCH")
-   local kind, epoch = reply(sink, "GET")
-   if nulls > 0 then
-      raise_null(sink)
-   elseif errors > 0 and values == 1 then
-      raise(sink, "EXEC", text)
-   elseif errors > 0 then
-      raise_in_exec(sink, text, at)
-   end
-   await_replicas(sink)
-   sink.nulls = 0
-   if not sink.is_plain then
-      sink.streams = {}
-   end
-   if not (kind == "text" and epoch == sink.epoch) then
-      sink.is_recalled = false -- the next flush finds out
-   end
-end
-
 -- ---- values ----
 
 -- A column as a hash has it.
@@ -423,7 +181,7 @@ function encoders.stream(sink, value, key)
    if not text then
       return
    end
-   sink.streams[key] = true
+   redis_transaction.meet_stream(sink, key)
    local head = sink.maxlen and { "XADD", key, "MAXLEN", "~", sink.maxlen, "*" }
       or { "XADD", key, "*" }
    local n = #head
@@ -501,10 +259,8 @@ local function tag(name)
    return "{" .. name .. "}"
 end
 
-local function encode(sink, value)
-   if sink.is_plain and sink:put_change(sink.learned, value) then
-      return
-   end
+-- Puts a value into the outbox.
+local function put(sink, value)
    local key = sink.key(value, sink.named)
    if key == nil then
       return
@@ -515,6 +271,19 @@ local function encode(sink, value)
    local commands, bytes = sink.encoder(sink, value, key)
    if commands then
       sink:put(commands, raw.is_change(value) and value.id or nil, bytes)
+   end
+end
+
+local function encode(sink, value)
+   if not (sink.is_plain and sink:put_change(sink.learned, value)) then
+      put(sink, value)
+   end
+   sink.unsent_here = sink.unsent_here + 1
+   if sink.unsent_here >= AHEAD then
+      sink.unsent_here = 0
+      if sink.can_go_ahead then
+         redis_transaction.go_ahead(sink)
+      end
    end
 end
 
@@ -556,6 +325,7 @@ local function read(sink, spec, what)
    sink.is_plain = mode == "stream" and not sink.has_format and sink.key_text ~= nil
       and not sink.key_text:gsub("{name}", ""):gsub("{schema}", ""):gsub("{table}", "")
          :find "[{}]"
+   sink.can_go_ahead, sink.unsent_here = sink.is_plain or mode ~= "stream", 0
    sink.learned = setmetatable({}, { __mode = "k" }) -- see raw.learn_change
    sink.savepoint_key = "pgcdc:" .. tag(sink.name)
    sink.epoch_key = sink.savepoint_key .. ":epoch"
@@ -570,6 +340,7 @@ end
 
 return remote.sink {
    kind = "redis", address = "connect", fields = fields, read = read, encode = encode, open = open,
-   recall = recall, send = send, commit = commit, close = close, check = check_server,
+   recall = redis_transaction.recall, send = redis_transaction.send,
+   commit = redis_transaction.commit, close = close, check = check_server,
    promise = promise,
 }

@@ -250,8 +250,8 @@ local function check_idle(self)
    end
 end
 
--- pcall(f, self), where f uses the connection.
-local function use(self, f)
+--- pcall(f, self), where f uses the connection.
+function Sink:use(f)
    check_idle(self)
    home_of(self).is_busy = true
    local ok, result = pcall(f, self)
@@ -335,7 +335,7 @@ end
 -- Calls f(self). After a failure there is no connection; raises it, as the host understands it.
 -- Returns false if it is to be called again at once.
 local function attempt(self, f)
-   local ok, problem = use(self, f)
+   local ok, problem = self:use(f)
    if ok then
       return true
    end
@@ -433,7 +433,7 @@ end
 --- For --check: connects, and returns a line about the target. Changes nothing there. Raises why it
 --- cannot be used.
 function Sink:check()
-   local ok, result = use(self, function()
+   local ok, result = self:use(function()
       self.kind.open(self)
       return self.kind.check and self.kind.check(self) or "connected"
    end)

@@ -10,10 +10,10 @@ local groups = require "pgcdc.delivery.groups"
 local lineage = require "pgcdc.delivery.lineage"
 local on_error = require "pgcdc.delivery.on_error"
 local options = require "pgcdc.stream.source_options"
-local recovery = require "pgcdc.delivery.recovery"
 local seal = require "pgcdc.seal"
 local strict = require "pgcdc.strict"
 local dead_letter = require "pgcdc.stream.dead_letter"
+local leads = require "pgcdc.stream.leads"
 local stream = require "pgcdc.stream.stream"
 
 local fields = {
@@ -23,6 +23,7 @@ local fields = {
    capture = true, column = true, lookback = true, recheck = true, together = true,
    connections = true, slot = true, publication = true, max_retained = true, on_full = true,
    slot_connect = true, failover = true, toast = true, hints = true,
+   max_load = true,
 }
 
 -- How changes are found.
@@ -251,36 +252,11 @@ function Source:on(event, handler)
    return self
 end
 
--- Operators that pass on at once what they make of a value, and keep nothing of it.
-local at_once = {
-   map = true, starmap = true, filter = true, remove = true, pluck = true, flatten = true,
-   concat = true, select = true, drop = true, rename = true, add = true, mask = true,
-   debezium = true, cloudevents = true,
-}
-
--- True if all that the consumers get goes at once to sinks that are exact, and to nobody else.
-local function ends_exactly(consumers)
-   for _, entry in ipairs(consumers) do
-      local node = entry.node
-      local target = node and node.kind == "sink" and node.about
-      if target then
-         if type(target) ~= "table" or not recovery.is_exact_sink(target) then
-            return false
-         end
-      elseif node and not (at_once[node.kind] and ends_exactly(node.consumers)) then
-         return false
-      elseif entry.event and ops[entry.event] or entry.event == "change" then
-         return false
-      end
-   end
-   return true
-end
-
 --- Tells the host which sources are exact: also after a crash, those who listen have what the saved
 --- position says, and no more. To be called after recovery.start.
 function Source.tell_exact()
    for _, source in ipairs(sources) do
-      if not source.dead_letter and ends_exactly(source.consumers) then
+      if not source.dead_letter and leads.exactly(source.consumers) then
          raw.set_exact(source.number)
       end
    end
@@ -293,27 +269,6 @@ function Source:emit(value)
          entry.f(value)
       end
    end
-end
-
--- Operators that pass values on, remember nothing and do nothing else.
-local passive = { sink = true, filter = true, remove = true, select = true, drop = true,
-                  rename = true, add = true, mask = true, union = true, stream = true }
-
--- True if all that the source finds goes to these sinks, a set, and nothing else comes of it.
-local function leads_to(source, sinks)
-   local seen, todo = {}, { source }
-   while #todo > 0 do
-      local at = table.remove(todo)
-      for _, consumer in ipairs(not seen[at] and at.consumers or {}) do
-         local node = consumer.node
-         if not node or not passive[node.kind] or node.kind == "sink" and not sinks[node.about] then
-            return false
-         end
-         todo[#todo + 1] = node
-      end
-      seen[at] = true
-   end
-   return true
 end
 
 -- The fields of what a script gives. Raises unless they are known and of the right types, as far as
@@ -386,6 +341,7 @@ function Source.declare(spec)
       recheck = recheck,
       rls = spec.rls or false,
       hints = options.hints(spec.hints, capture),
+      max_load = options.max_load(spec.max_load),
       connections = options.connections(spec.connections),
       deletes = keeps_keys,
       counts_first = spec.deletes ~= false and capture == "logical"
@@ -409,10 +365,10 @@ function Source.declare(spec)
    feeds.declare(source.number, {
       deletes = has_deletes or capture == "trigger" or capture == "logical",
       old = spec.old or spec.soft_delete ~= nil,
-      spec = spec, table = full_name, interval = min,
+      spec = spec, table = full_name, interval = min, max_load = options.max_load(spec.max_load),
       capture = capture, starts_with_snapshot = options.start(spec.start) == "snapshot",
       leads_to = function(sinks)
-         return leads_to(source, sinks)
+         return leads.only_to(source, sinks)
       end,
    })
    source.name = spec.name or full_name

@@ -13,6 +13,8 @@ local DEFAULT_INTERVAL = 10
 local DEFAULT_RECHECK = 3600
 local MOST_CONNECTIONS = 8
 local LEAST_INTERVAL = 0.01
+local DEFAULT_LOAD = 0.1
+local LEAST_LOAD = 0.001
 local DEFAULT_RETAINED = "16G"
 local LEAST_RETAINED = 64 << 20 -- four files of the log
 local LONGEST_SLOT = 50 -- a name of 63 has room for that of a slot beside it
@@ -166,6 +168,19 @@ function options.connections(value)
       check.fail("%s must be at most %d, not %d", what, MOST_CONNECTIONS, value)
    end
    return value or MOST_CONNECTIONS
+end
+
+--- The share of time that scans may take.
+function options.max_load(value)
+   local what = "pgcdc.source: max_load"
+   if value == nil then
+      return DEFAULT_LOAD
+   end
+   check.type(what, value, "number")
+   if not (value >= LEAST_LOAD and value <= 1) then
+      check.fail("%s is a share of time, from %g to 1 (no limit), not %s", what, LEAST_LOAD, value)
+   end
+   return value
 end
 
 local hints = { auto = true, wal = true, check = true }

@@ -1,0 +1,80 @@
+-- pgcdc.sinks.redis_client: what a sink asks a server of Redis, and what its errors mean.
+-- SPDX-License-Identifier: MIT
+--
+-- A sink has `client`, see src/sinks/redis.c, and `hosts`, which are asked in turn.
+
+local redis_client = {}
+
+local STEP = 0.1 -- seconds
+
+-- Errors that pass by themselves.
+local passing = { OOM = true, READONLY = true, LOADING = true, BUSY = true, MISCONF = true,
+                  CLUSTERDOWN = true, TRYAGAIN = true, NOREPLICAS = true, MASTERDOWN = true,
+                  MOVED = true, ASK = true }
+-- Errors that ask for another login.
+local denied = { NOAUTH = true, WRONGPASS = true, NOPERM = true }
+
+--- What the server said, as an error of the sink. `what`: to which command.
+function redis_client.raise(sink, what, text)
+   local word = text:match "^%u+"
+   local message = ("%s: %s"):format(what, text)
+   if word == "MOVED" or word == "ASK" then
+      local host, port = text:match "([^%s:]+):(%d+)%s*$"
+      if host then -- the key's node; it is asked first from now on
+         table.insert(sink.hosts, 1, { host = host, port = port })
+         sink.turn = 1
+         sink:broken(message)
+      end
+   end
+   if denied[word] then
+      sink:deny(message)
+   elseif passing[word] then
+      sink:retry(message)
+   elseif word == "CROSSSLOT" then
+      sink:stop(message .. ": in a cluster all keys need the hash tag: say {name} in `key`")
+   end
+   sink:stop(message)
+end
+
+--- Sends and receives, as far as that is possible now. `clock`: that of the wait.
+function redis_client.pump(sink, clock)
+   local moved, problem = sink.client:step(STEP)
+   if moved == nil then
+      sink:broken(problem)
+   end
+   clock:check(moved)
+end
+
+--- Calls a method of the client, which raises when the connection is broken.
+function redis_client.call(sink, method, ...)
+   local ok, a, b, c, d, e = pcall(method, sink.client, ...)
+   if not ok then
+      sink:broken(a)
+   end
+   return a, b, c, d, e
+end
+
+--- The next reply: its kind and value.
+function redis_client.reply(sink, what)
+   local clock = sink:clock(what)
+   while true do
+      local kind, value = redis_client.call(sink, sink.client.reply)
+      if kind then
+         return kind, value
+      end
+      redis_client.pump(sink, clock)
+   end
+end
+
+--- Sends one command. Returns its reply: kind and value; an error is raised unless `may_fail`.
+function redis_client.ask(sink, may_fail, ...)
+   sink.client:call(...)
+   local what = (...)
+   local kind, value = redis_client.reply(sink, what)
+   if kind == "error" and not may_fail then
+      redis_client.raise(sink, what, value)
+   end
+   return kind, value
+end
+
+return redis_client
