@@ -26,6 +26,14 @@ int64_t clock_mono_ms(void)
     return clock_mono_ns() / 1000000;
 }
 
+int64_t clock_boot_ms(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_BOOTTIME, &ts);
+    return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
 void clock_init_cond(pthread_cond_t *cond)
 {
     pthread_condattr_t attr;

@@ -13,10 +13,13 @@
 int64_t clock_mono_ms(void);
 int64_t clock_mono_ns(void);
 
-/* Nanoseconds of the same clock when it ticked last, some milliseconds ago: costs very little. */
+/* The same of a clock that goes on while the machine sleeps. */
+int64_t clock_boot_ms(void);
+
+/* Nanoseconds of the first clock when it ticked last, some milliseconds ago: costs very little. */
 int64_t clock_tick_ns(void);
 
-/* Initializes a condition whose deadlines are times of the two functions above. */
+/* Initializes a condition whose deadlines are times of the first two functions. */
 void clock_init_cond(pthread_cond_t *cond);
 
 /* Waits for the condition, <wait_ms> at most; -1: for ever. */

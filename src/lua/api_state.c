@@ -260,6 +260,36 @@ static int pipeline(lua_State *L)
     return 1;
 }
 
+/* The number of this process among those that have had the pipeline; nil: nobody counts. */
+static int epoch(lua_State *L)
+{
+    struct script *s = script_of(L);
+
+    if (s->o.state == NULL || s->o.database == NULL)
+        return 0;
+    if (!api_state_open(s, &s->cause))
+        return throw_cause(L);
+    lua_pushinteger(L, (lua_Integer)store_epoch(s->store));
+    return 1;
+}
+
+/* Raises that another process has the pipeline, if one has. */
+static int confirm(lua_State *L)
+{
+    struct script *s = script_of(L);
+
+    return s->store == NULL || store_confirm(s->store, &s->cause) ? 0 : throw_cause(L);
+}
+
+/* True while nobody else can have the pipeline. Does not block. */
+static int leads(lua_State *L)
+{
+    struct script *s = script_of(L);
+
+    lua_pushboolean(L, s->store == NULL || store_leads(s->store));
+    return 1;
+}
+
 static int hold_back(lua_State *L)
 {
     script_of(L)->is_held_back = lua_toboolean(L, 1);
@@ -276,6 +306,7 @@ void api_state_export(lua_State *L)
 {
     static const luaL_Reg functions[] = {
         { "kept", kept }, { "save", save }, { "pipeline", pipeline },
+        { "epoch", epoch }, { "confirm", confirm }, { "leads", leads },
         { "hold_back", hold_back }, { "want_flush", want_flush }, { NULL, NULL },
     };
 

@@ -10,6 +10,7 @@
 #include "pg/copytext.h"
 #include "pg/sqlstate.h"
 #include "state/lease.h"
+#include "state/lease_row.h"
 
 #include <inttypes.h>
 #include <poll.h>
@@ -50,7 +51,7 @@ struct database {
     bool is_waiting;             /* for the pipeline, and that was said */
     bool is_unsure;              /* of the lease, and that was said */
     uint64_t saves;              /* the number of the last save */
-    int64_t asked_ms;            /* when the lease was asked for last, by clock_mono_ms */
+    int64_t asked_ms;            /* when the lease was asked for last, by clock_boot_ms */
     struct lease *lease;         /* renews it; NULL until it is taken */
 };
 
@@ -155,62 +156,45 @@ static bool persist(struct database *d, bool (*f)(struct database *, struct err 
 
 /* ---- the lease ---- */
 
-static void put_take(struct database *d, struct buf *sql)
+static struct lease_row_claim claim_of(const struct database *d)
 {
-    char host[256] = "";
-
-    gethostname(host, sizeof host - 1);
-    buf_printf(sql, "INSERT INTO pgcdc.lease AS l (pipeline, owner, epoch, expires, since, host,"
-               " pid) VALUES (%s, '%s', 1, pg_catalog.clock_timestamp() + '%d s',"
-               " pg_catalog.clock_timestamp(), ", d->writes.pipeline, d->owner, d->o.lease_s);
-    sql_put_literal(sql, host);
-    buf_printf(sql, ", %ld) ON CONFLICT (pipeline) DO UPDATE SET owner = excluded.owner,"
-               " epoch = l.epoch + 1, expires = excluded.expires, since = excluded.since,"
-               " host = excluded.host, pid = excluded.pid"
-               " WHERE l.expires <= pg_catalog.clock_timestamp() OR l.owner = excluded.owner;",
-               (long)getpid());
-    buf_printf(sql, "SELECT epoch, owner = '%s', host, pid FROM pgcdc.lease WHERE pipeline = %s",
-               d->owner, d->writes.pipeline);
+    return (struct lease_row_claim){ d->writes.pipeline, d->owner, d->o.lease_s };
 }
-
-static const struct result_shape lease_shape = { "who has the pipeline", "ubtu", 1, 1 };
 
 /* Takes the pipeline; d->epoch stays 0 if another process has it. */
 static bool take(struct database *d, struct err *e)
 {
-    struct result *r = NULL;
-    struct buf sql;
-    bool ok;
+    const struct lease_row_claim claim = claim_of(d);
+    struct lease_row row;
+    char text[400];
 
-    d->asked_ms = clock_mono_ms();
-    buf_init(&sql, BUF_SQL_MAX);
-    put_take(d, &sql);
-    ok = (buf_ok(&sql) || err_memory(e)) && conn_run(d->conn, sql.data, &lease_shape, &r, 1, e);
-    if (ok && result_bool(r, 0, 1)) {
-        d->epoch = result_u64(r, 0, 0);
-    } else if (ok && !d->is_waiting) {
-        char text[400];
-
+    d->asked_ms = clock_boot_ms();
+    if (!lease_row_take(d->conn, &claim, &row, e))
+        return false;
+    if (row.is_mine) {
+        d->epoch = row.epoch;
+    } else if (row.is_there && !d->is_waiting) {
         snprintf(text, sizeof text, "waiting: %.200s, pid %" PRIu64 ", is at work on the pipeline "
-                 "%.100s", result_text(r, 0, 2), result_u64(r, 0, 3), d->name);
+                 "%.100s", row.host, row.pid, d->name);
         d->o.says(d->o.arg, text);
         d->is_waiting = true;
     }
-    result_free(r);
-    buf_fini(&sql);
-    return ok;
+    return true;
 }
 
-/* Refuses if the pipeline is not ours any more. <r>: of lease_shape, or empty. */
+/* Refuses if the pipeline is not ours any more. <r>: of lease_row_shape. */
 static bool check_lease(const struct database *d, const struct result *r, struct err *e)
 {
-    if (result_count(r) == 0)
+    struct lease_row row;
+
+    lease_row_read(&row, r);
+    if (!row.is_there)
         return err_set(e, ERR_TAKEN, "the pipeline %.200s is not in the state's database any more: "
                        "a new start makes it", d->name);
-    if (result_u64(r, 0, 0) == d->epoch)
+    if (row.epoch == d->epoch)
         return true;
     return err_set(e, ERR_TAKEN, "the pipeline %.200s was taken over by %.200s, pid %" PRIu64,
-                   d->name, result_text(r, 0, 2), result_u64(r, 0, 3));
+                   d->name, row.host, row.pid);
 }
 
 bool database_may_work(struct database *d, bool *may, struct err *e)
@@ -228,24 +212,55 @@ bool database_may_work(struct database *d, bool *may, struct err *e)
     return true;
 }
 
+uint64_t database_epoch(const struct database *d)
+{
+    return d->epoch;
+}
+
+bool database_leads(const struct database *d)
+{
+    return lease_hold(d->lease) == LEASE_SURE;
+}
+
+static bool confirm(struct database *d, struct err *e)
+{
+    const struct lease_row_claim claim = claim_of(d);
+    struct result *r = NULL;
+    struct buf sql;
+    bool ok;
+
+    buf_init(&sql, BUF_SQL_MAX);
+    lease_row_put_question(&sql, &claim);
+    ok = (buf_ok(&sql) || err_memory(e)) &&
+         conn_run(d->conn, sql.data, &lease_row_shape, &r, 1, e) && check_lease(d, r, e);
+    result_free(r);
+    buf_fini(&sql);
+    return ok;
+}
+
+bool database_confirm(struct database *d, struct err *e)
+{
+    return persist(d, confirm, e);
+}
+
 /* ---- saving ---- */
 
 /* Begins a transaction, in which the lease is ours. *saves: the number of the last save. */
 static bool begin(struct database *d, uint64_t *saves, struct err *e)
 {
-    static const struct result_shape shapes[] = {
-        { "who has the pipeline", "ubtu", 0, 1 }, { "the number of the last save", "u", 0, 1 },
+    const struct result_shape shapes[] = {
+        lease_row_shape, { "the number of the last save", "u", 0, 1 },
     };
+    const struct lease_row_claim claim = claim_of(d);
     struct result *r[2] = { NULL, NULL };
     struct buf sql;
     bool ok;
 
     buf_init(&sql, BUF_SQL_MAX);
-    buf_printf(&sql, "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SELECT epoch, owner = '%s',"
-               " host, pid FROM pgcdc.lease WHERE pipeline = %s FOR SHARE;"
-               "SELECT pg_catalog.convert_from(value, 'UTF8') FROM pgcdc.state"
-               " WHERE pipeline = %s AND kind = 'save'",
-               d->owner, d->writes.pipeline, d->writes.pipeline);
+    buf_puts(&sql, "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;");
+    lease_row_put_question(&sql, &claim);
+    buf_printf(&sql, " FOR SHARE; SELECT pg_catalog.convert_from(value, 'UTF8') FROM pgcdc.state"
+               " WHERE pipeline = %s AND kind = 'save'", d->writes.pipeline);
     ok = (buf_ok(&sql) || err_memory(e)) && conn_run(d->conn, sql.data, shapes, r, 2, e) &&
          check_lease(d, r[0], e);
     *saves = ok && result_count(r[1]) == 1 ? result_u64(r[1], 0, 0) : 0;
@@ -494,8 +509,8 @@ static bool take_over(struct database *d, struct err *e)
 
 static bool keep_lease(struct database *d, struct err *e)
 {
-    const struct lease_options o = { .conninfo = d->conninfo, .pipeline = d->writes.pipeline,
-                                     .epoch = d->epoch, .seconds = d->o.lease_s };
+    const struct lease_options o = { .conninfo = d->conninfo, .claim = claim_of(d),
+                                     .epoch = d->epoch };
 
     d->lease = lease_new(&o, d->asked_ms, e);
     return d->lease != NULL;
@@ -531,16 +546,12 @@ struct database *database_open(const struct database_options *o, struct err *e)
 /* So that another process need not wait. */
 static void release(struct database *d)
 {
-    struct buf sql;
+    const struct lease_row_claim claim = claim_of(d);
     struct err ignored;
 
-    buf_init(&sql, BUF_SQL_MAX);
-    buf_printf(&sql, "UPDATE pgcdc.lease SET expires = pg_catalog.clock_timestamp()"
-               " WHERE pipeline = %s AND epoch = %" PRIu64, d->writes.pipeline, d->epoch);
-    if (buf_ok(&sql) && !conn_run(d->conn, sql.data, NULL, NULL, 0, &ignored)) {
+    if (!lease_row_release(d->conn, &claim, d->epoch, &ignored)) {
         /* it expires by itself */
     }
-    buf_fini(&sql);
 }
 
 void database_close(struct database *d)

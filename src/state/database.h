@@ -59,6 +59,17 @@ bool database_load(struct database *d, const struct database_visit *visit,
  * ERR_TAKEN: another process is. */
 bool database_may_work(struct database *d, bool *may, struct err *e) WARN_UNUSED;
 
+/* The number of the lease that this process has: larger than that of any who had the pipeline
+ * before. */
+uint64_t database_epoch(const struct database *d);
+
+/* True while nobody else can have the pipeline. Does not block. */
+bool database_leads(const struct database *d);
+
+/* Asks the database whether the pipeline is still ours; while it is away that is tried again. False
+ * with ERR_TAKEN: another process has it. */
+bool database_confirm(struct database *d, struct err *e) WARN_UNUSED;
+
 /* What the open transaction changes; to be committed by database_save, or cleared. */
 struct writes *database_writes(struct database *d);
 

@@ -71,6 +71,16 @@ static bool may_work(void *arg, bool *may, struct err *e)
     return database_may_work(arg, may, e);
 }
 
+static bool leads(void *arg)
+{
+    return database_leads(arg);
+}
+
+static bool confirm(void *arg, struct err *e)
+{
+    return database_confirm(arg, e);
+}
+
 static bool save(void *arg, struct err *e)
 {
     return database_save(arg, e);
@@ -89,7 +99,8 @@ struct store *home_open_database(const struct database_options *o, struct err *e
     if (s != NULL && fill(s, d, e)) {
         const struct store_home home = {
             .arg = d, .writes = database_writes(d), .begin = begin, .put = put, .forget = forget,
-            .forget_all = forget_all, .may_work = may_work, .save = save, .close = shut,
+            .forget_all = forget_all, .may_work = may_work, .leads = leads, .confirm = confirm,
+            .save = save, .close = shut, .epoch = database_epoch(d),
         };
 
         store_set_home(s, &home);

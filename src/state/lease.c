@@ -2,24 +2,20 @@
  * SPDX-License-Identifier: MIT */
 #include "state/lease.h"
 
-#include "base/buf.h"
 #include "base/clock.h"
-#include "pg/conn.h"
 
 #include <fcntl.h>
-#include <inttypes.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 #define AGAIN_MS 500 /* after a failure */
 
 struct lease {
     struct lease_options o;
-    _Atomic int64_t renewed_ms; /* by clock_mono_ms, when that was asked for */
+    _Atomic int64_t renewed_ms; /* by clock_boot_ms, when that was asked for */
     atomic_bool is_lost;
     int stop[2];                /* a pipe; what is written to it ends the thread */
     pthread_t thread;
@@ -37,42 +33,32 @@ static bool rest(struct lease *l, int64_t ms)
 /* Renews the lease if it is still ours: one that another process has taken is left as it is. */
 static bool renew(struct lease *l)
 {
-    static const struct result_shape shape = { "the lease", "u", 0, 1 };
-    int64_t now = clock_mono_ms();
-    struct result *r = NULL;
+    int64_t now = clock_boot_ms();
     struct err ignored;
-    struct buf sql;
-    bool ok;
+    bool is_lost;
 
     if (l->conn == NULL)
         l->conn = conn_open(l->o.conninfo, l->stop[0], CONN_STOP_AT_ONCE, NULL, &ignored);
     if (l->conn == NULL)
         return false;
-    buf_init(&sql, BUF_SQL_MAX);
-    buf_printf(&sql, "UPDATE pgcdc.lease SET expires = pg_catalog.clock_timestamp() + '%d s'"
-               " WHERE pipeline = %s AND epoch = %" PRIu64 " RETURNING epoch", l->o.seconds,
-               l->o.pipeline, l->o.epoch);
-    ok = buf_ok(&sql) && conn_run(l->conn, sql.data, &shape, &r, 1, &ignored);
-    if (ok && result_count(r) == 0)
-        atomic_store(&l->is_lost, true);
-    result_free(r);
-    buf_fini(&sql);
-    if (ok) {
-        atomic_store(&l->renewed_ms, now);
-    } else {
+    if (!lease_row_renew(l->conn, &l->o.claim, l->o.epoch, &is_lost, &ignored)) {
         conn_close(l->conn, NULL);
         l->conn = NULL;
+        return false;
     }
-    return ok;
+    if (is_lost)
+        atomic_store(&l->is_lost, true);
+    atomic_store(&l->renewed_ms, now);
+    return true;
 }
 
 static void *work(void *arg)
 {
     struct lease *l = arg;
-    int64_t third = (int64_t)l->o.seconds * 1000 / 3;
+    int64_t third = (int64_t)l->o.claim.seconds * 1000 / 3;
     bool ok = true;
 
-    while (rest(l, ok ? atomic_load(&l->renewed_ms) + third - clock_mono_ms() : AGAIN_MS))
+    while (rest(l, ok ? atomic_load(&l->renewed_ms) + third - clock_boot_ms() : AGAIN_MS))
         ok = renew(l);
     conn_close(l->conn, NULL);
     return NULL;
@@ -114,9 +100,9 @@ void lease_free(struct lease *l)
 
 enum lease_hold lease_hold(const struct lease *l)
 {
-    int64_t age_ms = clock_mono_ms() - atomic_load(&l->renewed_ms);
+    int64_t age_ms = clock_boot_ms() - atomic_load(&l->renewed_ms);
 
     if (atomic_load(&l->is_lost))
         return LEASE_LOST;
-    return age_ms < (int64_t)l->o.seconds * 1000 * 2 / 3 ? LEASE_SURE : LEASE_UNSURE;
+    return age_ms < (int64_t)l->o.claim.seconds * 1000 * 2 / 3 ? LEASE_SURE : LEASE_UNSURE;
 }

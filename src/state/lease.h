@@ -7,20 +7,17 @@
 #ifndef LEASE_H
 #define LEASE_H
 
-#include "base/err.h"
-
-#include <stdint.h>
+#include "state/lease_row.h"
 
 struct lease;
 
 struct lease_options {
     const char *conninfo; /* the texts are borrowed until lease_free */
-    const char *pipeline; /* as a literal of SQL */
+    struct lease_row_claim claim;
     uint64_t epoch;       /* that the lease was taken with */
-    int seconds;          /* after which it ends, if it is not renewed */
 };
 
-/* Begins. The lease was taken not longer ago than <taken_ms>, by clock_mono_ms. Returns owned, or
+/* Begins. The lease was taken not longer ago than <taken_ms>, by clock_boot_ms. Returns owned, or
  * NULL. */
 struct lease *lease_new(const struct lease_options *o, int64_t taken_ms, struct err *e);
 

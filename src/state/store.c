@@ -385,6 +385,21 @@ bool store_may_work(struct store *s, bool *may, struct err *e)
     return s->home.arg == NULL || s->home.may_work(s->home.arg, may, e);
 }
 
+uint64_t store_epoch(const struct store *s)
+{
+    return s->home.epoch;
+}
+
+bool store_confirm(struct store *s, struct err *e)
+{
+    return s->home.arg == NULL || s->home.confirm(s->home.arg, e);
+}
+
+bool store_leads(const struct store *s)
+{
+    return s->home.arg == NULL || s->home.leads(s->home.arg);
+}
+
 struct writes *store_writes(struct store *s)
 {
     return s->home.writes;

@@ -16,6 +16,7 @@
  *   pipeline  ""       ""   tells this state file from others
  *   paused    source   ""   a user has paused it
  *   save      ""       ""   in a database only: the number of the last save
+ *   epoch     ""       ""   from a database: the number of the newest lease, which only grows
  *   former    ""       ""   what it was called before it was reset, each followed by a blank
  * and those of kind "form", see kept_columns.h.
  *
@@ -107,8 +108,11 @@ struct store_home {
     void (*forget)(void *arg, const char *source, bool is_any_schema);
     void (*forget_all)(void *arg);
     bool (*may_work)(void *arg, bool *may, struct err *e); /* see store_may_work */
+    bool (*leads)(void *arg);                              /* see store_leads */
+    bool (*confirm)(void *arg, struct err *e);             /* see store_confirm */
     bool (*save)(void *arg, struct err *e); /* commits, and forgets what was changed */
     void (*close)(void *arg);
+    uint64_t epoch;         /* see store_epoch */
 };
 
 /* From now on the store has that home, which it closes. */
@@ -116,6 +120,17 @@ void store_set_home(struct store *s, const struct store_home *home);
 
 /* *may: changes may be delivered. False with ERR_TAKEN: another process does that. */
 bool store_may_work(struct store *s, bool *may, struct err *e) WARN_UNUSED;
+
+/* The number of this process among those that have had the pipeline, which only grows; 0: the state
+ * is in a file, and nobody counts. */
+uint64_t store_epoch(const struct store *s);
+
+/* Asks the home whether the pipeline is still ours, and waits while it is away. False with
+ * ERR_TAKEN: another process has it. */
+bool store_confirm(struct store *s, struct err *e) WARN_UNUSED;
+
+/* True while nobody else can have the pipeline. Does not block. */
+bool store_leads(const struct store *s);
 
 /* For kept_table.c: writes of the home, NULL where there is none. After something was added to them
  * store_save_alone commits it there if no transaction is open. */

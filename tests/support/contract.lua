@@ -15,6 +15,7 @@ local wait = require "wait"
 
 local contract = {
    is_whole = os.getenv "PGCDC_CONTRACT" ~= nil, -- `make contract`: more of everything
+   tag = "contract", -- of the sink
 }
 
 local WRITERS = 8
@@ -22,7 +23,7 @@ local ROWS = 400
 
 -- Row versions are (id, v): v comes of a sequence, so it rises with each version of a row. Half of
 -- the keys change, row 1 is hot, some transactions are long and some are undone.
-local function make_database()
+function contract.make_database()
    return fixtures.database([[
       create table t (id int primary key, v int not null, pad text);
       create sequence versions;
@@ -48,8 +49,9 @@ local function make_database()
       end $$]], ROWS)
 end
 
--- Deadlocks of the writers undo some of their work, which is as good.
-local function start_writers(db, rounds)
+-- Eight sessions, each of which does so many rounds of work. Returns a function that tells whether
+-- they are at work. Deadlocks undo some of it, which is as good.
+function contract.start_writers(db, rounds)
    local writers = {}
    for i = 1, WRITERS do
       writers[i] = db:connect()
@@ -65,10 +67,9 @@ local function start_writers(db, rounds)
    end
 end
 
-local TAG = "contract"
-
-local function whole_script(driver, target)
-   return driver.script(target, TAG) .. [[
+--- The pipeline. `fields`: more options of the sink, or nil.
+function contract.script(driver, target, fields)
+   return driver.script(target, contract.tag, fields) .. [[
       pgcdc.source {table = "t", interval = 0.02, deletes = true}:sink(sink)]]
 end
 
@@ -167,10 +168,10 @@ function contract.run(driver, options)
    local seed_number = seeds.asked or seeds.fresh()
    local seed = "seed " .. seed_number
    math.randomseed(seed_number)
-   local target, db = driver.start(), make_database()
+   local target, db = driver.start(), contract.make_database()
    local state = fixtures.state()
-   local how = { dsn = db, state = state, script = whole_script(driver, target) }
-   local is_writing = start_writers(db, options.rounds or 80)
+   local how = { dsn = db, state = state, script = contract.script(driver, target) }
+   local is_writing = contract.start_writers(db, options.rounds or 80)
    local wanted, target_wanted = options.kills or 6, driver.kill and options.target_kills or 0
    local kills, target_kills = 0, 0
    local deadline = native.now() + wait.scaled(options.seconds or 60)
@@ -194,7 +195,7 @@ function contract.run(driver, options)
       kills = kills + 1
    end
    once.ok(how)
-   return contract.check(driver, target, TAG, db, seed), kills, target_kills
+   return contract.check(driver, target, contract.tag, db, seed), kills, target_kills
 end
 
 return contract

@@ -272,7 +272,9 @@ end
 local function recall(participant)
    local sink = participant.sink
    return await(function()
-      participant.recalled = savepoint_of(participant, participants.call(sink, "recall"))
+      local text = participants.call(sink, "recall")
+      raw.confirm() -- who comes late has perhaps taken the target, and is to write nothing to it
+      participant.recalled = savepoint_of(participant, text)
       participant.target = sink.identify and participants.call(sink, "identify")
    end)
 end

@@ -15,6 +15,10 @@
 -- before us, or a connection before this one, has on its way is refused. Such a copy says where its
 -- tail begins (Pgcdc-From), as does a savepoint while changes of the tail may still come.
 --
+-- Messages of data are refused to nobody. So who was stopped looks before each of them whether he
+-- still has the pipeline; what the client library had in hand then is passed over by the server,
+-- which knows the ids for as long as the stream's duplicate_window.
+--
 -- So changes can be read before their savepoint is there: the sink `is_early`.
 
 local raw = require "pgcdc.raw"
@@ -23,6 +27,7 @@ local feeds = require "pgcdc.delivery.feeds"
 local headers = require "pgcdc.sinks.headers"
 local jetstream = require "pgcdc.sinks.jetstream"
 local native = require "pgcdc.native.nats"
+local overtaken = require "pgcdc.sinks.overtaken"
 local pattern = require "pgcdc.sinks.pattern"
 local read_host = require "pgcdc.sinks.address"
 local remote = require "pgcdc.sinks.remote"
@@ -247,8 +252,9 @@ local function check_position(sink, info, position)
       sink:stop "the target went back, or was emptied: a new start goes on from what is there"
    elseif position.seq > 0 and position.epoch ~= sink.last_epoch
       and position.epoch ~= sink.epoch then
-      sink:stop(("another pgcdc-lua has taken over the sink '%s': each needs a name of its own")
-         :format(sink.name))
+      overtaken(sink, function()
+         sink.is_epoch_known = false
+      end)
    end
 end
 
@@ -333,6 +339,9 @@ local function publish(sink, run, index, lane, id, name, list, data)
    local client, clock = sink.client, nil
    if id then
       list = "Nats-Msg-Id\0" .. id .. "\0" .. list
+   end
+   if not raw.leads() then
+      raw.confirm()
    end
    while not client:publish(index, lane, name, list, data) do
       clock = clock or sink:clock "acknowledgements"

@@ -2,13 +2,15 @@
 -- SPDX-License-Identifier: MIT
 --
 -- A flush is one MULTI, with the savepoint in the key pgcdc:{NAME}. At the start the key
--- pgcdc:{NAME}:epoch is counted up. Both are watched, from before they are read until EXEC. So an
--- EXEC does nothing if another program has counted since, or if an earlier EXEC of ours, whose
--- answer was lost, came late. Redis does not undo what a transaction did before one of its commands
--- failed. So it is found out before whether a command would fail (a stream is watched, and asked
--- for its type).
+-- pgcdc:{NAME}:epoch is counted up; where the state is in a database its upper bits are the number
+-- of our lease there, so that nobody who had the pipeline before can count it up any more. Both are
+-- watched, from before they are read until EXEC. So an EXEC does nothing if another program has
+-- counted since, or if an earlier EXEC of ours, whose answer was lost, came late. Redis does not
+-- undo what a transaction did before one of its commands failed. So it is found out before whether
+-- a command would fail (a stream is watched, and asked for its type).
 
 local raw = require "pgcdc.raw"
+local overtaken = require "pgcdc.sinks.overtaken"
 local redis_client = require "pgcdc.sinks.redis_client"
 
 local redis_transaction = {}
@@ -17,6 +19,7 @@ local ask, call_of, pump, raise, reply = redis_client.ask, redis_client.call, re
    redis_client.raise, redis_client.reply
 
 local HIGH, LOW = 1 << 20, 1 << 18 -- bytes that wait to be sent
+local LEASE = 32 -- where the bits of the lease begin in an epoch
 local PATIENT = 3 -- times that EXEC may do nothing before streams are not watched any more
 
 -- ---- the savepoint ----
@@ -29,8 +32,7 @@ local function check_epoch(sink, kind, text)
       raise(sink, "GET", text)
    elseif kind == "text" and math.tointeger(text)
       and math.tointeger(text) > math.tointeger(sink.epoch) then
-      sink:stop(("another pgcdc-lua has taken over the sink '%s': each needs a name of its own")
-         :format(sink.name))
+      overtaken(sink)
    end
    sink:stop("the target went back, or was emptied: a new start goes on from what is there")
 end
@@ -50,10 +52,32 @@ local function await_replicas(sink)
    end
 end
 
-function redis_transaction.recall(sink)
-   if not sink.epoch then
+-- Counts the epoch up to one of our own.
+local function take_epoch(sink)
+   local lease = raw.epoch()
+   if not lease then
       local _, epoch = ask(sink, false, "INCR", sink.epoch_key)
       sink.epoch = tostring(epoch)
+      return
+   end
+   ask(sink, false, "WATCH", sink.epoch_key)
+   local kind, text = ask(sink, false, "GET", sink.epoch_key)
+   local epoch = kind == "text" and math.tointeger(tonumber(text)) or 0
+   if epoch >> LEASE > lease then
+      overtaken(sink)
+   end
+   local mine = tostring(math.max(epoch, lease << LEASE) + 1)
+   ask(sink, false, "MULTI")
+   ask(sink, false, "SET", sink.epoch_key, mine)
+   if ask(sink, false, "EXEC") ~= "list" then
+      sink:again "the epoch: others count it up"
+   end
+   sink.epoch = mine
+end
+
+function redis_transaction.recall(sink)
+   if not sink.epoch then
+      take_epoch(sink)
    elseif sink.replicas > 0 then
       ask(sink, false, "INCRBY", sink.epoch_key, 0) -- what WAIT waits for, with all before it
       await_replicas(sink)

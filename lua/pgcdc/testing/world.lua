@@ -132,6 +132,11 @@ local function own_raw(self)
       pipeline = function()
          return "test"
       end,
+      epoch = function() end,
+      confirm = function() end,
+      leads = function()
+         return true
+      end,
       hold_back = function(is_held)
          self.is_held_back = is_held
       end,

@@ -22,6 +22,7 @@ local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
 local flushed = require "pgcdc.sinks.kafka.flushed"
 local native = require "pgcdc.native.kafka"
+local overtaken = require "pgcdc.sinks.overtaken"
 local record = require "pgcdc.sinks.kafka.record"
 local remote = require "pgcdc.sinks.remote"
 local settings = require "pgcdc.sinks.kafka.settings"
@@ -218,8 +219,9 @@ end
 
 local function check_token(sink, token)
    if sink.has_announced and token and token ~= sink.token then
-      sink:stop(("another pgcdc-lua has taken over the sink '%s': each needs a name of its own")
-         :format(sink.name))
+      overtaken(sink, function()
+         sink.has_announced = false
+      end)
    end
 end
 

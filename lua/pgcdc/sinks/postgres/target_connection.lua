@@ -6,6 +6,11 @@
 -- What the server says is raised as a *problem*: {message =, sqlstate =, kind = as in
 -- src/lua/api_db.h, what = which privilege is missing, or nil}. `attempt` turns it into an error
 -- that the host understands. Statements block until the server has answered.
+--
+-- Where the state is in a database, our row has the number of the newest lease that has written it,
+-- which only grows. `recall` writes ours, under the lock that each transaction takes first; so what
+-- a former process has on its way is committed before we read what is there, or never. One that was
+-- stopped in the middle of its transaction is not waited for: that is ended.
 
 local raw = require "pgcdc.raw"
 local participants = require "pgcdc.delivery.participants"
@@ -15,7 +20,8 @@ local BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;"
 
 local POSITION = [[
    CREATE TABLE IF NOT EXISTS pgcdc.position (pipeline text, sink text, savepoint text,
-      flush text, saved timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (pipeline, sink))]]
+      flush text, saved timestamptz NOT NULL DEFAULT now(), epoch bigint,
+      PRIMARY KEY (pipeline, sink))]]
 
 -- SQLSTATEs of constraints that forbid a row because of other rows: a foreign key, a unique index,
 -- an exclusion constraint.
@@ -25,6 +31,8 @@ local LONGEST_WAIT = 60 -- seconds
 
 local NO_TABLE = "pgcdc.position cannot be made: grant CREATE on the target database, or let its"
    .. " owner make it"
+local NO_EPOCH = "pgcdc.position is of an earlier version, and only its owner can change it: ALTER"
+   .. " TABLE pgcdc.position ADD epoch bigint"
 local NO_ROW = "pgcdc.position cannot be used: grant USAGE on the schema pgcdc, and SELECT, INSERT"
    .. " and UPDATE on the table"
 
@@ -33,10 +41,28 @@ local OURS = " FROM pgcdc.position WHERE pipeline = $1 AND sink = $2"
 local SAVED = answer.question("SELECT savepoint, flush" .. OURS,
    { savepoint = "text?", flush = "text?" })
 local LOCKED = answer.question("SELECT flush" .. OURS .. " FOR UPDATE", { flush = "text?" })
+local LEASED = answer.question("SELECT flush, epoch" .. OURS .. " FOR UPDATE",
+   { flush = "text?", epoch = "integer?" })
+local TAKE = answer.question([[UPDATE pgcdc.position SET epoch = $3
+   WHERE pipeline = $1 AND sink = $2 AND coalesce(epoch, 0) <= $3 RETURNING sink]],
+   { sink = "text" })
+
+-- Ends a transaction of an older lease that has locked our row.
+local END_FORMER = [[
+   SELECT pg_catalog.pg_terminate_backend(k.pid)
+   FROM pgcdc.position p JOIN pg_catalog.pg_locks k ON k.locktype = 'transactionid' AND k.granted
+      AND k.transactionid = p.xmax
+   WHERE p.pipeline = $1 AND p.sink = $2 AND coalesce(p.epoch, 0) < $3
+      AND k.pid <> pg_catalog.pg_backend_pid()]]
+
 local HAS_SCHEMA = answer.question(
    "SELECT pg_catalog.to_regnamespace('pgcdc') IS NOT NULL AS yes", { yes = "boolean" })
 local HAS_TABLE = answer.question(
    "SELECT pg_catalog.to_regclass('pgcdc.position') IS NOT NULL AS yes", { yes = "boolean" })
+
+local HAS_EPOCH = answer.question([[SELECT EXISTS (SELECT FROM pg_catalog.pg_attribute
+   WHERE attrelid = 'pgcdc.position'::pg_catalog.regclass AND attname = 'epoch') AS yes]],
+   { yes = "boolean" })
 
 -- True if the same may succeed later.
 local function is_passing(problem)
@@ -282,6 +308,24 @@ function Connection:connect()
       explain(NO_TABLE, function()
          make_table(self)
       end)
+   elseif raw.epoch() and not self:row(HAS_EPOCH).yes then
+      explain(NO_EPOCH, function()
+         self:run "ALTER TABLE pgcdc.position ADD COLUMN IF NOT EXISTS epoch bigint"
+      end)
+   end
+end
+
+-- Raises that our row is not what it was.
+local function refuse_row()
+   raw.confirm() -- who has lost the pipeline ends with that
+   error("pgcdc.position in the target is not what was stored there: it went back, or somebody"
+      .. " else uses the same state; a new start goes on from what is there", 0)
+end
+
+-- From now on nobody who had the pipeline before us writes for this sink.
+local function take_row(self, name, epoch)
+   if not self:maybe(TAKE, self.pipeline, name, epoch) then
+      refuse_row()
    end
 end
 
@@ -289,9 +333,16 @@ end
 function Connection:recall(name)
    self.pipeline = self.pipeline or raw.pipeline()
    local row
+   local epoch = raw.epoch()
    explain(NO_ROW, function()
+      if epoch then -- (where we may; else it is awaited)
+         self.db:run(END_FORMER, 3, { self.pipeline, name, epoch })
+      end
       self:run("INSERT INTO pgcdc.position (pipeline, sink) VALUES ($1, $2) ON CONFLICT DO NOTHING",
          self.pipeline, name)
+      if epoch then
+         take_row(self, name, epoch)
+      end
       row = self:row(SAVED, self.pipeline, name)
    end)
    self.flushed[name], self.is_recalled[name] = row.flush, true
@@ -334,12 +385,14 @@ end
 -- connection left open was ended by raw.db_open.) Returns true if a transaction with this token was
 -- committed. Raises an error if the row is not as we left it.
 local function is_done(self, name, token)
-   local row = self:maybe(LOCKED, self.pipeline, name)
-   if row and row.flush == token then
+   local epoch = raw.epoch()
+   local row = self:maybe(epoch and LEASED or LOCKED, self.pipeline, name)
+   if row and epoch and row.epoch ~= epoch then
+      refuse_row()
+   elseif row and row.flush == token then
       return true
    elseif not row or row.flush ~= self.flushed[name] then
-      error("pgcdc.position in the target is not what was stored there: it went back, or somebody"
-         .. " else uses the same state; a new start goes on from what is there", 0)
+      refuse_row()
    end
    return false
 end

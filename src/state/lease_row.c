@@ -1,0 +1,142 @@
+/* lease_row.c -- the row of a pipeline in pgcdc.lease.
+ * SPDX-License-Identifier: MIT */
+#include "state/lease_row.h"
+
+#include "capture/sql.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#define NOW "pg_catalog.clock_timestamp()"
+
+const struct result_shape lease_row_shape = { "who has the pipeline", "ubtu", 0, 1 };
+
+void lease_row_put_question(struct buf *sql, const struct lease_row_claim *claim)
+{
+    buf_printf(sql, "SELECT epoch, owner = '%s', host, pid FROM pgcdc.lease WHERE pipeline = %s",
+               claim->owner, claim->pipeline);
+}
+
+void lease_row_read(struct lease_row *row, const struct result *r)
+{
+    *row = (struct lease_row){ .is_there = result_count(r) == 1 };
+    if (!row->is_there)
+        return;
+    row->epoch = result_u64(r, 0, 0);
+    row->is_mine = result_bool(r, 0, 1);
+    row->pid = result_u64(r, 0, 3);
+    snprintf(row->host, sizeof row->host, "%s", result_text(r, 0, 2));
+}
+
+/* Runs what was put into <sql>, which is freed. */
+static bool run(struct conn *c, struct buf *sql, const struct result_shape *shape,
+                struct result **r, struct err *e)
+{
+    bool ok = (buf_ok(sql) || err_memory(e)) &&
+              conn_run(c, sql->data, shape, r, shape != NULL ? 1 : 0, e);
+
+    buf_fini(sql);
+    return ok;
+}
+
+/* Whose lease has ended may have been stopped in the middle of a save, which locks the row for as
+ * long as it lasts: that is ended. (By another role's connection, it cannot be: then it is waited
+ * for.) */
+static void end_save(struct conn *c, const struct lease_row_claim *claim)
+{
+    struct buf sql;
+    struct err ignored;
+
+    buf_init(&sql, BUF_SQL_MAX);
+    buf_printf(&sql, "SELECT pg_catalog.pg_terminate_backend(k.pid) FROM pgcdc.lease l"
+               " JOIN pg_catalog.pg_locks k ON k.locktype = 'transactionid' AND k.granted"
+               " AND k.transactionid = l.xmax WHERE l.pipeline = %s AND l.expires <= " NOW
+               " AND k.pid <> pg_catalog.pg_backend_pid()", claim->pipeline);
+    if (!run(c, &sql, NULL, NULL, &ignored)) {
+        /* what is wrong with the connection is found out by the next statement */
+    }
+}
+
+/* The epoch is kept in the state, too: so it grows also where the lease is lost, and the state is
+ * copied to another database. */
+static void put_take(struct buf *sql, const struct lease_row_claim *claim)
+{
+    char host[256] = "";
+
+    gethostname(host, sizeof host - 1);
+    buf_printf(sql, "WITH taken AS (INSERT INTO pgcdc.lease AS l (pipeline, owner, epoch, expires,"
+               " since, host, pid) VALUES (%s, '%s', 1 + coalesce((SELECT"
+               " pg_catalog.convert_from(value, 'UTF8')::bigint FROM pgcdc.state"
+               " WHERE pipeline = %s AND kind = 'epoch' AND name = '' AND key = ''), 0),",
+               claim->pipeline, claim->owner, claim->pipeline);
+    buf_printf(sql, NOW " + '%d s', " NOW ", ", claim->seconds);
+    sql_put_literal(sql, host);
+    buf_printf(sql, ", %ld) ON CONFLICT (pipeline) DO UPDATE SET owner = excluded.owner,"
+               " epoch = greatest(l.epoch + 1, excluded.epoch), expires = excluded.expires,"
+               " since = excluded.since, host = excluded.host, pid = excluded.pid"
+               " WHERE l.expires <= " NOW " OR l.owner = excluded.owner RETURNING epoch)",
+               (long)getpid());
+    buf_printf(sql, " INSERT INTO pgcdc.state AS s (pipeline, kind, name, key, value)"
+               " SELECT %s, 'epoch', '', '', pg_catalog.convert_to(epoch::text, 'UTF8') FROM taken"
+               " ON CONFLICT (pipeline, kind, name, key) DO UPDATE SET value = excluded.value,"
+               " saved = excluded.saved;", claim->pipeline);
+}
+
+bool lease_row_take(struct conn *c, const struct lease_row_claim *claim, struct lease_row *row,
+                    struct err *e)
+{
+    static const struct result_shape shape = { "whether the lease has ended", "b", 0, 1 };
+    struct result *r = NULL;
+    struct buf sql;
+    bool may, ok;
+
+    buf_init(&sql, BUF_SQL_MAX);
+    buf_printf(&sql, "SELECT expires <= " NOW " OR owner = '%s' FROM pgcdc.lease"
+               " WHERE pipeline = %s", claim->owner, claim->pipeline);
+    if (!run(c, &sql, &shape, &r, e))
+        return false;
+    may = result_count(r) == 0 || result_bool(r, 0, 0);
+    result_free(r);
+    r = NULL;
+    if (may)
+        end_save(c, claim);
+    buf_init(&sql, BUF_SQL_MAX);
+    if (may) /* who only waits writes nothing */
+        put_take(&sql, claim);
+    lease_row_put_question(&sql, claim);
+    ok = run(c, &sql, &lease_row_shape, &r, e);
+    if (ok)
+        lease_row_read(row, r);
+    result_free(r);
+    return ok;
+}
+
+bool lease_row_renew(struct conn *c, const struct lease_row_claim *claim, uint64_t epoch,
+                     bool *is_lost, struct err *e)
+{
+    static const struct result_shape shape = { "the lease", "u", 0, 1 };
+    struct result *r = NULL;
+    struct buf sql;
+    bool ok;
+
+    buf_init(&sql, BUF_SQL_MAX);
+    buf_printf(&sql, "UPDATE pgcdc.lease SET expires = " NOW " + '%d s'"
+               " WHERE pipeline = %s AND epoch = %" PRIu64 " RETURNING epoch", claim->seconds,
+               claim->pipeline, epoch);
+    ok = run(c, &sql, &shape, &r, e);
+    *is_lost = ok && result_count(r) == 0;
+    result_free(r);
+    return ok;
+}
+
+bool lease_row_release(struct conn *c, const struct lease_row_claim *claim, uint64_t epoch,
+                       struct err *e)
+{
+    struct buf sql;
+
+    buf_init(&sql, BUF_SQL_MAX);
+    buf_printf(&sql, "UPDATE pgcdc.lease SET expires = " NOW
+               " WHERE pipeline = %s AND epoch = %" PRIu64, claim->pipeline, epoch);
+    return run(c, &sql, NULL, NULL, e);
+}
