@@ -199,18 +199,19 @@ $(PROGRAM)-hints: tests/mutants/hints.c $(OBJECTS) | $(HOME_LINKS)
 	@$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $< \
 		$(filter-out %/capture/hints.o %/capture/sql_hints.o,$(OBJECTS)) $(LDLIBS_ALL)
 
-# The program that takes a loop for dead after three seconds, not thirty.
-HASTY_OBJECTS = $(BUILD)/tests/hasty/health.o $(BUILD)/tests/hasty/server.o
+# The program that takes a loop for dead after three seconds, not thirty, and that gives servers at
+# work two seconds of a stop, not fifteen.
+HASTY_OBJECTS = $(addprefix $(BUILD)/tests/hasty/,serve/health.o serve/server.o pg/wire.o)
 
-$(HASTY_OBJECTS): $(BUILD)/tests/hasty/%.o: src/serve/%.c src/serve/health.h | $(BUILD)
+$(HASTY_OBJECTS): $(BUILD)/tests/hasty/%.o: src/%.c src/serve/health.h | $(BUILD)
 	@echo "cc   $@"
 	@mkdir -p $(@D)
-	@$(CC) $(CPPFLAGS_ALL) -DHEALTH_STALLED_MS=3000 $(CFLAGS_ALL) -c -o $@ $<
+	@$(CC) $(CPPFLAGS_ALL) -DHEALTH_STALLED_MS=3000 -DWIRE_WORK_MS=2000 $(CFLAGS_ALL) -c -o $@ $<
 
 $(HASTY): $(HASTY_OBJECTS) $(OBJECTS) | $(HOME_LINKS)
 	@echo "link $@"
 	@$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $(HASTY_OBJECTS) \
-		$(filter-out %/serve/health.o %/serve/server.o,$(OBJECTS)) $(LDLIBS_ALL)
+		$(filter-out %/serve/health.o %/serve/server.o %/pg/wire.o,$(OBJECTS)) $(LDLIBS_ALL)
 
 # The program with other rules of the log.
 $(LOG_MUTANTS): $(PROGRAM)-%: tests/mutants/%.c $(OBJECTS) | $(HOME_LINKS)
