@@ -117,8 +117,9 @@ void follower_pause(struct follower *f, size_t i, struct source *source)
     take_name(f, i, &source->position.logical);
     source->shares_log = slot_claims_has(&f->claims, i);
     source->has_slot = f->config->has_own_slot || slot_claims_is_named(&f->claims);
-    if (!source->shares_log && source->position.logical.lsn == 0)
-        stream_close(f->stream); /* the source is to make the slot anew */
+    if (source->position.logical.lsn == 0 &&
+        (!source->shares_log || source->log_leaves.is_stale))
+        stream_close(f->stream); /* the source is to make the slot anew, or the stream lacks rows */
 }
 
 void follower_resume(struct follower *f, size_t i, struct source *source)

@@ -121,5 +121,6 @@ void log_leaves_know_all(struct log_leaves *l, struct position *p)
         p->leaves[i].attached = leaf != NULL ? leaf->attached : 0;
     }
     l->due_lsn = l->met_lsn = 0;
+    l->is_stale = false;
     l->doubt = NULL;
 }

@@ -24,6 +24,9 @@
  * and bear the xid that it names, or, since it may be that of a savepoint, be just the row that it
  * has. If it is otherwise nobody can tell: the position becomes one of xmins.
  *
+ * The pgoutput of Postgres 14 goes on to take a table that was written to for what it was when it
+ * was attached, until the stream begins anew. So there the position becomes one of xmins always.
+ *
  * While it was detached nothing but new xids can have been written to a partition that was known:
  * of that, rows of xids below the floor are passed over.
  *
@@ -54,6 +57,7 @@ struct log_leaves {
     uint64_t due_lsn;   /* once the log was read up to here; 0: there are none */
     uint64_t met_lsn;   /* the log has come to a change of one, in the transaction that commits
                          * here; 0: it has not */
+    bool is_stale;      /* the stream is to begin anew, see above */
     const char *doubt;  /* why nobody can tell which of their rows to read; NULL: one can */
 };
 

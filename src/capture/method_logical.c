@@ -117,6 +117,8 @@ static const char *why_unread(const struct source *s)
 {
     if (!log_leaves_has_new(&s->log_leaves, &s->position))
         return NULL;
+    if (log_of(s)->now.version < 150000)
+        return "a partition is new, and has rows";
     return log_keys_can_tell(s->facts.rowtype)
                ? s->log_leaves.doubt
                : "a partition is new, and the key does not tell its rows apart";
@@ -208,6 +210,7 @@ static bool check_position(struct source *s, const char **why)
     /* of a transaction that was seen, a part may be unseen */
     if (why_unpublished(s) != NULL || why_unread(s) != NULL)
         xidset_fini(&s->position.horizon.seen);
+    s->log_leaves.is_stale = why_unread(s) != NULL;
     s->log_leaves.doubt = NULL;
     s->log_leaves.due_lsn = s->log_leaves.met_lsn = 0;
     logical_end(&s->position.logical);
@@ -349,7 +352,7 @@ static bool begin_leaves(struct source *s, struct method_step *step, struct conn
 
     step->is_held = true;
     log->is_odd = false;
-    if (!log_keys_read(&log->keys, s, s->facts.identity.lsn, conn, e))
+    if (!log_keys_read(&log->keys, s, s->log_leaves.lsn, conn, e))
         return false;
     if (log->keys.is_full)
         return fail_doubt(s, "a partition is new, and much was written since", e);
