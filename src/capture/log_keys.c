@@ -251,8 +251,10 @@ static bool take(struct reader *r, const struct replication_message *m, struct e
             r->lsn = m->lsn;
         if (pgoutput_read(&p, m->p, m->len, e) && take_pgoutput(r, &p, e))
             return true;
-        return e->code == ERR_ANSWER
-                   ? err_prefix(e, "the log at %s", lsn_write(r->lsn, text)) : false;
+        if (e->code != ERR_ANSWER)
+            return false;
+        e->code = ERR_INTERNAL; /* as in stream.c */
+        return err_prefix(e, "the log at %s", lsn_write(r->lsn, text));
     case REPLICATION_KEEPALIVE:
         r->is_over = !r->is_in_transaction && lsn_reaches(m->end, r->until);
         break;

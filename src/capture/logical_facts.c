@@ -10,10 +10,10 @@
 
 enum { F_LEVEL, F_PUBLICATION, F_OPS, F_ROOT, F_PUBLISHED, F_FILTERED, F_IDENTITY, F_PLUGIN,
        F_HERE, F_STATUS, F_CONFIRMED, F_MIXED, F_HASH, F_VERSION, F_SYNCED, F_MOVED,
-       F_CHILD, F_LEAVES };
+       F_CHILD, F_LEAVES, F_KEPT };
 
 const struct result_shape logical_facts_shape = {
-    "what the log brings", "tBBBbbcTBTUbuubbbT", 1, 1
+    "what the log brings", "tBBBbbcTBTUbuubbbTc", 1, 1
 };
 
 /* Rows of the catalogs that are made anew when a table, or the schema that it is in, leaves the
@@ -44,7 +44,8 @@ static void put_child(const struct source *s, struct buf *sql)
     buf_puts(sql, "))");
 }
 
-/* The partitions, see log_leaves.h. (One that is being detached may stay so for long.) */
+/* The partitions, see log_leaves.h. (One that is being detached may stay so for long. In 14 one
+ * that is empty now but had rows is as one that has some.) */
 static void put_leaves(const struct source *s, struct buf *sql)
 {
     buf_puts(sql, ", (WITH RECURSIVE tree(oid, attached) AS (SELECT c.oid, 0::int8 UNION ALL SELECT"
@@ -54,7 +55,9 @@ static void put_leaves(const struct source *s, struct buf *sql)
                   " 9223372036854775807 | 1, CASE WHEN l.oid IN (0");
     for (size_t i = 0; i < s->position.n_leaves; i++)
         buf_printf(sql, ",%" PRIu32, s->position.leaves[i].oid);
-    buf_puts(sql, ") OR pg_relation_size(l.oid) = 0 THEN 0 ELSE 1 END), ' ' ORDER BY l.oid) FROM"
+    buf_puts(sql, ") OR (pg_relation_size(l.oid) = 0 AND (l.relfilenode = l.oid OR"
+                  " current_setting('server_version_num')::int >= 150000))"
+                  " THEN 0 ELSE 1 END), ' ' ORDER BY l.oid) FROM"
                   " tree JOIN pg_class l USING (oid) WHERE l.relkind = 'r' AND c.relkind = 'p')");
 }
 
@@ -88,6 +91,9 @@ void logical_facts_put(const struct source *s, struct buf *sql)
                   " IS DISTINCT FROM pg_relation_filenode(l.oid))");
     put_child(s, sql);
     put_leaves(s, sql);
+    buf_puts(sql, ", CASE WHEN c.oid < 16384 THEN 'c' WHEN c.relpersistence = 'u' OR EXISTS (SELECT"
+                  " FROM pg_partition_tree(c.oid) t JOIN pg_class l ON l.oid = t.relid WHERE"
+                  " l.relpersistence = 'u') THEN 'u' ELSE 'p' END");
     buf_puts(sql, " FROM pg_class c LEFT JOIN pg_publication p ON p.pubname = ");
     sql_put_literal(sql, s->config->publication);
     buf_puts(sql, " LEFT JOIN pg_replication_slots s ON s.slot_name = ");
@@ -109,6 +115,7 @@ bool logical_facts_read(struct logical_facts *f, struct source *s, const struct 
     f->has_root = result_bool(r, 0, F_ROOT);
     f->is_published = result_bool(r, 0, F_PUBLISHED);
     f->is_filtered = result_bool(r, 0, F_FILTERED);
+    f->kept = *result_text(r, 0, F_KEPT);
     f->identity = *result_text(r, 0, F_IDENTITY);
     f->is_mixed = result_bool(r, 0, F_MIXED);
     f->has_slot = plugin != NULL;
@@ -178,6 +185,18 @@ static bool check_identity(const struct logical_facts *f, const struct source *s
                    t->name);
 }
 
+static bool check_kept(const struct logical_facts *f, const struct source *s, struct err *e)
+{
+    const struct relation *t = &s->facts.table;
+
+    if (f->kept == 'c')
+        return err_set(e, ERR_REFUSED, "%s.%s is a catalog of the server, which the log does not "
+                       "have: use capture = \"xmin\"", t->schema, t->name);
+    return f->kept != 'u' ||
+           err_set(e, ERR_REFUSED, "%s.%s is unlogged, and the log does not have it: use capture ="
+                   " \"xmin\"", t->schema, t->name);
+}
+
 bool logical_facts_check(const struct logical_facts *f, const struct source *s, struct err *e)
 {
     if (s->facts.identity.in_recovery && f->version < 160000)
@@ -190,6 +209,8 @@ bool logical_facts_check(const struct logical_facts *f, const struct source *s, 
         return err_set(e, ERR_REFUSED, "capture = \"logical\" needs wal_level = logical, and it is "
                        "%s: ALTER SYSTEM SET wal_level = 'logical', and restart the server",
                        f->wal_level);
+    if (!check_kept(f, s, e))
+        return false;
     /* where a position is by the log, what the publication lacks now is a hole: see why_lost */
     if (s->position.logical.lsn == 0 && !check_publication(f, s, e))
         return false;

@@ -16,7 +16,9 @@ struct logical_facts {
     /* of the publication: */
     bool is_published, has_publication, has_all_ops, has_root, is_filtered;
     uint64_t published; /* another number once any of that may have been otherwise for a while */
-    char identity;   /* of the table: relreplident */
+    /* of the table: */
+    char kept;       /* 'u': it, or a part of it, is unlogged; 'c': it is a catalog; else 'p' */
+    char identity;   /* relreplident */
     bool is_mixed;   /* it is FULL, and that of a partition is not */
     bool has_child;  /* a new table inherits from it: the log may lack rows of that */
     /* of the slot: */

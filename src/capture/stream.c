@@ -466,8 +466,10 @@ static bool take_message(struct stream *st, const struct replication_message *r,
         st->now.lsn = r->lsn;
     if (take_pgoutput(st, r, conn, out, e))
         return true;
-    return e->code != ERR_ANSWER ? false
-                                 : err_prefix(e, "the log at %s", lsn_write(st->now.lsn, text));
+    if (e->code != ERR_ANSWER)
+        return false;
+    e->code = ERR_INTERNAL; /* ours or the server's: the database did not refuse anything */
+    return err_prefix(e, "the log at %s", lsn_write(st->now.lsn, text));
 }
 
 /* ---- reading ---- */
