@@ -30,6 +30,7 @@ local connect = require "pgcdc.postgres.client"
 local stream = require "pgcdc.stream.stream"
 local source = require "pgcdc.stream.source"
 local messages = require "pgcdc.stream.messages"
+local topics = require "pgcdc.stream.topics"
 local doctor = require "pgcdc.doctor.doctor"
 
 for _, name in ipairs { "basic", "choose", "combine", "ends", "envelope", "fold", "only",
@@ -99,6 +100,8 @@ raw.hook("start", function()
    source.tell_exact()
 end)
 raw.hook("resolved", feeds.resolve)
+raw.hook("feed", topics.start)
+raw.hook("fetch", topics.fetch)
 raw.hook("reading", feeds.begin_reading)
 raw.hook("ready", feeds.end_reading)
 raw.hook("enter", function(number, batch, has_rows)

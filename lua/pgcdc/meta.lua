@@ -468,7 +468,7 @@ pgcdc.args = {}
 pgcdc.sinks = require "pgcdc.meta_sinks"
 
 ---Declares a table to watch.
----@param spec pgcdc.source.spec
+---@param spec pgcdc.source.spec|pgcdc.topics.spec
 ---@return pgcdc.source
 function pgcdc.source(spec) end
 

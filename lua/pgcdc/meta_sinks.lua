@@ -1,5 +1,6 @@
 ---@meta pgcdc.meta_sinks
--- meta_sinks.lua: the sinks that come with the program, see meta.lua; nothing loads it.
+-- meta_sinks.lua: the sinks that come with the program, and what reads topics, see meta.lua;
+-- nothing loads it.
 -- SPDX-License-Identifier: MIT
 --
 -- luacheck: ignore
@@ -85,6 +86,21 @@ function sinks.postgres(spec) end
 ---@param spec pgcdc.kafka.spec
 ---@return pgcdc.sink
 function sinks.kafka(spec) end
+
+---A source whose changes a sink wrote into Kafka, for pgcdc.source.
+---@class pgcdc.topics.spec
+---@field kafka string brokers, "host:port,host:port"
+---@field topic string|string[]
+---@field name? string the position is kept under it; default: the topics
+---@field start? "snapshot"|"now" from the first record on, or what comes from now on
+---@field shapes? string the topic that tells what rows consist of; "pgcdc-shapes"
+---@field user? string
+---@field password? string
+---@field tls? {ca: string?, cert: string?, key: string?}
+---@field config? table<string, string|number|boolean> of librdkafka
+---@field on_change? fun(change: pgcdc.change)
+---@field on_error? "stop"|"skip"|"dead_letter"|pgcdc.policy
+---@field dead_letter? true|pgcdc.sink|fun(failed: pgcdc.failed)
 
 ---@class pgcdc.http.spec: pgcdc.remote.spec
 ---@field url string https://host/path

@@ -58,7 +58,8 @@ struct chunk {
     bool is_ordered;         /* rows come by xid, see row_order.h: a poll may stop at any of them */
     bool is_reread;          /* then: of one that is read again, see reread.h */
     bool is_recheck;         /* see increment.h */
-    bool is_log;             /* of the log: its batch is of all sources of a stream, see there */
+    bool is_log;             /* of the log: its batch is of all sources of a stream, see there; or
+                              * fed */
     bool has_hashes;         /* before each row stands the hash of its key */
     uint64_t reads;          /* as in struct position */
     uint32_t leaf, end;      /* of a snapshot range: its relation's oid, the block after it */

@@ -12,8 +12,9 @@
 #include <stdint.h>
 
 /* How changes are found: by the xmin of rows, by a column that grows, by stamps of triggers, by the
- * server's log. */
-enum config_capture { CONFIG_BY_XMIN, CONFIG_BY_INCREMENT, CONFIG_BY_TRIGGER, CONFIG_BY_LOGICAL };
+ * server's log; or not by us: the Lua half brings those that somebody else has found. */
+enum config_capture { CONFIG_BY_XMIN, CONFIG_BY_INCREMENT, CONFIG_BY_TRIGGER, CONFIG_BY_LOGICAL,
+                      CONFIG_BY_FEED };
 
 /* What becomes of a long value that an update left as it was, which the log does not have. */
 enum config_toast {

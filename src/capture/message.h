@@ -58,6 +58,7 @@ struct message {
     struct queue_item item;
     enum message_kind kind;
     size_t source;   /* its number */
+    bool is_fed;     /* it came from the Lua half, by no queue */
     bool is_taken_in; /* TALLY, KEYS: the host has taken in what it says, but could not finish what
                       * follows from it */
     struct rowtype *rowtype; /* DONE: what rows would be, counted reference; or NULL */

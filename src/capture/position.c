@@ -17,6 +17,7 @@ void position_fini(struct position *p)
     free(p->signature);
     free(p->columns);
     free(p->declared);
+    free(p->fed);
     free(p->leaves);
     position_forget_resume_points(p);
     position_forget_done(p);
@@ -57,6 +58,7 @@ bool position_copy(struct position *to, const struct position *from)
     to->signature = from->signature != NULL ? strdup(from->signature) : NULL;
     to->columns = from->columns != NULL ? strdup(from->columns) : NULL;
     to->declared = from->declared != NULL ? strdup(from->declared) : NULL;
+    to->fed = from->fed != NULL ? strdup(from->fed) : NULL;
     to->resume_points = NULL;
     to->n_resume_points = to->cap_resume_points = 0;
     to->done.keys = from->done.keys != NULL ? strdup(from->done.keys) : NULL;
@@ -65,6 +67,7 @@ bool position_copy(struct position *to, const struct position *from)
     if (ok && (from->signature == NULL || to->signature != NULL) &&
         (from->columns == NULL || to->columns != NULL) &&
         (from->declared == NULL || to->declared != NULL) &&
+        (from->fed == NULL || to->fed != NULL) &&
         (from->done.keys == NULL || to->done.keys != NULL) &&
         copy_resume_points(to, from) && horizon_copy(&to->horizon, &from->horizon) &&
         increment_copy(&to->increment, &from->increment) &&

@@ -87,6 +87,7 @@ struct position {
     struct increment increment; /* where polls go by a column that grows */
     struct pages pages;         /* where rows have no xids */
     struct logical logical;     /* where changes come by the log */
+    char *fed;                  /* CONFIG_BY_FEED: how far, in the words of who feeds; else NULL */
 };
 
 void position_fini(struct position *p);

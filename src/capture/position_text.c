@@ -168,6 +168,7 @@ void position_text_write(const struct position *p, const char *source, struct bu
     put_text(b, "signature", p->signature);
     put_text(b, "columns", p->columns);
     put_text(b, "declared", p->declared);
+    put_text(b, "fed", p->fed);
     for (size_t i = 0; i < p->n_leaves; i++)
         put_leaf(b, &p->leaves[i]);
     for (size_t i = 0; i < p->n_resume_points; i++)
@@ -439,6 +440,8 @@ static bool read_line(const char *word, const char *text, struct position *p, ui
         return replace_text(text, &p->signature);
     if (strcmp(word, "columns") == 0)
         return replace_text(text, &p->columns);
+    if (strcmp(word, "fed") == 0)
+        return replace_text(text, &p->fed);
     if (strcmp(word, "declared") == 0)
         return replace_text(text, &p->declared);
     if (strcmp(word, "leaf") == 0)

@@ -17,7 +17,7 @@ struct database {
 };
 
 struct reader_source {
-    struct crew *crew; /* owned, as the crew owns <source> */
+    struct crew *crew; /* owned, as the crew owns <source>; NULL: the Lua half feeds it */
     struct crew_source *source;
 };
 
@@ -81,12 +81,13 @@ static struct crew *find_crew(struct reader *r, const char *conninfo)
 
 bool reader_add(struct reader *r, const struct config *config, struct err *e)
 {
-    struct reader_source s = { .crew = find_crew(r, config->conninfo) };
+    struct reader_source s = { 0 };
 
-    if (s.crew == NULL || (s.source = crew_add(s.crew, config, r->n_sources)) == NULL ||
-        !ARRAY_PUSH(r->sources, r->n_sources, r->cap_sources, s))
+    if (config->capture != CONFIG_BY_FEED &&
+        ((s.crew = find_crew(r, config->conninfo)) == NULL ||
+         (s.source = crew_add(s.crew, config, r->n_sources)) == NULL))
         return err_memory(e);
-    return true;
+    return ARRAY_PUSH(r->sources, r->n_sources, r->cap_sources, s) || err_memory(e);
 }
 
 bool reader_start(struct reader *r, struct err *e)
@@ -114,12 +115,14 @@ void reader_wake(struct reader *r, size_t source)
 
 void reader_pause(struct reader *r, size_t source, bool is_paused)
 {
-    crew_steer_pause(r->sources[source].source, is_paused);
+    if (r->sources[source].crew != NULL)
+        crew_steer_pause(r->sources[source].source, is_paused);
 }
 
 void reader_poll(struct reader *r, size_t source)
 {
-    crew_steer_poll(r->sources[source].source);
+    if (r->sources[source].crew != NULL)
+        crew_steer_poll(r->sources[source].source);
 }
 
 bool reader_reread(struct reader *r, size_t source, const char *where, struct err *e)
@@ -129,12 +132,15 @@ bool reader_reread(struct reader *r, size_t source, const char *where, struct er
 
 void reader_saved(struct reader *r, size_t source, uint64_t lsn)
 {
-    crew_steer_saved(r->sources[source].source, lsn);
+    if (r->sources[source].crew != NULL)
+        crew_steer_saved(r->sources[source].source, lsn);
 }
 
 void reader_meter(struct reader *r, size_t source, struct meter_values *to)
 {
-    crew_steer_meter(r->sources[source].source, to);
+    *to = (struct meter_values){ 0 };
+    if (r->sources[source].crew != NULL)
+        crew_steer_meter(r->sources[source].source, to);
 }
 
 void reader_stop(struct reader *r)

@@ -13,6 +13,7 @@
 #include "lua/api_watch.h"
 #include "lua/hooks_check.h"
 #include "host/deletes.h"
+#include "host/feed.h"
 #include "host/output.h"
 #include "host/publish.h"
 #include "host/report.h"
@@ -44,6 +45,7 @@ struct host {
     struct checkpoint checkpoint;
     struct publish publish;
     struct steer steer;
+    struct feed feed;
     struct server *server;  /* owned; NULL: nobody listens */
     struct recording *recording; /* owned; NULL: nothing is recorded */
     struct notify_wish wish; /* socket: owned */
@@ -246,11 +248,20 @@ static bool may_pass(const struct message *m)
     return m->kind == MESSAGE_NOTICE && m->notice.err.code == ERR_NONE;
 }
 
+/* The next one of what the Lua half has brought or, if there is none, of the queue; or NULL. */
+static struct message *take_message(struct host *h)
+{
+    struct message *m = feed_take(&h->feed);
+    struct queue_item *item = m == NULL && h->queue != NULL ? queue_take(h->queue) : NULL;
+
+    return item != NULL ? message_of(item) : m;
+}
+
 /* What comes of a paused source waits. It is taken from the queue and stays counted there, so that
  * the source soon finds no room; others always do. */
 static struct message *next_message(struct host *h)
 {
-    struct queue_item *item;
+    struct message *m;
 
     for (size_t n = 0; n < h->n_sources; n++) {
         size_t i = h->turn++ % h->n_sources;
@@ -258,8 +269,7 @@ static struct message *next_message(struct host *h)
         if (delivery_is_parked(h->deliveries[i]) && !is_paused(h, i))
             return delivery_unpark(h->deliveries[i]);
     }
-    while (h->queue != NULL && (item = queue_take(h->queue)) != NULL) {
-        struct message *m = message_of(item);
+    while ((m = take_message(h)) != NULL) {
         struct delivery *d = h->deliveries[m->source];
 
         if ((!delivery_is_parked(d) && !is_paused(h, m->source)) || may_pass(m))
@@ -285,7 +295,7 @@ static bool handle_next(struct host *h, bool *is_idle, struct err *e)
     if (delivery_take_again(d)) {
         delivery_park_first(d, m);
     } else {
-        bool is_news = queue_done(h->queue, &m->item);
+        bool is_news = !m->is_fed && queue_done(h->queue, &m->item);
 
         message_free(m);
         if (is_news)
@@ -344,7 +354,7 @@ static bool loop(struct host *h, struct err *e)
                 return false;
             h->checkpoint.is_due = h->checkpoint.is_due || t.is_due;
         }
-        if (!handle_next(h, &idle, e))
+        if (!handle_next(h, &idle, e) || (idle && !feed_fetch(&h->feed, &idle, e)))
             return false;
         if (script_should_stop(h->script)) {
             bool must_go_on;
@@ -473,7 +483,9 @@ static bool start_reader(struct host *h, struct err *e)
     h->script->tell_arg = h;
     publish_begin(&h->publish, h->deliveries, h->queue, h->reader);
     h->steer.reader = h->reader;
-    return reader_start(h->reader, e);
+    feed_open(&h->feed, h->script);
+    return feed_start(&h->feed, h->deliveries, &h->steer, h->o->mode, e) &&
+           reader_start(h->reader, e);
 }
 
 static void fini(struct host *h)
@@ -492,6 +504,7 @@ static void fini(struct host *h)
     for (struct queue_item *item; h->queue != NULL && (item = queue_take(h->queue)) != NULL;)
         message_free(message_of(item));
     queue_free(h->queue);
+    feed_close(&h->feed);
     for (size_t i = 0; h->deliveries != NULL && i < h->n_sources; i++)
         delivery_free(h->deliveries[i]);
     free(h->deliveries);

@@ -132,7 +132,8 @@ static bool keep_pause(struct steer *s, size_t source, bool is_paused, struct er
     return false;
 }
 
-/* What the log brings is read for several sources at once, so it waits here. */
+/* What the log brings is read for several sources at once, and what is fed by no reader: so it
+ * waits here. */
 static void set_paused(struct steer *s, size_t source, bool is_paused)
 {
     struct api_source *a = &s->script->sources[source];
@@ -140,7 +141,7 @@ static void set_paused(struct steer *s, size_t source, bool is_paused)
     if (a->is_paused == is_paused)
         return;
     a->is_paused = is_paused;
-    if (a->config->capture == CONFIG_BY_LOGICAL)
+    if (a->config->capture == CONFIG_BY_LOGICAL || a->config->capture == CONFIG_BY_FEED)
         a->pauses += is_paused ? 1 : -1;
     reader_pause(s->reader, source, is_paused);
 }

@@ -290,7 +290,8 @@ static int hook(lua_State *L)
 {
     static const char *const names[] = { "timers", "start", "enter", "leave", "resolved", "reading",
                                          "ready", "checkpoint", "last", "finish", "graph", "check",
-                                         "checked", "wire", "figures", "control", NULL };
+                                         "checked", "wire", "figures", "control", "feed",
+                                         "fetch", NULL };
     int *ref = &script_of(L)->hooks[luaL_checkoption(L, 1, NULL, names)];
 
     luaL_checktype(L, 2, LUA_TFUNCTION);

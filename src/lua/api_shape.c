@@ -31,6 +31,10 @@ static void set_columns(lua_State *L, const struct rowtype *s, const char *name,
         set_text(L, "name", column->name);
         if (column->base_type != NULL)
             set_text(L, "type", column->base_type);
+        if (column->wants_to_json) {
+            lua_pushboolean(L, true);
+            lua_setfield(L, -2, "json");
+        }
         lua_rawseti(L, -2, (lua_Integer)i + 1);
     }
     lua_setfield(L, -2, name);
@@ -55,6 +59,10 @@ static int shape(lua_State *L)
     set_text(L, "table", s->table);
     set_columns(L, s, "columns", false);
     set_columns(L, s, "key", true);
+    if (s->has_no_xid) {
+        lua_pushboolean(L, false);
+        lua_setfield(L, -2, "xid");
+    }
     lua_pushvalue(L, 3);
     lua_pushvalue(L, -2);
     lua_rawset(L, 2);

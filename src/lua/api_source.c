@@ -153,7 +153,8 @@ static enum config_hints hints_field(lua_State *L)
 static enum config_capture capture_field(lua_State *L)
 {
     /* in the order of enum config_capture */
-    static const char *const names[] = { "xmin", "increment", "trigger", "logical", NULL };
+    static const char *const names[] = { "xmin", "increment", "trigger", "logical", "feed",
+                                         NULL };
     int capture;
 
     lua_getfield(L, 1, "capture");
@@ -281,13 +282,14 @@ static void read_slot(lua_State *L, struct config *c)
 static void read_config(lua_State *L, struct config *c)
 {
     c->table = text_field(L, "table");
-    c->conninfo = conninfo_field(L, "connect");
+    c->capture = capture_field(L);
+    if (c->capture != CONFIG_BY_FEED)
+        c->conninfo = conninfo_field(L, "connect");
     c->name = text_field(L, "name");
     c->where = text_field(L, "where");
     c->soft_delete = text_field(L, "soft_delete");
     read_list(L, "columns", &c->columns, &c->n_columns);
     read_list(L, "pk", &c->pk, &c->n_pk);
-    c->capture = capture_field(L);
     read_slot(L, c);
     c->column = text_field(L, "column");
     c->lookback = number_field(L, "lookback");
@@ -415,6 +417,12 @@ static int pause_source(lua_State *L)
     return 0;
 }
 
+static int is_paused(lua_State *L)
+{
+    lua_pushboolean(L, check_source(L)->pauses > 0);
+    return 1;
+}
+
 static int group(lua_State *L)
 {
     check_source(L)->group = (size_t)luaL_checkinteger(L, 2) - 1;
@@ -426,7 +434,7 @@ void api_source_export(lua_State *L)
     static const luaL_Reg functions[] = {
         { "declare", declare }, { "handle", handle }, { "source_count", source_count },
         { "source_name", source_name }, { "set_exact", set_exact }, { "want", want },
-        { "pause", pause_source }, { "group", group },
+        { "pause", pause_source }, { "is_paused", is_paused }, { "group", group },
         { NULL, NULL },
     };
 

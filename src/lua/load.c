@@ -14,6 +14,7 @@
 #include "lua/api_outbox_change.h"
 #include "lua/api_path.h"
 #include "lua/api_process.h"
+#include "lua/api_feed.h"
 #include "lua/api_recorded.h"
 #include "lua/api_shape.h"
 #include "lua/api_source.h"
@@ -58,6 +59,7 @@ static int open_raw(lua_State *L)
     api_tagged_export(L);
     api_change_export(L);
     api_recorded_export(L);
+    api_feed_export(L);
     return 1;
 }
 

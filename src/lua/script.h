@@ -59,10 +59,11 @@ enum script_hook {
     SCRIPT_HOOK_RESOLVED, SCRIPT_HOOK_READING, SCRIPT_HOOK_READY,
     SCRIPT_HOOK_CHECKPOINT, SCRIPT_HOOK_LAST, SCRIPT_HOOK_FINISH, SCRIPT_HOOK_GRAPH,
     SCRIPT_HOOK_CHECK, SCRIPT_HOOK_CHECKED, SCRIPT_HOOK_WIRE, SCRIPT_HOOK_FIGURES,
-    SCRIPT_HOOK_CONTROL,
+    SCRIPT_HOOK_CONTROL, SCRIPT_HOOK_FEED, SCRIPT_HOOK_FETCH,
     SCRIPT_HOOK_COUNT
 };
 
+struct message;
 struct recording;
 struct script_figures;
 
@@ -94,6 +95,9 @@ struct script {
     void (*tell_figures)(void *arg, struct script_figures *f); /* or NULL: the Lua half has new
                                * ones, which move */
     void *tell_arg;
+    bool (*take_fed)(void *arg, struct message *m); /* takes <m> over, to be delivered behind those
+                               * that it took before; see api_feed.h. False: nobody takes any */
+    void *fed_arg;
     void (*tell_tap)(void *arg, size_t source, const char *line, size_t len); /* see tap.h: a line
                                * of JSON. Must not use the state */
     void *tap_arg;

@@ -1,5 +1,6 @@
 /* kafka.c -- a producer of Kafka, over librdkafka. Module pgcdc.native.kafka:
  *
+ *   reader(pairs): see kafka_reader.h;
  *   check(pairs) -> true | nil, message: whether librdkafka takes these options, a list of
  *     alternating names and values;
  *   open(pairs) -> client | nil, message;
@@ -27,6 +28,7 @@
  * SPDX-License-Identifier: MIT */
 #include "base/packed.h"
 #include "sinks/kafka_client.h"
+#include "sinks/kafka_reader.h"
 #include "sinks/module.h"
 
 #include <fcntl.h>
@@ -463,6 +465,7 @@ static int open_kafka(lua_State *L)
 
     pgcdc_module_class(L, CLIENT, methods, close_client);
     luaL_newlib(L, functions);
+    kafka_reader_open(L);
     return 1;
 }
 

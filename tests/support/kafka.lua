@@ -69,6 +69,18 @@ function methods:read(topic, isolation)
    return list
 end
 
+-- Puts one record into a topic, by kcat. <headers>: {name = value}, or nil.
+function methods:write(topic, key, text, headers)
+   local argv = { find "kcat", "-b", self.brokers, "-P", "-t", topic, "-k", key }
+   for name, value in pairs(headers or {}) do
+      argv[#argv + 1], argv[#argv + 2] = "-H", name .. "=" .. value
+   end
+   local proc = assert(native.spawn { argv = argv, stdin = "pipe" })
+   assert(proc:write(text))
+   proc:close "stdin"
+   assert(proc:wait(wait.scaled(60)), "kcat does not end")
+end
+
 -- The changes of a topic, from their JSON.
 function methods:changes(topic)
    local list = {}

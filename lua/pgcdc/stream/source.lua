@@ -12,6 +12,7 @@ local on_error = require "pgcdc.delivery.on_error"
 local options = require "pgcdc.stream.source_options"
 local seal = require "pgcdc.seal"
 local strict = require "pgcdc.strict"
+local topics = require "pgcdc.stream.topics"
 local dead_letter = require "pgcdc.stream.dead_letter"
 local leads = require "pgcdc.stream.leads"
 local stream = require "pgcdc.stream.stream"
@@ -41,6 +42,10 @@ end
 for op in pairs(ops) do
    all_events[op] = true
    events[op] = { [op] = true }
+end
+
+for field in pairs(topics.fields) do
+   fields[field] = true
 end
 
 local names_taken = {}
@@ -271,12 +276,58 @@ function Source:emit(value)
    end
 end
 
+-- Adds a source that has its number, with all that those have in common that read tables and those
+-- that read topics. `name`: as messages call it. `letters`: see dead_letter.node.
+local function add(source, spec, name_of, letters)
+   sources[source.number] = source
+   if letters then
+      letters(source.number)
+   end
+   source.name = name_of
+   stream.add(source)
+   if groups.is_single_group() then
+      groups.unite_all()
+   end
+   if spec.on_change then
+      source:on("change", spec.on_change)
+   end
+   return source
+end
+
+-- Declares a source whose changes come from topics of Kafka.
+local function declare_topics(spec)
+   check.fields("pgcdc.source{kafka=...}", spec, topics.fields)
+   local feed = topics.new(spec)
+   local called = spec.name or table.concat(feed.topics, ",")
+   local source = setmetatable(stream.node("source"), Source)
+   source.policy, source.patience, source.capture = on_error.policy(spec.on_error), 0, "feed"
+   local letters
+   source.dead_letter, letters = dead_letter.node(spec.dead_letter, source.policy, called)
+   source.number = raw.declare {
+      table = called, name = name(called), capture = "feed", start = feed.start, lookback = -1,
+      recheck = 0, interval_min = 0, interval_max = 0, connections = 1, check_interval = 0,
+      max_load = 1,
+      hints = "never",
+   }
+   topics.declare(source, feed)
+   feeds.declare(source.number, {
+      deletes = true, old = false, spec = spec, table = called, interval = 0, capture = "feed",
+      starts_with_snapshot = feed.start == "snapshot",
+      leads_to = function(sinks)
+         return leads.only_to(source, sinks)
+      end,
+   })
+   return add(source, spec, called, letters)
+end
+
 -- The fields of what a script gives. Raises unless they are known and of the right types, as far as
 -- the functions above do not check them.
 local function read_spec(given)
    check.type("pgcdc.source: its argument", given, "table")
    local spec = check.taken("pgcdc.source", given, fields)
-   if spec.table == nil then
+   if spec.kafka ~= nil then
+      return spec
+   elseif spec.table == nil then
       check.fail("pgcdc.source: table is required")
    end
    for _, field in ipairs { "where", "soft_delete" } do
@@ -299,6 +350,9 @@ end
 --- Declares a source and returns it. `spec`: its fields, see lua/README.md.
 function Source.declare(spec)
    spec = read_spec(spec)
+   if spec.kafka ~= nil then
+      return declare_topics(spec)
+   end
    local min, max = options.interval(spec.interval)
    local has_deletes, check_interval = options.deletes(spec.deletes)
    local capture = spec.capture or "xmin"
@@ -358,10 +412,6 @@ function Source.declare(spec)
    if capture == "logical" then
       share_log(conninfo.text("pgcdc.source: connect", spec.connect), log.slot, source)
    end
-   sources[source.number] = source
-   if letters then
-      letters(source.number)
-   end
    feeds.declare(source.number, {
       deletes = has_deletes or capture == "trigger" or capture == "logical",
       old = spec.old or spec.soft_delete ~= nil,
@@ -371,16 +421,8 @@ function Source.declare(spec)
          return leads.only_to(source, sinks)
       end,
    })
-   source.name = spec.name or full_name
    source.capture = capture
-   stream.add(source)
-   if groups.is_single_group() then
-      groups.unite_all()
-   end
-   if spec.on_change then
-      source:on("change", spec.on_change)
-   end
-   return source
+   return add(source, spec, spec.name or full_name, letters)
 end
 
 return Source

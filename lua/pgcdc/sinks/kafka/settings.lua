@@ -101,6 +101,34 @@ function settings.of(sink, without_id)
    return list
 end
 
+-- What a consumer is told in the place of what is a producer's only.
+local of_readers = {
+   ["group.id"] = "pgcdc-lua", ["enable.auto.commit"] = false,
+   ["enable.auto.offset.store"] = false, ["auto.offset.reset"] = "error",
+   ["enable.partition.eof"] = true, ["isolation.level"] = "read_committed",
+   ["queued.max.messages.kbytes"] = 4096, ["fetch.max.bytes"] = 4194304, ["log_level"] = 0,
+}
+local of_producers = {
+   ["linger.ms"] = true, ["batch.size"] = true, ["compression.type"] = true, [KBYTES] = true,
+   [MESSAGES] = true, ["transaction.timeout.ms"] = true, ["acks"] = true, ["log.queue"] = true,
+   ["enable.idempotence"] = true, ["partitioner"] = true, ["batch.num.messages"] = true,
+   ["message.max.bytes"] = true, [PROPAGATION] = true,
+}
+
+--- The same list for a consumer: what `reader` (a table like a sink) says.
+function settings.of_reader(reader)
+   local all, list = settings.of(reader, true), {}
+   for i = 1, #all, 2 do
+      if not of_producers[all[i]] and of_readers[all[i]] == nil then
+         list[#list + 1], list[#list + 2] = all[i], all[i + 1]
+      end
+   end
+   for name, value in pairs(of_readers) do
+      list[#list + 1], list[#list + 2] = name, tostring(value)
+   end
+   return list
+end
+
 --- What may help where a login fails, or "".
 function settings.hint(message)
    if native.version() >= 0x020601ff or not message:find("mechanism SCRAM", 1, true) then

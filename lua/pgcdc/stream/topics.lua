@@ -1,0 +1,339 @@
+-- pgcdc.stream.topics: changes that a sink wrote into topics of Kafka, read again.
+-- SPDX-License-Identifier: MIT
+--
+--    topic cdc.public.orders, partition 0   ... |41|42|43|     the position has of each partition
+--                             partition 1   ... |17|           the offset after the last change
+--    topic pgcdc-shapes       hash of a shape -> what its rows consist of
+--
+-- A batch is what has come at a time. A record that is no change moves the position too.
+
+local raw = require "pgcdc.raw"
+local check = require "pgcdc.check"
+local lineage = require "pgcdc.delivery.lineage"
+local secret = require "pgcdc.sinks.secret"
+local tls = require "pgcdc.sinks.tls"
+
+local topics = {}
+
+local MOST = 500 -- records of a batch
+local WAIT = 0.1 -- seconds that one question to brokers may take
+local PATIENCE = 60 -- seconds of such questions
+local NAP = 0.01
+local FIRST = -2 -- as an offset, in librdkafka's words
+local headers = { "shape", "id", "seq", "ts" } -- that are looked at
+
+topics.fields = {
+   kafka = true, topic = true, name = true, start = true, shapes = true, config = true,
+   user = true, password = true, tls = true, on_change = true, on_error = true,
+   dead_letter = true,
+}
+
+local native -- the module, once a source needs it
+
+local feeds = {} -- by the number of their source
+
+-- ---- options ----
+
+local Feed = {}
+Feed.__index = Feed
+
+function Feed:secret(field)
+   return secret.of(self, field)
+end
+
+Feed.tls_files = tls.files
+
+--- Checks the options of a source of topics. Returns what reads them.
+function topics.new(spec)
+   local what = "pgcdc.source"
+   if not raw.has_network then
+      check.fail("%s: the sandbox allows no network, unless the program was started with "
+         .. "--allow-network", what)
+   end
+   native = native or require "pgcdc.native.kafka"
+   local settings = require "pgcdc.sinks.kafka.settings"
+   local record = require "pgcdc.sinks.kafka.record"
+   local feed = setmetatable({ timeout = 30, types = {}, offsets = {}, ends = {} }, Feed)
+   feed.brokers = secret.expand(what .. ": kafka", check.text(what .. ": kafka", spec.kafka))
+   feed.topics = check.names(what .. ": topic", spec.topic)
+   if not feed.topics then
+      check.fail('%s: topic = "..." says what of Kafka is read', what)
+   end
+   for _, topic in ipairs(feed.topics) do
+      record.topic(what .. ": topic", topic)
+   end
+   feed.shapes = record.topic(what .. ": shapes", spec.shapes == nil and "pgcdc-shapes"
+      or spec.shapes)
+   feed.start = spec.start == nil and "snapshot" or spec.start
+   check.one_of(what .. ": start", feed.start, { snapshot = true, now = true })
+   for _, field in ipairs { "user", "password" } do
+      if spec[field] ~= nil then
+         secret.keep(feed, what .. ": " .. field, field, check.text(what .. ": " .. field,
+            spec[field]))
+      end
+   end
+   feed.has_tls = spec.tls ~= nil
+   tls.read(feed, what, spec.tls)
+   settings.read(feed, what .. ": config", spec.config or {})
+   return feed
+end
+
+-- ---- questions to brokers ----
+
+local problems = {
+   _UNKNOWN_TOPIC = true, UNKNOWN_TOPIC_OR_PART = true, TOPIC_AUTHORIZATION_FAILED = true,
+   _UNKNOWN_PARTITION = true, _AUTHENTICATION = true,
+}
+
+-- Asks until there is an answer. Raises what does not pass by itself.
+local function ask(feed, method, ...)
+   local args = table.pack(...)
+   args[args.n + 1] = WAIT
+   local began = raw.now()
+   while true do
+      local a, b, text = feed.reader[method](feed.reader, table.unpack(args, 1, args.n + 1))
+      if a then
+         return a, b
+      elseif problems[b] then
+         error(("kafka: topic '%s': %s"):format(args[1], text), 0)
+      elseif raw.now() - began > PATIENCE then
+         error(("kafka: %s does not answer: %s"):format(feed.brokers, text), 0)
+      elseif not raw.sleep(0) then
+         error("stopped", 0)
+      end
+   end
+end
+
+-- ---- shapes ----
+
+local function learn(feed, record)
+   if record.key and record.value then
+      local shape = raw.decode(record.value)
+      local ok, type = pcall(raw.feed_type, shape, "")
+      if ok then
+         feed.types[record.key] = { type = type, head = ("%s.%s/"):format(shape.schema,
+            shape.table) }
+      end
+   end
+end
+
+-- Reads the topic of shapes from its start to its end.
+local function read_shapes(feed)
+   local reader, problem = native.reader(feed.settings)
+   if not reader then
+      error("kafka: " .. problem, 0)
+   end
+   local of = { reader = reader, brokers = feed.brokers }
+   local list, left = {}, 0
+   for partition = 0, ask(of, "partitions", feed.shapes) - 1 do
+      list[#list + 1], list[#list + 2], list[#list + 3] = feed.shapes, partition, FIRST
+      left = left + 1
+   end
+   reader:assign(list)
+   local began = raw.now()
+   while left > 0 do
+      local records = reader:take(MOST, {})
+      for _, record in ipairs(records) do
+         if record.is_end then
+            left = left - 1
+         elseif not record.problem then
+            learn(feed, record)
+         end
+      end
+      if #records == 0 then
+         if not raw.sleep(NAP) or raw.now() - began > PATIENCE then
+            break
+         end
+      end
+   end
+   reader:close()
+end
+
+-- What is known of a shape: {type = of its rows, head = how ids begin}, or nil.
+local function known_of(feed, shape)
+   if not feed.types[shape] then
+      read_shapes(feed)
+   end
+   return feed.types[shape]
+end
+
+-- ---- the position ----
+
+-- "topic partition offset\n" for each; names of topics have no blank.
+local function position_of(feed)
+   local lines = {}
+   for _, topic in ipairs(feed.topics) do
+      for partition, offset in pairs(feed.offsets[topic]) do
+         lines[#lines + 1] = ("%s %d %d\n"):format(topic, partition, offset)
+      end
+   end
+   table.sort(lines)
+   return table.concat(lines)
+end
+
+-- What is read, and from where, given the text of a position.
+local function places(feed, at)
+   local kept, list = {}, {}
+   for topic, partition, offset in (at or ""):gmatch "(%S+) (%d+) (%d+)\n" do
+      kept[topic .. " " .. partition] = math.tointeger(offset)
+   end
+   for _, topic in ipairs(feed.topics) do
+      feed.offsets[topic], feed.ends[topic] = {}, {}
+      for partition = 0, ask(feed, "partitions", topic) - 1 do
+         local first, behind = ask(feed, "range", topic, partition)
+         local offset = kept[topic .. " " .. partition]
+         if not offset then
+            offset = feed.start == "now" and not at and behind or first
+         elseif offset < first or offset > behind then
+            error(("kafka: topic '%s', partition %d has the offsets %d to %d, and the position is "
+               .. "%d: changes are lost, or it is another topic; --reset reads it from its start")
+               :format(topic, partition, first, behind, offset), 0)
+         end
+         feed.offsets[topic][partition] = offset
+         list[#list + 1], list[#list + 2], list[#list + 3] = topic, partition, offset
+         feed.left = feed.left + 1
+      end
+   end
+   return list
+end
+
+-- ---- records ----
+
+-- Gives a record that is no change to whom the source's policy says.
+local function refuse(feed, record, message)
+   local source = feed.source
+   local where = ("topic '%s', partition %d, offset %d"):format(record.topic, record.partition,
+      record.offset)
+   local policy = source.policy.otherwise
+   if policy == "stop" then
+      error(("kafka: %s: %s"):format(where, message), 0)
+   end
+   raw.log("error", message, { source = raw.source_name(source.number), record = where,
+      ["then"] = policy == "skip" and "skipped" or "dead letter" })
+   if policy == "dead_letter" then
+      local newest, is_open = lineage.newest_batch(source.number)
+      lineage.enter(source.number, is_open and newest or newest + 1)
+      source.dead_letter { change = record, error = message, traceback = "", attempts = 1 }
+      lineage.leave()
+   end
+end
+
+-- The JSON of a delete of which only the key and the headers are there.
+local function of_tombstone(record, known)
+   local id = record.id or ""
+   local xid = id:sub(1, #known.head) == known.head and id:match("^%d+", #known.head + 1)
+   return ('{"op":"delete","key":%s,"row":null,"xid":%s,"seq":%s,"ts":%s,"id":%s}'):format(
+      record.key, xid or "null", record.seq or "null", raw.encode(record.ts or ""), raw.encode(id))
+end
+
+-- Feeds a record. Returns whether that was a change.
+local function feed_record(feed, record, begins)
+   if not record.shape then
+      refuse(feed, record, "it is no change: it has no header 'shape'")
+      return false
+   end
+   local known = known_of(feed, record.shape)
+   if not known then
+      refuse(feed, record, ("its shape %s is not in the topic '%s'"):format(record.shape,
+         feed.shapes))
+      return false
+   end
+   if not record.value and not record.key then
+      refuse(feed, record, "it has neither key nor value")
+      return false
+   end
+   local ok, problem = raw.feed(feed.source.number, known.type,
+      record.value or of_tombstone(record, known), begins)
+   if not ok then
+      refuse(feed, record, problem)
+   end
+   return ok
+end
+
+-- A partition was read to its end.
+local function reach_end(feed, record)
+   local ends = feed.ends[record.topic]
+   if ends[record.partition] then
+      return
+   end
+   ends[record.partition] = true
+   feed.left = feed.left - 1
+end
+
+local function tell_end(feed)
+   if feed.left == 0 and not feed.is_ready then
+      feed.is_ready = true
+      raw.feed_ready(feed.source.number)
+      if feed.mode == "once" then
+         raw.feed_done(feed.source.number)
+      end
+   end
+end
+
+-- Feeds what has come. Returns whether there was anything.
+local function fetch(feed)
+   local records = feed.reader:take(MOST, headers)
+   local n, has_moved = 0, false
+   for _, record in ipairs(records) do
+      local problem = record.problem
+      if record.is_end then
+         reach_end(feed, record)
+      elseif problem and (problem.is_fatal or record.topic) then
+         error(("kafka: %s: %s"):format(record.topic or feed.brokers, problem.text), 0)
+      elseif problem then
+         raw.log("warn", problem.text, { source = raw.source_name(feed.source.number) })
+      else
+         n = feed_record(feed, record, n == 0) and n + 1 or n
+         feed.offsets[record.topic][record.partition] = record.offset + 1
+         has_moved = true
+      end
+   end
+   if has_moved then
+      raw.feed_position(feed.source.number, position_of(feed), n == 0)
+   end
+   tell_end(feed)
+   return #records > 0
+end
+
+-- ---- hooks ----
+
+--- To be called when a source is declared.
+function topics.declare(source, feed)
+   feed.source = source
+   feeds[source.number] = feed
+end
+
+--- Hook: begins to read, after the position `at`, nil where there is none.
+function topics.start(number, at, mode)
+   local feed = feeds[number]
+   local settings = require "pgcdc.sinks.kafka.settings"
+   feed.mode, feed.left = mode, 0
+   feed.settings = settings.of_reader(feed)
+   local reader, problem = native.reader(feed.settings)
+   if not reader then
+      error("kafka: " .. problem, 0)
+   end
+   feed.reader = reader
+   local list = places(feed, at)
+   if mode == "check" then
+      return raw.feed_done(number, ("%d partitions of %s"):format(#list // 3,
+         table.concat(feed.topics, ", ")))
+   end
+   reader:assign(list)
+   raw.watch(reader:fd(), function()
+      reader:quiet()
+   end)
+end
+
+--- Hook: feeds what has come for all sources. Returns whether there was anything.
+function topics.fetch()
+   local has_some = false
+   for number, feed in pairs(feeds) do
+      if feed.reader and not raw.is_paused(number) then
+         has_some = fetch(feed) or has_some
+      end
+   end
+   return has_some
+end
+
+return topics

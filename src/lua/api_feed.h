@@ -1,0 +1,22 @@
+/* api_feed.h -- sources whose changes the Lua half brings.
+ *
+ * Exports to Lua (module pgcdc.raw), for sources that are declared with capture = "feed":
+ *   feed_type(shape, database) -> the type of rows of a shape, a table as lua/api_shape.h has it;
+ *   feed(source, type, json, begins) -> true; nil and a message, if <json> is no change of such
+ *     rows. The change is delivered after those that were fed before. <begins>: it is the first
+ *     one of a batch;
+ *   feed_position(source, at, is_alone): the batch is over, and <at>, a text, is the position once
+ *     it is delivered. <is_alone>: no change was in it;
+ *   feed_ready(source), feed_done(source, text or nil): what was there at the start was fed;
+ *     nothing more will come, and, for --check, what was found.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef API_FEED_H
+#define API_FEED_H
+
+#include <lua.h>
+
+/* Adds these to the module on top of the stack. */
+void api_feed_export(lua_State *L);
+
+#endif
