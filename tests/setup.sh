@@ -2,8 +2,8 @@
 # setup.sh: installs what the build and the tests need and this machine lacks.
 # SPDX-License-Identifier: MIT
 #
-# setup.sh fuzz | servers | java: what `make fuzz`, `make check-servers`, and `make check-kafka`,
-# `make check-opensearch` and `make bench-peers` need besides, too.
+# setup.sh fuzz | servers | java | bench: what `make fuzz`, `make check-servers`, `make check-kafka`
+# with `make check-opensearch` and `make bench-peers`, and `make bench` need besides, too.
 #
 # Says nothing and touches nothing where all is there. Otherwise it installs Debian
 # packages with apt-get, through sudo where it is not run as root, and says which.
@@ -87,6 +87,12 @@ if [ "${1:-}" = packages ]; then
    has dh || need debhelper
    has dpkg-buildpackage || need dpkg-dev
    has systemd-analyze || need systemd
+fi
+
+if [ "${1:-}" = bench ]; then
+   PATH=$PATH:/usr/sbin has nginx || optional="$optional nginx-light"
+   has wrk || optional="$optional wrk"
+   has redis-benchmark || optional="$optional redis-tools"
 fi
 
 if [ "${1:-}" = java ]; then

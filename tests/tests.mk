@@ -19,7 +19,7 @@ STORM = $(PROGRAM)-storm
 # Where librdkafka is: a cluster for the tests of the sink `kafka`.
 KAFKA_MOCK = $(if $(filter kafka,$(MODULES)),build/tests/kafka_mock)
 UNIT = $(BUILD)/tests/unit
-UNIT_SOURCES = $(wildcard tests/unit/*.c)
+UNIT_SOURCES = $(wildcard tests/unit/*.c) src/sinks/http_answer.c
 REPLAY = $(BUILD)/tests/replay
 FUZZ_SOURCES = $(wildcard tests/fuzz/*.c)
 FUZZ_FLAGS = -DFUZZ_TOP='"$(CURDIR)"'
@@ -100,9 +100,12 @@ contract:
 # Big files go to a disk, not to memory.
 soak: $(PROGRAM) modules $(NATIVE)
 	@TMPDIR="$${TMPDIR:-/var/tmp}" PGCDC_LUA="$(CURDIR)/$(PROGRAM)" PGCDC_SOAK_SECONDS=$(SECONDS) \
-		PGCDC_SOAK_ROWS=$(SOAK_ROWS) lua5.4 tests/run.lua load
+		PGCDC_SOAK_ROWS=$(SOAK_ROWS) PGCDC_RELOADS=100 PGCDC_HOSTILE_SECONDS=60 \
+		lua5.4 tests/run.lua load reload listen
 
-bench: $(PROGRAM) modules $(NATIVE)
+bench:
+	@tests/setup.sh bench
+	@$(MAKE) --no-print-directory $(PROGRAM) modules $(NATIVE)
 	@$(IN_TEST) lua5.4 tests/bench/bench.lua $(ROWS)
 
 # This program and Debezium beside each other, which is fetched once. PEER_ROWS: of the table.
@@ -199,19 +202,23 @@ $(PROGRAM)-hints: tests/mutants/hints.c $(OBJECTS) | $(HOME_LINKS)
 	@$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $< \
 		$(filter-out %/capture/hints.o %/capture/sql_hints.o,$(OBJECTS)) $(LDLIBS_ALL)
 
-# The program that takes a loop for dead after three seconds, not thirty, and that gives servers at
-# work two seconds of a stop, not fifteen.
-HASTY_OBJECTS = $(addprefix $(BUILD)/tests/hasty/,serve/health.o serve/server.o pg/wire.o)
+# The program that takes a loop for dead after 1.5 seconds, not thirty, saves positions that say only
+# "nothing happened" after a tenth of one, not five, and gives servers that are at work two seconds
+# of a stop, not fifteen.
+HASTY_PARTS = serve/health serve/server host/checkpoint pg/wire
+HASTY_OBJECTS = $(patsubst %,$(BUILD)/tests/hasty/%.o,$(HASTY_PARTS))
 
-$(HASTY_OBJECTS): $(BUILD)/tests/hasty/%.o: src/%.c src/serve/health.h | $(BUILD)
+$(HASTY_OBJECTS): $(BUILD)/tests/hasty/%.o: src/%.c src/serve/health.h src/host/checkpoint.h | \
+		$(BUILD)
 	@echo "cc   $@"
 	@mkdir -p $(@D)
-	@$(CC) $(CPPFLAGS_ALL) -DHEALTH_STALLED_MS=3000 -DWIRE_WORK_MS=2000 $(CFLAGS_ALL) -c -o $@ $<
+	@$(CC) $(CPPFLAGS_ALL) -DHEALTH_STALLED_MS=1500 -DCHECKPOINT_LAZY_MS=100 -DWIRE_WORK_MS=2000 \
+		$(CFLAGS_ALL) -c -o $@ $<
 
 $(HASTY): $(HASTY_OBJECTS) $(OBJECTS) | $(HOME_LINKS)
 	@echo "link $@"
 	@$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $(HASTY_OBJECTS) \
-		$(filter-out %/serve/health.o %/serve/server.o %/pg/wire.o,$(OBJECTS)) $(LDLIBS_ALL)
+		$(filter-out $(patsubst %,$(BUILD)/obj/%.o,$(HASTY_PARTS)),$(OBJECTS)) $(LDLIBS_ALL)
 
 # The program with other rules of the log.
 $(LOG_MUTANTS): $(PROGRAM)-%: tests/mutants/%.c $(OBJECTS) | $(HOME_LINKS)

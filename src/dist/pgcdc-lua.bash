@@ -39,7 +39,7 @@ _pgcdc_lua() {
    --log-level) COMPREPLY=($(compgen -W "error warn info debug" -- "$cur")) ;;
    --log-format) COMPREPLY=($(compgen -W "text json" -- "$cur")) ;;
    -d | --dsn | --max-memory | --max-time | --listen | --max-lag | --name | --lease) ;;
-   -s | --state | --listen-token-file) compopt -o default ;;
+   -s | --state | --listen-token-file | --record | --replay) compopt -o default ;;
    *)
       if [[ $cur == -* ]]; then
          COMPREPLY=($(compgen -W "$("$program" --help 2>/dev/null |

@@ -4,8 +4,6 @@
 
 #include <stdlib.h>
 
-#define LAZY_MS 5000
-
 bool checkpoint_init(struct checkpoint *c, struct script *script, struct delivery **deliveries,
                      struct err *e)
 {
@@ -92,23 +90,42 @@ void checkpoint_save_later(struct checkpoint *c)
 
 int64_t checkpoint_wait_ms(const struct checkpoint *c)
 {
-    int64_t left = c->lazy_since_ms + LAZY_MS - clock_mono_ms();
+    int64_t left = c->lazy_since_ms + CHECKPOINT_LAZY_MS - clock_mono_ms();
 
     return !c->has_lazy ? -1 : left > 0 ? left : 0;
 }
 
+/* True if a save of the source's group has failed and is not due yet. An earlier try would be one
+ * that the log did not announce, and count for the policy of the source. */
+static bool waits_for_retry(const struct checkpoint *c, size_t source, bool has_lazy_failed)
+{
+    const struct api_source *sources = c->script->sources;
+
+    for (size_t i = 0; i < c->n; i++)
+        if (sources[i].group == sources[source].group && delivery_is_saving(c->deliveries[i]))
+            return true;
+    return has_lazy_failed && sources[source].pauses > 0;
+}
+
 bool checkpoint_save_lazy(struct checkpoint *c, struct err *e)
 {
-    bool is_done;
+    bool is_done, had_failed = c->has_lazy_failed;
 
-    c->has_lazy = false;
+    c->has_lazy = c->has_lazy_failed = false;
     for (size_t i = 0; i < c->n; i++) {
         if (delivery_is_begun(c->deliveries[i]))
             continue; /* it is saved when that batch is over */
+        if (waits_for_retry(c, i, had_failed)) {
+            c->has_lazy_failed = c->has_lazy_failed || had_failed;
+            checkpoint_save_later(c);
+            continue;
+        }
         if (!checkpoint_save(c, i, &is_done, e))
             return false;
-        if (!is_done)
+        if (!is_done) {
+            c->has_lazy_failed = true;
             checkpoint_save_later(c);
+        }
     }
     return true;
 }

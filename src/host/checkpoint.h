@@ -12,13 +12,18 @@
 #include "host/delivery.h"
 #include "lua/hooks.h"
 
+#ifndef CHECKPOINT_LAZY_MS
+#define CHECKPOINT_LAZY_MS 5000 /* a position that says only "nothing happened" waits so long */
+#endif
+
 struct checkpoint {
     struct script *script;           /* borrowed */
     struct delivery **deliveries;    /* borrowed: one for each source */
     size_t n;
     struct hooks_position *positions; /* owned scratch, as many */
     bool has_lazy;                   /* a position waits that says only "nothing happened", */
-    int64_t lazy_since_ms;           /* since then */
+    int64_t lazy_since_ms;           /* since then; */
+    bool has_lazy_failed;            /* the last try to save such ones failed */
     bool is_due;                     /* checkpoint_retry is to be called */
     int64_t stop_ms;                 /* when rows_stop was first called; 0: never */
 };
@@ -32,7 +37,8 @@ void checkpoint_fini(struct checkpoint *c);
 bool checkpoint_save(struct checkpoint *c, size_t source, bool *is_done,
                      struct err *e) WARN_UNUSED;
 
-/* There is a new position that says only that nothing happened: it is saved within some seconds. */
+/* There is a new position that says only that nothing happened: it is saved within some seconds,
+ * unless a save of its group has failed and has its own time to come again. */
 void checkpoint_save_later(struct checkpoint *c);
 /* How many milliseconds that may wait yet; -1: none waits. */
 int64_t checkpoint_wait_ms(const struct checkpoint *c);

@@ -91,6 +91,7 @@ static void read_source(const struct publish *p, size_t i, struct figures_source
     s->is_paused = source->pauses > 0 || source->is_paused ||
                    (p->deliveries != NULL && publish_is_paused(p->script, p->deliveries, i));
     s->is_paused_by_user = source->is_paused;
+    s->user_paused_us = source->user_paused_us;
     memcpy(s->changes, source->delivered, sizeof s->changes);
     s->changed_us = source->delivered_us;
     s->handler_seconds = source->took;

@@ -3,6 +3,7 @@
 #include "host/steer.h"
 
 #include "base/array.h"
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/text.h"
 #include "lua/command.h"
@@ -141,6 +142,7 @@ static void set_paused(struct steer *s, size_t source, bool is_paused)
     if (a->is_paused == is_paused)
         return;
     a->is_paused = is_paused;
+    a->user_paused_us = clock_wall_us();
     if (a->config->capture == CONFIG_BY_LOGICAL || a->config->capture == CONFIG_BY_FEED)
         a->pauses += is_paused ? 1 : -1;
     reader_pause(s->reader, source, is_paused);

@@ -14,9 +14,13 @@
 #include "lua/api_lanes.h"
 
 #include "base/array.h"
+#include "base/packed.h"
 #include "base/warn.h"
 #include "lua/api_outbox.h"
 #include "lua/guard.h"
+#include "lua/json.h"
+#include "lua/ready_lane.h"
+#include "lua/script.h"
 
 #include <lauxlib.h>
 #include <stdlib.h>
@@ -42,12 +46,6 @@ struct lane {
     bool is_in_heap, is_held;
 };
 
-/* A lane whose first record is at that place. */
-struct ready {
-    uint64_t place;
-    uint32_t lane;
-};
-
 struct batch {
     uint32_t first, last, count; /* 0: the number is free */
 };
@@ -56,10 +54,11 @@ struct lanes {
     uint64_t cursor, end;
     struct record *records;
     struct lane *lanes;
-    struct ready *heap, *aside;
+    struct ready_lane_heap heap;
+    struct ready_lane *aside;
     struct batch *batches;
-    size_t n_records, cap_records, n_lanes, cap_lanes, n_heap, cap_heap, n_aside, cap_aside;
-    size_t n_batches, cap_batches;
+    size_t n_records, cap_records, n_lanes, cap_lanes, n_aside, cap_aside, n_batches;
+    size_t cap_batches;
     uint32_t used; /* records that are not free */
     uint32_t free_record, free_lane;
     uint32_t take; /* number of the last one */
@@ -90,14 +89,14 @@ static int free_lanes(lua_State *L)
 
     free(l->records);
     free(l->lanes);
-    free(l->heap);
+    ready_lane_fini(&l->heap);
     free(l->aside);
     free(l->batches);
     l->records = NULL;
     l->lanes = NULL;
-    l->heap = l->aside = NULL;
+    l->aside = NULL;
     l->batches = NULL;
-    l->n_records = l->cap_records = l->n_lanes = l->cap_lanes = l->n_heap = l->cap_heap = 0;
+    l->n_records = l->cap_records = l->n_lanes = l->cap_lanes = 0;
     l->n_aside = l->cap_aside = l->n_batches = l->cap_batches = 0;
     l->cursor = l->end;
     return 0;
@@ -124,35 +123,18 @@ static int new_lanes(lua_State *L)
 
 static bool WARN_UNUSED heap_push(struct lanes *l, uint32_t lane, uint64_t place)
 {
-    const struct ready it = { .place = place, .lane = lane };
-    size_t i = l->n_heap;
+    const struct ready_lane it = { .place = place, .lane = lane };
 
-    if (!ARRAY_PUSH(l->heap, l->n_heap, l->cap_heap, it))
+    if (!ready_lane_push(&l->heap, it))
         return false;
-    for (; i > 0 && l->heap[(i - 1) / 2].place > place; i = (i - 1) / 2)
-        l->heap[i] = l->heap[(i - 1) / 2];
-    l->heap[i] = it;
     l->lanes[lane].is_in_heap = true;
     return true;
 }
 
-static struct ready heap_pop(struct lanes *l)
+static struct ready_lane heap_pop(struct lanes *l)
 {
-    const struct ready top = l->heap[0], moved = l->heap[--l->n_heap];
-    size_t i = 0;
+    const struct ready_lane top = ready_lane_pop(&l->heap);
 
-    for (;;) {
-        size_t child = 2 * i + 1;
-
-        if (child + 1 < l->n_heap && l->heap[child + 1].place < l->heap[child].place)
-            child++;
-        if (child >= l->n_heap || l->heap[child].place >= moved.place)
-            break;
-        l->heap[i] = l->heap[child];
-        i = child;
-    }
-    if (l->n_heap > 0)
-        l->heap[i] = moved;
     l->lanes[top.lane].is_in_heap = false;
     return top;
 }
@@ -320,8 +302,8 @@ static void collect(lua_State *L, struct lanes *l, struct api_outbox *o, size_t 
     bool is_full = false;
 
     l->n_aside = 0;
-    while (l->n_heap > 0 && l->batches[batch].count < limits[0] && !is_full && looks-- > 0) {
-        const struct ready top = heap_pop(l);
+    while (l->heap.n > 0 && l->batches[batch].count < limits[0] && !is_full && looks-- > 0) {
+        const struct ready_lane top = heap_pop(l);
         const struct lane *lane = &l->lanes[top.lane];
         size_t len;
 
@@ -365,6 +347,45 @@ static int take(lua_State *L)
         return 0;
     lua_pushinteger(L, (lua_Integer)batch + 1);
     return 1;
+}
+
+static int singles(lua_State *L)
+{
+    struct lanes *l = lanes_at(L);
+    lua_Integer limits[3] = { 1, LUA_MAXINTEGER, 1 }, most = luaL_checkinteger(L, 2), n;
+    struct buf *b = script_scratch(L);
+    struct api_outbox *o;
+
+    lua_settop(L, 2);
+    o = outbox_of(L);
+    if (l->used <= FEW)
+        fill(L, l, o);
+    for (n = 0; n < most; n++) {
+        size_t batch = new_batch(L, l), len, at = b->len;
+        struct packed_head head;
+        const char *record;
+
+        l->take++;
+        collect(L, l, o, batch, limits);
+        if (n == 0 && l->batches[batch].count == 0) { /* no lane that was known is free */
+            fill(L, l, o);
+            collect(L, l, o, batch, limits);
+        }
+        if (l->batches[batch].count == 0)
+            break;
+        record = api_outbox_record(L, o, l->records[l->batches[batch].first].place, &len);
+        buf_add(b, record, len);
+        json_check(L, b);
+        memcpy(&head, b->data + at, sizeof head);
+        head.lane = batch + 1;
+        memcpy(b->data + at, &head, sizeof head);
+        lua_settop(L, 3);
+    }
+    if (n == 0)
+        return 0;
+    lua_pushlstring(L, b->data, b->len);
+    lua_pushinteger(L, n);
+    return 2;
 }
 
 static int count(lua_State *L)
@@ -457,11 +478,9 @@ static int divide(lua_State *L)
     return 1;
 }
 
-static int done(lua_State *L)
+/* The records of a batch are where they were to go. */
+static void end_batch(lua_State *L, struct lanes *l, struct api_outbox *o, struct batch *b)
 {
-    struct lanes *l = lanes_at(L);
-    struct batch *b = batch_at(L, l, 2);
-    struct api_outbox *o = outbox_of(L);
     uint32_t i = b->first, next;
 
     for (; i != NONE; i = next) {
@@ -477,6 +496,21 @@ static int done(lua_State *L)
             no_memory(L);
     }
     *b = (struct batch){ .first = NONE, .last = NONE };
+}
+
+static int done(lua_State *L)
+{
+    struct lanes *l = lanes_at(L);
+    bool is_list = lua_type(L, 2) == LUA_TTABLE;
+    lua_Integer n = is_list ? (lua_Integer)lua_rawlen(L, 2) : 1;
+
+    lua_settop(L, 2);
+    outbox_of(L);
+    for (lua_Integer i = 1; i <= n; i++, lua_settop(L, 3)) {
+        if (is_list)
+            lua_rawgeti(L, 2, i);
+        end_batch(L, l, api_outbox_at(L, 3), batch_at(L, l, is_list ? 4 : 2));
+    }
     return 0;
 }
 
@@ -548,9 +582,10 @@ static int left(lua_State *L)
 void api_lanes_export(lua_State *L)
 {
     static const luaL_Reg methods[] = {
-        { "take", take }, { "count", count }, { "part", part }, { "text", text_of },
-        { "divide", divide }, { "done", done }, { "index", index_of }, { "lanes", lanes_of },
-        { "hold", hold }, { "free", set_free }, { "left", left }, { NULL, NULL },
+        { "take", take }, { "singles", singles }, { "count", count }, { "part", part },
+        { "text", text_of }, { "divide", divide }, { "done", done }, { "index", index_of },
+        { "lanes", lanes_of }, { "hold", hold }, { "free", set_free }, { "left", left },
+        { NULL, NULL },
     };
 
     luaL_newmetatable(L, LANES);

@@ -374,6 +374,15 @@ bool api_outbox_find(lua_State *L, struct api_outbox *o, uint64_t *at, uint64_t 
     return true;
 }
 
+const char *api_outbox_record(lua_State *L, struct api_outbox *o, uint64_t place, size_t *len)
+{
+    struct packed_head head;
+
+    memcpy(&head, bytes_at(L, o, place, sizeof head), sizeof head);
+    *len = head.len;
+    return bytes_at(L, o, place, head.len);
+}
+
 const char *api_outbox_part(lua_State *L, struct api_outbox *o, uint64_t place, int part,
                             size_t *len)
 {

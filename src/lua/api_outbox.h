@@ -50,6 +50,8 @@ bool api_outbox_find(lua_State *L, struct api_outbox *o, uint64_t *at, uint64_t 
  * with this outbox. NULL: it is nil. */
 const char *api_outbox_part(lua_State *L, struct api_outbox *o, uint64_t place, int part,
                             size_t *len);
+/* All bytes of the record at that place; borrowed likewise. */
+const char *api_outbox_record(lua_State *L, struct api_outbox *o, uint64_t place, size_t *len);
 /* The record at that place is left out from now on. */
 void api_outbox_leave_out(lua_State *L, struct api_outbox *o, uint64_t place);
 

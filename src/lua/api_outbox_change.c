@@ -2,7 +2,9 @@
  * SPDX-License-Identifier: MIT */
 #include "lua/api_outbox_change.h"
 
+#include "base/hash.h"
 #include "base/packed.h"
+#include "lua/api_id_counts.h"
 #include "lua/api_outbox.h"
 #include "lua/change.h"
 #include "lua/change_id.h"
@@ -42,7 +44,7 @@ static void end_part(struct buf *b, size_t begin)
 }
 
 /* The indexes of the arguments of put_change. */
-enum { OUTBOX = 1, KNOWN, SOURCE, CHANGE };
+enum { OUTBOX = 1, KNOWN, SOURCE, CHANGE, COUNTS };
 
 /* What is known of the changes of a row class is a list: their topic, then the headers of each op
  * that was learned. */
@@ -129,22 +131,109 @@ static bool push_known(lua_State *L)
            LUA_TSTRING;
 }
 
+/* The lane of the change, as remote.lane in Lua has it. */
+static uint64_t lane_of(lua_State *L, struct buf *b)
+{
+    const struct rowtype *s = row_class_at(L, CHANGE)->rowtype;
+    size_t before = b->len;
+    uint64_t lane;
+
+    buf_add(b, s->schema, strlen(s->schema) + 1);
+    buf_add(b, s->table, strlen(s->table) + 1);
+    change_key_put_json(L, CHANGE, b);
+    json_check(L, b);
+    lane = hash_digest(b->data + before, b->len - before);
+    b->len = before;
+    return lane;
+}
+
+/* Appends the id, which is in the first part of the record, with a number behind it, if there are
+ * several of that id: else nothing. */
+static void add_own_id(lua_State *L, struct buf *b)
+{
+    const char *at = b->data + sizeof(struct packed_head);
+    struct packed_part id;
+    uint64_t n;
+    size_t begin;
+
+    json_check(L, b);
+    packed_take(&at, b->data + b->len, &id);
+    n = api_id_counts_add(L, COUNTS, id.text, id.len);
+    if (n == 1) {
+        add_part(b, NULL, 0);
+        return;
+    }
+    begin = begin_part(b);
+    if (buf_reserve(b, id.len) != NULL) /* which may have moved the id */
+        buf_add(b, b->data + sizeof(struct packed_head) + sizeof id.len, id.len);
+    buf_putc(b, '/');
+    buf_put_u64(b, n);
+    end_part(b, begin);
+}
+
 static int put_change(lua_State *L)
 {
     struct packed_head head = { .parts = 7 };
     struct api_outbox *o = api_outbox_at(L, OUTBOX);
     struct buf *b;
 
-    lua_settop(L, CHANGE);
+    lua_settop(L, COUNTS);
     luaL_checktype(L, KNOWN, LUA_TTABLE);
     if (!change_is(L, CHANGE) || !push_known(L) || is_altered(L))
         return 0;                                              /* ... list topic headers */
     b = script_scratch(L);
     buf_add(b, &head, sizeof head);
-    add_body(L, b, CHANGE + 2);
-    add_headers(L, b, CHANGE + 3);
-    add_part(b, NULL, 0);
+    add_body(L, b, COUNTS + 2);
+    add_headers(L, b, COUNTS + 3);
+    if (lua_isnil(L, COUNTS)) {
+        add_part(b, NULL, 0);
+    } else {
+        add_own_id(L, b);
+        head.lane = lane_of(L, b);
+    }
     json_check(L, b);
+    head.len = (uint32_t)b->len;
+    memcpy(b->data, &head, sizeof head);
+    api_outbox_add(L, o, b);
+    lua_pushinteger(L, api_outbox_bytes(o));
+    return 1;
+}
+
+/* The arguments of put_json: those above, with texts in the place of the last. */
+enum { ADDRESS = COUNTS, HELD };
+
+/* Appends the text at <index>, or that it is absent. */
+static void add_text(lua_State *L, struct buf *b, int index)
+{
+    size_t len = 0;
+    const char *text = luaL_optlstring(L, index, NULL, &len);
+
+    add_part(b, text, len);
+}
+
+static int put_json(lua_State *L)
+{
+    struct packed_head head = { .parts = 6 };
+    struct api_outbox *o = api_outbox_at(L, OUTBOX);
+    struct buf *b;
+    size_t begin;
+
+    lua_settop(L, HELD);
+    if (!change_is(L, CHANGE) || is_altered(L))
+        return 0;
+    b = script_scratch(L);
+    buf_add(b, &head, sizeof head);
+    begin = begin_part(b);
+    change_id_put(L, row_class_at(L, CHANGE), rowdata_at(L, CHANGE, row_class_at(L, CHANGE)), b);
+    end_part(b, begin);
+    add_text(L, b, SOURCE);
+    add_text(L, b, ADDRESS);
+    begin = begin_part(b);
+    json_put(L, CHANGE, b);
+    end_part(b, begin);
+    add_part(b, NULL, 0);
+    add_text(L, b, HELD);
+    head.lane = lane_of(L, b);
     head.len = (uint32_t)b->len;
     memcpy(b->data, &head, sizeof head);
     api_outbox_add(L, o, b);
@@ -176,6 +265,8 @@ void api_outbox_change_export(lua_State *L)
 {
     lua_pushcfunction(L, put_change);
     lua_setfield(L, -2, "put_change");
+    lua_pushcfunction(L, put_json);
+    lua_setfield(L, -2, "put_json");
     lua_pushcfunction(L, learn_change);
     lua_setfield(L, -2, "learn_change");
 }

@@ -41,7 +41,8 @@ struct api_source {
     int pauses;            /* > 0: its changes wait, */
     int64_t paused_until_ms; /* by clock_mono_ms, at least until then; 0: nobody knows */
     bool is_tapped;        /* a user wants to see its changes, see tap.h */
-    bool is_paused;        /* a user has paused it: nothing is read */
+    bool is_paused;        /* a user has paused it: nothing is read, */
+    int64_t user_paused_us;/* in this run since then, by clock_wall_us */
     uint64_t delivered[OP_COUNT]; /* changes that were delivered, by op; nobody may have listened */
     int64_t delivered_us;  /* when the last one was, by clock_wall_us; 0: none was */
     struct histogram took; /* by change, in handlers and operators; see is_timed of script.h */

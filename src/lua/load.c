@@ -9,6 +9,7 @@
 #include "lua/api_db.h"
 #include "lua/api_file.h"
 #include "lua/api_host.h"
+#include "lua/api_id_counts.h"
 #include "lua/api_lanes.h"
 #include "lua/api_outbox.h"
 #include "lua/api_outbox_change.h"
@@ -55,6 +56,7 @@ static int open_raw(lua_State *L)
     api_copy_export(L);
     api_outbox_export(L);
     api_outbox_change_export(L);
+    api_id_counts_export(L);
     api_lanes_export(L);
     api_tagged_export(L);
     api_change_export(L);

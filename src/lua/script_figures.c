@@ -128,6 +128,20 @@ static bool push_item(struct reading *r, size_t i)
     return lua_rawgeti(r->L, -1, (lua_Integer)i + 1) == LUA_TTABLE;
 }
 
+/* A list of numbers of sources, which count from 1 there. Returns owned. */
+static size_t *get_numbers(struct reading *r, const char *name, size_t *n)
+{
+    size_t *numbers = begin_list(r, name, sizeof *numbers, n);
+
+    for (size_t i = 0; i < *n; i++) {
+        lua_rawgeti(r->L, -1, (lua_Integer)i + 1);
+        numbers[i] = (size_t)(lua_tointeger(r->L, -1) - 1);
+        lua_pop(r->L, 1);
+    }
+    lua_pop(r->L, 1);
+    return numbers;
+}
+
 static void read_sources(struct reading *r, struct script_figures *f, size_t n_sources)
 {
     size_t n;
@@ -162,6 +176,7 @@ static void read_sinks(struct reading *r, struct script_figures *f)
             s->name = get_text(r, "name");
             s->kind = get_text(r, "kind");
             get_histogram(r, "flush_seconds", &s->flush_seconds);
+            s->sources = get_numbers(r, "sources", &s->n_sources);
             s->has_stats = get_bool(r, "has_stats");
             s->has_bytes = get_bool(r, "bytes");
             s->records = get_count(r, "records");
@@ -192,13 +207,7 @@ static void read_operators(struct reading *r, struct script_figures *f)
             o->place = get_text(r, "place");
             o->held = get_count(r, "held");
             o->since_us = get_time(r, "since");
-            o->sources = begin_list(r, "sources", sizeof *o->sources, &o->n_sources);
-            for (size_t k = 0; k < o->n_sources; k++) {
-                lua_rawgeti(r->L, -1, (lua_Integer)k + 1);
-                o->sources[k] = (size_t)(lua_tointeger(r->L, -1) - 1);
-                lua_pop(r->L, 1);
-            }
-            lua_pop(r->L, 1);
+            o->sources = get_numbers(r, "sources", &o->n_sources);
         }
         lua_pop(r->L, 1);
     }
@@ -276,6 +285,7 @@ void script_figures_unref(struct script_figures *f)
     for (size_t i = 0; i < f->n_sinks; i++) {
         free(f->sinks[i].name);
         free(f->sinks[i].kind);
+        free(f->sinks[i].sources);
         free_trouble(&f->sinks[i].trouble);
     }
     for (size_t i = 0; i < f->n_operators; i++) {

@@ -38,6 +38,8 @@ struct script_figures_sink {
     uint64_t records, bytes, retries, refused, unsent_rows, unsent_bytes;
     bool is_open, is_tripped;
     int64_t flushed_us;    /* when a flush last succeeded */
+    size_t *sources;       /* the numbers of the sources that feed it */
+    size_t n_sources;
     struct script_figures_trouble trouble;
 };
 

@@ -32,7 +32,8 @@ struct figures_source {
     enum config_capture capture;
     enum figures_phase phase;
     bool is_paused;              /* its changes wait, in the host; or the next is true */
-    bool is_paused_by_user;      /* nothing is read until a user resumes it */
+    bool is_paused_by_user;      /* nothing is read until a user resumes it, */
+    int64_t user_paused_us;      /* in this run since then */
     int64_t interval_ms;         /* the longest between two polls */
     uint64_t changes[OP_COUNT];  /* delivered, by op */
     int64_t changed_us;          /* when the last one was */

@@ -23,7 +23,8 @@ struct finder {
 const char *health_word(enum health_reason reason)
 {
     static const char *const words[HEALTH_REASONS] = {
-        "loop", "starts", "snapshot", "database", "wait", "handler", "sink", "lag",
+        "loop", "starts", "snapshot", "database", "wait", "handler", "sink", "paused",
+        "lag",
     };
 
     return words[reason];
@@ -107,6 +108,14 @@ static void find_loop(struct finder *x)
     buf_fini(&work);
 }
 
+static bool is_one_of(size_t source, const size_t *sources, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (sources[i] == source)
+            return true;
+    return false;
+}
+
 /* Why the source is late, from the most to the least certain. */
 static void explain_lag(struct finder *x, size_t i, struct health_problem *p)
 {
@@ -116,7 +125,7 @@ static void explain_lag(struct finder *x, size_t i, struct health_problem *p)
     char why[1200] = "";
 
     if (s->is_paused_by_user)
-        snprintf(why, sizeof why, ": it was paused with pgcdc-lua ctl");
+        snprintf(why, sizeof why, ": it was paused by pgcdc-lua ctl");
     else if (s->meter.failing_since_ms != 0)
         snprintf(why, sizeof why, ": %s", server_text(x, &s->meter.err));
     else if (half != NULL && i < half->n_sources && half->sources[i].trouble.since_us != 0)
@@ -124,15 +133,17 @@ static void explain_lag(struct finder *x, size_t i, struct health_problem *p)
     else if (s->meter.waiting_since_ms != 0)
         snprintf(why, sizeof why, ": %s", s->meter.wait);
     for (size_t k = 0; why[0] == '\0' && half != NULL && k < half->n_sinks; k++)
-        if (half->sinks[k].trouble.since_us != 0) {
+        if (half->sinks[k].trouble.since_us != 0 &&
+            is_one_of(i, half->sinks[k].sources, half->sinks[k].n_sources)) {
             p->sink = half->sinks[k].name;
             snprintf(why, sizeof why, ": the sink %s is tried again", half->sinks[k].name);
         }
     for (size_t k = 0; why[0] == '\0' && half != NULL && k < half->n_operators; k++)
-        for (size_t n = 0; half->operators[k].held > 0 && n < half->operators[k].n_sources; n++)
-            if (half->operators[k].sources[n] == i)
-                snprintf(why, sizeof why, ": the operator %s holds values of %llu batches",
-                         half->operators[k].name, (unsigned long long)half->operators[k].held);
+        if (half->operators[k].held > 0 &&
+            is_one_of(i, half->operators[k].sources, half->operators[k].n_sources))
+            snprintf(why, sizeof why, ": the operator %s holds values of %llu batch%s",
+                     half->operators[k].name, (unsigned long long)half->operators[k].held,
+                     half->operators[k].held == 1 ? "" : "es");
     if (why[0] == '\0')
         snprintf(why, sizeof why, ": %s", s->unsaved_us != 0
                                               ? "what was read is not delivered and saved yet"
@@ -207,6 +218,9 @@ static void find_of_source(struct finder *x, size_t i)
         if (t->place != NULL && t->may_have_data && !x->o->shows_rows)
             snprintf(p->text, sizeof p->text, "%s failed: %s", t->place, hidden);
     }
+    if (s->is_paused_by_user && !is_late &&
+        (p = add(x, HEALTH_PAUSED, s->name, s->user_paused_us)) != NULL)
+        set_text(p, "paused by pgcdc-lua ctl: nothing is read until it is resumed");
     find_lag(x, i);
 }
 

@@ -28,6 +28,7 @@ enum health_reason {
     HEALTH_WAIT,       /* its server lets it wait: a lock, a long statement */
     HEALTH_HANDLER,    /* a handler failed, and is tried again */
     HEALTH_SINK,       /* a sink failed, and is tried again */
+    HEALTH_PAUSED,     /* a user has paused it */
     HEALTH_LAG,        /* it is later than the most that is allowed */
     HEALTH_REASONS     /* how many there are */
 };

@@ -105,11 +105,23 @@ const works = {
    wait: "The database lets us wait",
    handler: "A handler fails, and is tried again",
    sink: "A sink fails, and is tried again",
+   paused: "Paused",
    lag: "Late",
 };
 const calm = { starts: true, snapshot: true };
 
 // ---- is all well ----
+
+// A sink's own words begin with its name, which stands there already.
+function wordsOf(p) {
+   const name = `${p.sink || p.name}: `;
+   return p.message.startsWith(name) ? p.message.slice(name.length) : p.message;
+}
+function sinceText(since, now) {
+   const seconds = ago(since, now);
+   const spent = seconds < 10 ? `${Math.floor(seconds)} s` : span(seconds);
+   return `since ${clock(since)}` + (seconds >= 1 ? `, for ${spent}` : "");
+}
 
 let state = "busy";
 function verdict(kind, headline, since, problems) {
@@ -128,7 +140,7 @@ function verdict(kind, headline, since, problems) {
             `${p.source || p.sink || "the program"}: ` +
                `${(works[p.reason] || p.reason).toLowerCase()}, since ${clock(p.since)}`,
          );
-         say(e.children[1], p.message);
+         say(e.children[1], wordsOf(p));
       },
    );
    const colors = { good: "%2312703a", warn: "%23d98b0b", bad: "%23b3261e", busy: "%231d5fb4" };
@@ -144,6 +156,13 @@ function headlineOf(s) {
    const blocking = s.problems.filter((p) => p.blocking);
    if (!s.live) return ["bad", "The program stands still"];
    if (s.problems.length === 0) return ["good", "All is well"];
+   if (s.problems.every((p) => p.reason === "paused"))
+      return [
+         "warn",
+         s.sources.every((x) => x.paused_by_user)
+            ? "Paused by a user"
+            : "All is well but for what a user has paused",
+      ];
    if (blocking.length === 0) return ["warn", "Changes are delivered, but not all is well"];
    if (!blocking.every((p) => calm[p.reason])) return ["bad", "Changes are not delivered in time"];
    if (!s.problems.every((p) => calm[p.reason])) return ["warn", "Starting, but not all is well"];
@@ -158,7 +177,7 @@ function showVerdict(s) {
    verdict(
       kind,
       headline,
-      `since ${clock(since)}, for ${span(ago(since, s.now))}` +
+      sinceText(since, s.now) +
          (failed ? `; ${count(failed, "change was", "changes were")} given up` : ""),
       s.problems,
    );
@@ -198,34 +217,29 @@ function createSource() {
          fact("A change takes"),
          fact("A poll takes"),
       ),
-      make("p", { class: "words" }),
+      make("p", { class: "soft more" }),
    );
 }
-function drawSpark(e, history) {
-   const steps = history.changes,
+// The step that is not over is drawn as it will be if changes go on to come as they do.
+function drawSpark(e, s) {
+   const { changes, seconds } = s.history,
+      steps = [...changes.slice(0, -1), s.changes_per_second * seconds],
       most = Math.max(...steps, 1),
-      n = 120;
-   const points = steps.map(
-      (y, i) => `${(n - steps.length + i + 0.5).toFixed(1)},${(39 - (36 * y) / most).toFixed(1)}`,
-   );
+      left = 120 - steps.length;
+   const points = steps.flatMap((y, i) => {
+      const height = (39 - (36 * y) / most).toFixed(1);
+      return [`${left + i},${height}`, `${left + i + 1},${height}`];
+   });
    put(e.children[2], "points", points.join(" "));
-   put(
-      e.children[1],
-      "d",
-      points.length
-         ? `M${(n - steps.length + 0.5).toFixed(1)},39.5 L${points.join(" L")} L${n - 0.5},39.5 Z`
-         : "",
-   );
-   const total = steps.reduce((a, b) => a + b, 0);
+   put(e.children[1], "d", `M${left},39.5 L${points.join(" L")} L120,39.5 Z`);
+   const n = total(changes),
+      peak = n ? `, at most ${number(most / seconds)} a second` : "";
    put(
       e,
       "aria-label",
-      `${count(total, "change", "changes")} in the last ${span(steps.length * history.seconds)}, ` +
-         `at most ${number(most / history.seconds)} a second`,
+      `${count(n, "change", "changes")} in the last ${span(steps.length * seconds)}${peak}`,
    );
-   return total
-      ? `ten minutes, at most ${number(most / history.seconds)} a second`
-      : "ten minutes";
+   return `ten minutes${peak}`;
 }
 function total(changes) {
    return Object.values(changes).reduce((a, b) => a + b, 0);
@@ -263,7 +277,7 @@ function updateSource(e, s, all) {
            : span(s.lag_seconds),
    );
    say(facts.children[1].children[1], number(s.changes_per_second));
-   say(axis, drawSpark(graph, s.history));
+   say(axis, drawSpark(graph, s));
    show(bar, s.phase === "snapshot");
    if (s.snapshot) {
       const p = Math.round(s.snapshot.progress * 100),
@@ -356,12 +370,8 @@ function showHolding(s) {
                    ? `the handler at ${h.name}`
                    : "a handler",
          );
-         say(e.children[1], h.message);
-         say(
-            e.children[2],
-            (h.source ? `of ${h.source}, ` : "") +
-               `since ${clock(h.since)}, for ${span(ago(h.since, s.now))}`,
-         );
+         say(e.children[1], wordsOf(h));
+         say(e.children[2], (h.source ? `of ${h.source}, ` : "") + sinceText(h.since, s.now));
       },
    );
    show($("no-holding"), s.holding.length === 0);
@@ -413,7 +423,7 @@ function showSinks(s) {
                    ? "works"
                    : "not used yet",
          );
-         say(d[1].children[1], t ? ` ${t.message}` : "");
+         say(d[1].children[1], t ? ` ${wordsOf({ sink: x.name, message: t.message })}` : "");
          fill(d[2], x.flushed ? `${span(ago(x.flushed, s.now))} ago` : "–");
          fill(d[3], f ? spanFine(f.last) : "–");
          fill(d[4], f ? spanFine(f.sum / f.count) : "–");

@@ -43,9 +43,9 @@ function cut(text, n) {
 }
 function draw(p) {
    const at = place(p),
-      w = 170,
+      w = 180,
       h = 44,
-      dx = 214,
+      dx = 224,
       dy = 62;
    const columns = Math.max(...[...at.values()].map((a) => a.x)) + 1,
       rows = Math.max(...[...at.values()].map((a) => a.y)) + 1;
@@ -108,7 +108,7 @@ function draw(p) {
             svg(
                "text",
                { class: "under", x: w / 2, y: 34, "text-anchor": "middle" },
-               cut(second, 26),
+               cut(second, 22),
             ),
          );
       g.append(svg("title", {}, n.lines.join(" ")));

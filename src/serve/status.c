@@ -193,6 +193,15 @@ static const char *source_name(const struct status *s, size_t i)
     return i < s->figures->n_sources ? s->figures->sources[i].name : NULL;
 }
 
+static void put_source_names(struct json_text *j, const struct status *s, const size_t *sources,
+                             size_t n)
+{
+    json_text_begin(j, "sources", '[');
+    for (size_t i = 0; i < n; i++)
+        json_text_string(j, NULL, source_name(s, sources[i]));
+    json_text_end(j, ']');
+}
+
 static void put_sinks(struct json_text *j, const struct status *s,
                       const struct script_figures *half)
 {
@@ -203,6 +212,7 @@ static void put_sinks(struct json_text *j, const struct status *s,
         json_text_begin(j, NULL, '{');
         json_text_string(j, "name", sink->name);
         json_text_string(j, "kind", sink->kind);
+        put_source_names(j, s, sink->sources, sink->n_sources);
         put_histogram(j, "flush_seconds", &sink->flush_seconds);
         json_text_time(j, "flushed", sink->flushed_us);
         if (sink->has_stats) {
@@ -234,10 +244,7 @@ static void put_operators(struct json_text *j, const struct status *s,
         json_text_string(j, "name", o->name);
         json_text_string(j, "kind", o->kind);
         json_text_string(j, "place", o->place);
-        json_text_begin(j, "sources", '[');
-        for (size_t k = 0; k < o->n_sources; k++)
-            json_text_string(j, NULL, source_name(s, o->sources[k]));
-        json_text_end(j, ']');
+        put_source_names(j, s, o->sources, o->n_sources);
         json_text_u64(j, "held_batches", o->held);
         json_text_time(j, "held_since", o->since_us);
         json_text_end(j, '}');

@@ -8,9 +8,19 @@
  *   wait(seconds, is_for_all) -> true if something has happened, false if not; nil, message,
  *     whether login or privileges are the reason: it is broken. See nats_conn_wait;
  *   is_connected(); max_payload() -> bytes; address() -> URL of the server;
- *   publish(number, lane, subject, headers, data) -> true, or false: there are too many unanswered
- *     ones, or one of the same lane (an integer). Headers: names and values in turns, each with a
- *     NUL after it;
+ *   publish(number, lane, id, subject, headers, data) -> true, or false: there are too many
+ *     unanswered ones, or one of the same lane (an integer). Id: the Nats-Msg-Id, or nil. Headers:
+ *     names and values in turns, as parts of base/packed.h;
+ *   add(bytes, at, number, known, tail, limit) -> at, number, why, what: publishes the records in a
+ *     chunk of an outbox, from that byte on, whose parts are: id, source, subject, something, data,
+ *     headers, id of the message where that is another one. Number: of the record before. Known: a
+ *     table from subjects to true or to what is wrong with them. Tail: a table, or nil: a record is
+ *     passed over if subject, NUL and id are a key of it. Limit: of bytes. Where it goes on, the
+ *     number of the last record that is done, and why it ends: nil: there are no more; "wait": one
+ *     was not taken, as of `publish`; "subject", with one that is not known; "refused", with what
+ *     is wrong with the last record's subject; "size", with how many bytes the last record has;
+ *   read(bytes, at) -> at, lane, id of the message or nil, subject, headers, data of such a record,
+ *     after it the next one is; nil instead of the lane: it is left out. Nothing: there is none;
  *   ask(number, subject, headers, data): sends a question;
  *   in_flight() -> how many published messages are unanswered;
  *   answer() -> kind, number, data, status, subject, reply, id of the next answer; nil: none is
@@ -21,6 +31,7 @@
  * Nothing blocks but `wait`.
  *
  * SPDX-License-Identifier: MIT */
+#include "base/packed.h"
 #include "sinks/module.h"
 #include "sinks/nats_conn.h"
 
@@ -29,6 +40,9 @@
 
 #define CLIENT "pgcdc.nats"
 #define LONGEST_WAIT 100 /* ms */
+
+/* The parts of a record, from 0. */
+enum { ID = 0, SUBJECT = 2, DATA = 4, HEADERS = 5, OWN_ID = 6, PARTS = 7 };
 
 struct client {
     struct nats_conn *conn;          /* NULL: closed */
@@ -154,40 +168,191 @@ static int in_flight(lua_State *L)
 /* ---- messages ---- */
 
 /* The message whose subject, headers and data are from <index> on. */
-static struct nats_conn_message check_message(lua_State *L, int index)
+static struct nats_item_message check_message(lua_State *L, int index)
 {
-    struct nats_conn_message m;
+    struct nats_item_message m = { .id = NULL };
 
-    m.subject = luaL_checkstring(L, index);
+    m.subject = luaL_checklstring(L, index, &m.subject_len);
     m.headers = luaL_checklstring(L, index + 1, &m.headers_len);
     m.data = luaL_checklstring(L, index + 2, &m.len);
-    luaL_argcheck(L, m.headers_len == 0 || m.headers[m.headers_len - 1] == '\0', index + 1,
-                  "it does not end with a NUL");
     return m;
+}
+
+static enum nats_conn_result publish_message(lua_State *L, lua_Integer number, uint64_t lane,
+                                             const struct nats_item_message *m)
+{
+    enum nats_conn_result result = nats_conn_publish(conn_at(L), number, lane, m);
+
+    if (result == NATS_CONN_NO_MEMORY)
+        luaL_error(L, "not enough memory");
+    return result;
 }
 
 static int publish(lua_State *L)
 {
-    struct nats_conn *conn = conn_at(L);
-    struct nats_conn_message m = check_message(L, 4);
-    enum nats_conn_result result = nats_conn_publish(conn, luaL_checkinteger(L, 2),
-                                                     (uint64_t)luaL_checkinteger(L, 3), &m);
+    lua_Integer number = luaL_checkinteger(L, 2), lane = luaL_checkinteger(L, 3);
+    struct nats_item_message m = check_message(L, 5);
 
-    if (result == NATS_CONN_NO_MEMORY)
-        return luaL_error(L, "not enough memory");
-    lua_pushboolean(L, result == NATS_CONN_TAKEN);
+    m.id = luaL_optlstring(L, 4, NULL, &m.id_len);
+    lua_pushboolean(L, publish_message(L, number, (uint64_t)lane, &m) == NATS_CONN_TAKEN);
     return 1;
 }
 
 static int ask(lua_State *L)
 {
     struct nats_conn *conn = conn_at(L);
-    struct nats_conn_message m = check_message(L, 3);
+    struct nats_item_message m = check_message(L, 3);
 
     if (nats_conn_ask(conn, luaL_checkinteger(L, 2), &m) == NATS_CONN_NO_MEMORY)
         return luaL_error(L, "not enough memory");
     return 0;
 }
+
+/* ---- records ---- */
+
+/* Takes the record at <at> apart, which packed_read has found. Borrows. */
+static void take_record(lua_State *L, const char *at, const struct packed_head *head,
+                        struct nats_item_message *m)
+{
+    const char *end = at + head->len;
+    struct packed_part parts[PARTS];
+    const struct packed_part *id;
+
+    at += sizeof *head;
+    for (size_t i = 0; i < PARTS; i++)
+        if ((head->parts & ~PACKED_LEFT_OUT) != PARTS || !packed_take(&at, end, &parts[i]))
+            luaL_error(L, "a record is no message");
+    if (parts[SUBJECT].text == NULL || parts[DATA].text == NULL || parts[HEADERS].text == NULL)
+        luaL_error(L, "a record is no message");
+    id = parts[OWN_ID].text != NULL ? &parts[OWN_ID] : &parts[ID];
+    *m = (struct nats_item_message){
+        .subject = parts[SUBJECT].text, .subject_len = parts[SUBJECT].len,
+        .id = id->text, .id_len = id->len,
+        .headers = parts[HEADERS].text, .headers_len = parts[HEADERS].len,
+        .data = parts[DATA].text, .len = parts[DATA].len,
+    };
+}
+
+/* Bytes that the server counts: of the data, and of headers as they are sent. */
+static size_t size_of(const struct nats_item_message *m)
+{
+    const char *at = m->headers, *end = at + m->headers_len;
+    size_t size = m->len + sizeof "NATS/1.0\r\n\r\n" - 1;
+    struct packed_part name, value;
+
+    if (m->id != NULL)
+        size += m->id_len + sizeof "Nats-Msg-Id: \r\n" - 1;
+    while (packed_take(&at, end, &name) && packed_take(&at, end, &value))
+        if (value.text != NULL)
+            size += name.len + value.len + sizeof ": \r\n" - 1;
+    return size;
+}
+
+/* The arguments of `add`. */
+enum { BYTES = 2, AT, NUMBER, KNOWN, TAIL, LIMIT };
+
+static bool is_in_tail(lua_State *L, const struct nats_item_message *m)
+{
+    bool is;
+
+    if (m->id == NULL || lua_isnil(L, TAIL))
+        return false;
+    lua_pushlstring(L, m->subject, m->subject_len);
+    lua_pushlstring(L, "", 1);
+    lua_pushlstring(L, m->id, m->id_len);
+    lua_concat(L, 3);
+    is = lua_rawget(L, TAIL) != LUA_TNIL;
+    lua_pop(L, 1);
+    return is;
+}
+
+/* Publishes a record, or passes it over. Returns NULL if that is all; else pushes <what>, and
+ * returns why `add` ends. Sets *is_done if it has seen to the record. */
+static const char *add_record(lua_State *L, lua_Integer number, const struct packed_head *head,
+                              const struct nats_item_message *m, bool *is_done)
+{
+    size_t size = size_of(m), limit = (size_t)luaL_checkinteger(L, LIMIT);
+
+    lua_pushlstring(L, m->subject, m->subject_len);
+    lua_pushvalue(L, -1);
+    *is_done = lua_rawget(L, KNOWN) != LUA_TNIL;               /* subject, what is known */
+    if (!*is_done) {
+        lua_pop(L, 1);
+        return "subject";
+    } else if (lua_type(L, -1) == LUA_TSTRING) {
+        return "refused";
+    }
+    lua_pop(L, 2);
+    if (size > limit) {
+        lua_pushinteger(L, (lua_Integer)size);
+        return "size";
+    }
+    if (is_in_tail(L, m) || publish_message(L, number, head->lane, m) == NATS_CONN_TAKEN)
+        return NULL;
+    *is_done = false;
+    lua_pushnil(L);
+    return "wait";
+}
+
+static int add(lua_State *L)
+{
+    size_t len, at = (size_t)luaL_checkinteger(L, AT);
+    const char *bytes = luaL_checklstring(L, BYTES, &len), *why = NULL;
+    lua_Integer number = luaL_checkinteger(L, NUMBER);
+    struct packed_head head;
+    int top;
+
+    lua_settop(L, LIMIT);
+    luaL_checktype(L, KNOWN, LUA_TTABLE);
+    luaL_argcheck(L, at <= len, AT, "within the chunk");
+    while (why == NULL && packed_read(bytes + at, bytes + len, &head)) {
+        struct nats_item_message m;
+        bool is_done = true;
+
+        if (!(head.parts & PACKED_LEFT_OUT)) {
+            take_record(L, bytes + at, &head, &m);
+            why = add_record(L, number + 1, &head, &m, &is_done);
+            number += is_done;
+        }
+        at += is_done ? head.len : 0;
+    }
+    top = lua_gettop(L); /* with <why>, what is there */
+    lua_pushinteger(L, (lua_Integer)at);
+    lua_pushinteger(L, number);
+    if (why == NULL)
+        return 2;
+    lua_pushstring(L, why);
+    lua_pushvalue(L, top);
+    return 4;
+}
+
+static int read_record(lua_State *L)
+{
+    size_t len, at = (size_t)luaL_checkinteger(L, 3);
+    const char *bytes = luaL_checklstring(L, 2, &len);
+    struct nats_item_message m;
+    struct packed_head head;
+
+    luaL_argcheck(L, at <= len, 3, "within the chunk");
+    if (!packed_read(bytes + at, bytes + len, &head))
+        return 0;
+    take_record(L, bytes + at, &head, &m);
+    lua_pushinteger(L, (lua_Integer)(at + head.len));
+    if (head.parts & PACKED_LEFT_OUT)
+        return 1;
+    lua_pushinteger(L, (lua_Integer)head.lane);
+    lua_pushlstring(L, m.id, m.id != NULL ? m.id_len : 0);
+    if (m.id == NULL) {
+        lua_pop(L, 1);
+        lua_pushnil(L);
+    }
+    lua_pushlstring(L, m.subject, m.subject_len);
+    lua_pushlstring(L, m.headers, m.headers_len);
+    lua_pushlstring(L, m.data, m.len);
+    return 6;
+}
+
+/* ---- answers ---- */
 
 static void push_header(lua_State *L, natsMsg *msg, const char *name)
 {
@@ -273,8 +438,8 @@ static int open_nats(lua_State *L)
 {
     static const luaL_Reg methods[] = {
         { "wait", wait_client }, { "is_connected", is_connected }, { "max_payload", max_payload },
-        { "address", address }, { "publish", publish }, { "ask", ask },
-        { "in_flight", in_flight }, { "answer", answer }, { "close", close_client },
+        { "address", address }, { "publish", publish }, { "add", add }, { "read", read_record },
+        { "ask", ask }, { "in_flight", in_flight }, { "answer", answer }, { "close", close_client },
         { NULL, NULL },
     };
     static const luaL_Reg functions[] = {

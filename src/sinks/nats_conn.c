@@ -14,14 +14,6 @@
 
 #define MOST_BYTES ((size_t)4 << 20) /* of messages that are unanswered */
 
-/* A message on its way to the thread: subject, headers and data follow. */
-struct item {
-    struct item *next;
-    char reply[24]; /* the end of the subject that its answer goes to */
-    size_t subject_len, headers_len, len;
-    char bytes[];
-};
-
 /* <lock> is for all fields from <state> on. Those before it do not change. */
 struct nats_conn {
     struct nats_login login;
@@ -34,7 +26,7 @@ struct nats_conn {
     uint64_t moves, seen;          /* what has come of it; what of that nats_conn_wait told */
     enum { ANYTHING, ROOM, LANE, ALL } awaited; /* what the caller waits for */
     uint64_t awaited_lane;
-    struct item *first, **end;     /* the queue */
+    struct nats_item *first, **end;     /* the queue */
     struct nats_conn_answer *first_answer, **end_answer;
     struct nats_flight flight;
     int64_t max_payload;
@@ -54,22 +46,12 @@ void nats_conn_answer_free(struct nats_conn_answer *a)
     free(a);
 }
 
-static void free_items(struct item *i)
-{
-    while (i != NULL) {
-        struct item *next = i->next;
-
-        free(i);
-        i = next;
-    }
-}
-
 /* Frees the memory. Nobody uses it any more. */
 static void destroy(struct nats_conn *c)
 {
     while (c->first_answer != NULL)
         nats_conn_answer_free(nats_conn_answer(c));
-    free_items(c->first);
+    nats_item_free_all(c->first);
     nats_login_fini(&c->login);
     nats_flight_fini(&c->flight);
     pthread_cond_destroy(&c->moved);
@@ -342,10 +324,9 @@ static void connect_now(struct nats_conn *c)
     pthread_mutex_unlock(&c->lock);
 }
 
-static natsStatus publish_item(struct nats_conn *c, const struct item *i)
+static natsStatus publish_item(struct nats_conn *c, const struct nats_item *i)
 {
-    const char *headers = i->bytes + i->subject_len + 1;
-    const char *data = headers + i->headers_len;
+    const char *headers = i->bytes + i->headers_at, *data = i->bytes + i->data_at;
     char reply[160];
     natsMsg *msg = NULL;
     natsStatus s;
@@ -365,9 +346,9 @@ static natsStatus publish_item(struct nats_conn *c, const struct item *i)
 }
 
 /* Takes the first message of the queue, or NULL. Under the lock. */
-static struct item *take_item(struct nats_conn *c)
+static struct nats_item *take_item(struct nats_conn *c)
 {
-    struct item *i = c->first;
+    struct nats_item *i = c->first;
 
     if (i != NULL)
         c->first = i->next;
@@ -385,7 +366,7 @@ static void publish_all(struct nats_conn *c)
 
     pthread_mutex_lock(&c->lock);
     while (!c->is_free && c->state == NATS_CONN_CONNECTED) {
-        struct item *i = take_item(c);
+        struct nats_item *i = take_item(c);
         natsStatus s;
 
         if (i == NULL && is_sent) {
@@ -470,25 +451,8 @@ bool nats_conn_wait(struct nats_conn *c, int ms, bool is_for_all)
     return has_moved;
 }
 
-static struct item *make_item(const struct nats_conn_message *m)
-{
-    size_t subject_len = strlen(m->subject);
-    struct item *i = malloc(sizeof *i + subject_len + 1 + m->headers_len + m->len);
-
-    if (i == NULL)
-        return NULL;
-    i->next = NULL;
-    i->subject_len = subject_len;
-    i->headers_len = m->headers_len;
-    i->len = m->len;
-    memcpy(i->bytes, m->subject, subject_len + 1);
-    memcpy(i->bytes + subject_len + 1, m->headers, m->headers_len);
-    memcpy(i->bytes + subject_len + 1 + m->headers_len, m->data, m->len);
-    return i;
-}
-
 /* Under the lock. */
-static void add_item(struct nats_conn *c, struct item *i)
+static void add_item(struct nats_conn *c, struct nats_item *i)
 {
     if (c->first == NULL)
         pthread_cond_signal(&c->work);
@@ -497,10 +461,10 @@ static void add_item(struct nats_conn *c, struct item *i)
 }
 
 enum nats_conn_result nats_conn_publish(struct nats_conn *c, int64_t number, uint64_t lane,
-                                        const struct nats_conn_message *m)
+                                        const struct nats_item_message *m)
 {
     enum nats_conn_result result = NATS_CONN_TAKEN;
-    struct item *i;
+    struct nats_item *i;
 
     pthread_mutex_lock(&c->lock);
     if (c->flight.count >= c->flight.window ||
@@ -508,7 +472,7 @@ enum nats_conn_result nats_conn_publish(struct nats_conn *c, int64_t number, uin
         result = NATS_CONN_FULL;
     else if (nats_flight_has_lane(&c->flight, lane))
         result = NATS_CONN_LANE;
-    else if ((i = make_item(m)) == NULL)
+    else if ((i = nats_item_new(m)) == NULL)
         result = NATS_CONN_NO_MEMORY;
     else {
         snprintf(i->reply, sizeof i->reply, "p%llu",
@@ -522,9 +486,9 @@ enum nats_conn_result nats_conn_publish(struct nats_conn *c, int64_t number, uin
 }
 
 enum nats_conn_result nats_conn_ask(struct nats_conn *c, int64_t number,
-                                    const struct nats_conn_message *m)
+                                    const struct nats_item_message *m)
 {
-    struct item *i = make_item(m);
+    struct nats_item *i = nats_item_new(m);
 
     if (i == NULL)
         return NATS_CONN_NO_MEMORY;

@@ -13,6 +13,7 @@
 #ifndef NATS_CONN_H
 #define NATS_CONN_H
 
+#include "sinks/nats_item.h"
 #include "sinks/nats_login.h"
 
 #include <nats/nats.h>
@@ -26,14 +27,6 @@ enum nats_conn_state {
     NATS_CONN_CONNECTING, NATS_CONN_CONNECTED,
     NATS_CONN_BROKEN, /* another one may work */
     NATS_CONN_DENIED, /* login or privileges */
-};
-
-struct nats_conn_message {
-    const char *subject;
-    const char *headers; /* name and value in turns, each with a NUL after it */
-    size_t headers_len;
-    const char *data;
-    size_t len;
 };
 
 enum nats_conn_result {
@@ -69,11 +62,11 @@ bool nats_conn_wait(struct nats_conn *c, int ms, bool is_for_all);
 
 /* Sends a message whose answer is an acknowledgement. <lane>: see NATS_CONN_LANE. */
 enum nats_conn_result nats_conn_publish(struct nats_conn *c, int64_t number, uint64_t lane,
-                                        const struct nats_conn_message *m);
+                                        const struct nats_item_message *m);
 
 /* Sends a message whose answers are all of interest. */
 enum nats_conn_result nats_conn_ask(struct nats_conn *c, int64_t number,
-                                    const struct nats_conn_message *m);
+                                    const struct nats_item_message *m);
 
 /* How many published messages are unanswered. */
 unsigned nats_conn_in_flight(struct nats_conn *c);

@@ -57,7 +57,7 @@ end
 -- `ratio`, `memory`, `into_file`.
 return function(b)
    if not native.realpath(nginx) then
-      return b.say "http: there is no nginx here"
+      return b.say "http: not measured: apt install nginx-light"
    end
    local url, has_wrk = start(), native.realpath "/usr/bin/wrk" ~= nil
 
@@ -95,8 +95,11 @@ return function(b)
       function() return b.into_file(b.rows) end,
    }
    local function speed(what, count, took, floor)
-      b.line("http, " .. what, ("%.0f changes/s"):format(count / took), floor
-         and (">= %d"):format(floor) or "", not floor or count / took >= floor)
+      if not floor then
+         return b.say("%-50s %.0f changes/s", "http, " .. what, count / took)
+      end
+      b.line("http, " .. what, ("%.0f changes/s"):format(count / took), (">= %d"):format(floor),
+         count / took >= floor)
    end
    speed("500 in a request", b.rows, m[1], 20000)
    speed("500 in a request, compressed", b.rows, m[2])
@@ -106,7 +109,7 @@ return function(b)
    if has_wrk then
       b.ratio("http, one in a request, 16 in flight, to wrk -c16", m[6] / m[5], 0.6)
    else
-      b.say "http: there is no wrk here"
+      b.say "http, to wrk: not measured: apt install wrk"
    end
    b.ratio("the whole program to http, to a file", m[7] / m[1], 0.5)
    b.memory("http", peak)

@@ -22,6 +22,9 @@ end
 -- What bench.lua gives: `database` with the table t of `rows` rows, `run` (of the program),
 -- `in_turns`, `line`, `say`, `patience`.
 return function(b)
+   if not kafka.is_there() then
+      return b.say "kafka: not measured: apt install kcat librdkafka-dev, then make native modules"
+   end
    local count = b.rows // 4
    local cluster = kafka.has_jars() and kafka.new() or kafka.mock()
    local file = scope.dir "kafka" .. "/messages"

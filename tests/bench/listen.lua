@@ -14,7 +14,7 @@ local LIMIT = 1.02
 
 return function(bench)
    if not served.is_there() then
-      bench.say "listen"
+      bench.say "listen: not measured: apt install libmicrohttpd-dev curl, then make modules"
       return
    end
    local port = native.free_port()

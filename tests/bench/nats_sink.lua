@@ -53,7 +53,7 @@ local script = [[
 
 return function(bench)
    if not nats.is_there() then
-      return bench.say "no nats-server, or no libnats: not measured"
+      return bench.say "nats: not measured: apt install nats-server libnats-dev, then make modules"
    end
    local count = math.min(bench.rows, MOST)
    local path = scope.dir "nats_bare" .. "/nats_bare"

@@ -41,7 +41,7 @@ end
 -- `memory`, `into_file`, `patience`.
 return function(b)
    if not redis.is_there() then
-      return b.say "redis: not measured"
+      return b.say "redis: not measured: apt install redis-server redis-tools, then make modules"
    end
    local count = math.min(b.rows, MOST)
    local target = redis.new { "--appendonly", "no" }

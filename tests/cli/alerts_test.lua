@@ -6,9 +6,11 @@ local files = require "files"
 local fixtures = require "fixtures"
 local json = require "json"
 local lu = require "luaunit"
+local native = require "native"
 local scope = require "scope"
 local served = require "served"
 local tree = require "tree"
+local wait = require "wait"
 
 local TestAlerts = {}
 
@@ -138,6 +140,66 @@ function TestAlerts.test_the_board_asks_what_can_be_asked()
    promtool("check", "rules", path)
 end
 
+-- ---- a real Prometheus ----
+
+-- Starts one that scrapes the program and evaluates the rules twice a second. Returns a
+-- function that asks for a path and returns what `data` of the answer is.
+local function prometheus(p)
+   local dir, port = scope.dir "prometheus", native.free_port()
+   files.write(dir .. "/p.yml", ([[
+global: {scrape_interval: 500ms, scrape_timeout: 500ms, evaluation_interval: 500ms}
+rule_files: ['%s']
+scrape_configs: [{job_name: cdc, static_configs: [{targets: ["%s"]}]}]
+]]):format(RULES, p.listen))
+   local proc = assert(native.spawn {
+      argv = { served.find "prometheus", "--config.file=" .. dir .. "/p.yml",
+               "--storage.tsdb.path=" .. dir .. "/data",
+               "--web.listen-address=127.0.0.1:" .. port },
+      stdout = "null", stderr = "null",
+   })
+   scope.add(function()
+      proc:kill "KILL"
+      proc:wait(wait.scaled(10))
+   end)
+   return function(path, query)
+      local _, body = served.get({ listen = "127.0.0.1:" .. port }, path .. (query or ""):gsub(
+         "[^%w]", function(c) return ("%%%02x"):format(c:byte()) end))
+      local answer = body and body:find "^{" and json.decode(body)
+      lu.assertTrue(not answer or answer.status == "success", body)
+      return answer and answer.data
+   end
+end
+
+-- It has what the program says, each expression of the board answers, and no rule fails.
+local function check_prometheus(p)
+   local ask = prometheus(p)
+   local function query(text)
+      local data = ask("/api/v1/query?query=", text)
+      return data and data.result or {}
+   end
+   local found
+   wait.until_(function()
+      found = query 'count_over_time(pgcdc_lua_changes_total{op="read"}[5m]) > 2'
+      return found[1]
+   end, 40, function() return "Prometheus to have scraped it" end)
+   lu.assertEquals(query('pgcdc_lua_changes_total{op="read"}')[1].value[2], "4")
+   lu.assertEquals(query("up")[1].value[2], "1")
+   for _, text in ipairs(expressions()) do
+      if not text:find "slot_retained_bytes" then
+         lu.assertNotNil(query((text:gsub(" > 0$", "")))[1], text) -- that leaves out what is 0
+      end
+   end
+   local rules = 0
+   for _, group in ipairs(ask("/api/v1/rules").groups) do
+      for _, rule in ipairs(group.rules) do
+         rules = rules + 1
+         lu.assertEquals({ rule.health, rule.lastError }, { "ok", nil }, rule.name)
+         lu.assertNotEquals(rule.state, "firing", rule.name)
+      end
+   end
+   lu.assertTrue(rules >= 12)
+end
+
 -- A program that has one of everything, but for a slot.
 function TestAlerts.test_each_figure_is_there()
    if not served.is_there() then
@@ -157,6 +219,9 @@ function TestAlerts.test_each_figure_is_there()
    lu.assertEquals(samples['pgcdc_lua_sink_unsent_records{sink="lines"}'], 0)
    lu.assertEquals(
       samples['pgcdc_lua_handler_seconds_count{source="public.t",handler="sink, partition"}'], 4)
+   if served.is_there "prometheus" then
+      check_prometheus(p)
+   end
    p:stop()
    local asked = files.text(RULES) .. files.text(BOARD)
    local names = {}

@@ -4,107 +4,18 @@
 -- Each test breaks something, runs --check, runs what that printed, line by line, and runs --check
 -- again, until it is well and has nothing more to say.
 
-local cluster = require "cluster"
 local files = require "files"
 local json = require "json"
 local lu = require "luaunit"
+local mending = require "mending"
 local program = require "program"
 local scope = require "scope"
-local server = require "server"
 local tables = require "tables"
 
 local TestDoctor = {}
 
-local MOST_ROUNDS = 4
-
--- One server for all: what is wrong with its settings is mended, too.
-local shared
-
-local function one()
-   shared = shared or cluster.new { name = "doctor", tcp = true, keep = true, conf = {
-      wal_level = "replica", max_replication_slots = "1" } }
-   return shared
-end
-
--- ---- running what was printed ----
-
-local function shell(command)
-   server.run({ "env", "PGHOST=" .. server.socket_dir(), "PGPORT=" .. one().port,
-      "PGUSER=postgres", "PATH=" .. program.binary():match "^(.*)/" .. ":" .. os.getenv "PATH",
-      "sh", "-c", command }, { user = false })
-end
-
--- Runs one line, and what the server needs then.
-local function run_line(line, setup)
-   local how, text = line:match "^(.-): (.*)$"
-   local kind, after = how:match "^(.-), then (%l+)$"
-   kind = kind or how
-   local database = kind:match "^SQL in (.*)$"
-   local name, value = text:match "^([%w_]+)=(.*)$"
-   if database then
-      one():connect(database):exec(text)
-   elseif kind == "shell" then
-      shell(text)
-   elseif kind == "option" and name then
-      setup.args[name] = value
-   elseif kind == "pg_hba.conf" then
-      one():hba(text .. "\n" .. files.read(one().data .. "/pg_hba.conf"))
-   else
-      lu.fail("nobody can run this: " .. line)
-   end
-   if after == "restart" then
-      one():restart()
-   elseif after then
-      one():reload()
-   end
-end
-
-local function check(setup)
-   return program.run { bundled = setup.bundled or "jsonl", args = setup.args, dsn = setup.dsn,
-                        options = { "--check" }, script = setup.script, env = setup.env }
-end
-
--- What --check prints after "mend", and the run.
-local function look(setup)
-   local result, lines = check(setup), {}
-   for line in result.stdout:gmatch "mend +([^\n]+)" do
-      lines[#lines + 1] = line
-   end
-   return lines, result
-end
-
--- Runs --check, which must say this first, and mends what it finds, until nothing is left. Returns
--- all that --check has printed.
-local function mend(setup, says)
-   local lines, result = look(setup)
-   lu.assertStrContains(result.stdout, says, false, result.stdout .. result.stderr)
-   lu.assertEquals(result.status, result.stdout:find "wrong " and 3 or 0, result.stderr)
-   lu.assertNotNil(lines[1], "nothing is printed that mends it: " .. result.stdout)
-   local printed = { result.stdout }
-   for _ = 1, MOST_ROUNDS do
-      for _, line in ipairs(lines) do
-         run_line(line, setup)
-      end
-      lines, result = look(setup)
-      printed[#printed + 1] = result.stdout
-      if not lines[1] then
-         break
-      end
-   end
-   lu.assertEquals(result.status, 0, result.stdout .. result.stderr)
-   lu.assertNotStrContains(result.stdout, "wrong ")
-   lu.assertNotStrContains(result.stdout, "mend ")
-   return table.concat(printed)
-end
-
--- A database after this SQL, in which ROLE is a new role, and how the program connects as that.
-local function setup(sql, args, more)
-   local db = one():database()
-   local role = one():role(more and more.may or "login")
-   db:exec((sql:gsub("ROLE", role)))
-   return tables.merge({ db = db, role = role, args = args or { table = "t" },
-                         dsn = db:dsn { user = role } }, more)
-end
+local check, mend, one, setup, shell = mending.check, mending.mend, mending.one, mending.setup,
+   mending.shell
 
 local T = "create table t (id int primary key, name text); insert into t values (1, 'a');"
 local READ = T .. "grant select on t to ROLE;"

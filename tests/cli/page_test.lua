@@ -3,6 +3,7 @@
 
 local browser = require "browser"
 local cluster = require "cluster"
+local ctl = require "ctl"
 local fixtures = require "fixtures"
 local lu = require "luaunit"
 local native = require "native"
@@ -32,6 +33,10 @@ function TestPage.test_a_target_is_broken()
    page:wait_text("#sink-rows", "reports %(postgres%)[%s\194\160]+works")
    lu.assertStrContains(page:eval [[
       document.querySelector("#picture svg").getAttribute("aria-label")]], "source t to filter")
+   ctl.ok(p.program, "pause")
+   page:wait_text("#headline", "Paused by a user")
+   ctl.ok(p.program, "resume")
+   page:wait_text("#headline", "All is well")
    target:stop "immediate"
    db:exec "INSERT INTO t VALUES (4, 'x')"
    page:wait_text("#headline", "not all is well")

@@ -5,6 +5,7 @@
 -- again and never skipped; a value that an operator holds keeps its batch, and every later batch of
 -- its source, unsaved; what comes after a crash is what was not saved.
 
+local ctl = require "ctl"
 local fixtures = require "fixtures"
 local lu = require "luaunit"
 local once = require "once"
@@ -337,6 +338,37 @@ function TestSettle.test_close_fails()
       pgcdc.source {table = "t"}:sink {write = function() end, close = function() error "no" end}]],
       1)
    lu.assertStrContains(result.text, "script.lua:1: no")
+end
+
+-- A save that failed is tried again when the log has said, and not when an idle source, or the same
+-- one, has a position to save that only says "nothing happened": such tries were not announced, and
+-- counted for the policy. (The program saves such positions at once.)
+function TestSettle.test_a_save_is_not_tried_before_its_time()
+   local db = database(1)
+   local p = program.start { dsn = db, binary = program.binary() .. "-hasty", script = [[
+      local t = pgcdc.source {table = "t", interval = 0.02, on_error = {retry = 1, wait = 3600}}
+      local u = pgcdc.source {table = "u", interval = 0.02, on_change = function() end}
+      local written = 0
+      t:sink {name = "bad", write = function() written = written + 1 end, flush = function()
+         assert(written == 0, "not now")
+      end}]] }
+   p:wait_stderr "attempt=1 retry_in=3600"
+   local function saved()
+      for _, source in ipairs(ctl.status(p).sources) do
+         if source.name == "public.u" then
+            return source.position.saved
+         end
+      end
+   end
+   for i = 1, 3 do
+      local before = saved()
+      p:wait_until(function()
+         db:exec "SELECT pg_current_xact_id()" -- commits something that is none of ours
+         return saved() ~= before
+      end, 10, "position " .. i .. " of u")
+   end
+   lu.assertEquals(select(2, p:stderr():gsub("attempt=", "")), 1)
+   p:kill9()
 end
 
 return TestSettle

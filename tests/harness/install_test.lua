@@ -1,6 +1,7 @@
 -- install_test.lua: make install: the copy works from anywhere, and uninstall leaves nothing.
 -- SPDX-License-Identifier: MIT
 
+local child = require "child"
 local cluster = require "cluster"
 local files = require "files"
 local lu = require "luaunit"
@@ -83,6 +84,51 @@ function TestInstall:test_uninstall_leaves_nothing()
    native.setenv("PGCDC_LUA", self.before)
    make("uninstall", self.destdir)
    lu.assertEquals(files_below(self.destdir), "")
+end
+
+-- ---- completions ----
+
+local BASH = top .. "/src/dist/pgcdc-lua.bash"
+
+-- What bash would offer for the last of these words after the program's name, sorted.
+local function offers(...)
+   local command = [[source "$0"; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _pgcdc_lua
+      printf '%s\n' "${COMPREPLY[@]}" | sort]]
+   local text = child.run { argv = { "/bin/bash", "-c", command, BASH, program.binary(), ... },
+                            stderr = "null" } -- compopt works within a completion only
+   return (text:gsub("\n$", ""))
+end
+
+-- Options with a value, in the order of --help, that a script's name may follow.
+local function options_with_values(help)
+   local list = {}
+   for option, value in help:gmatch "\n[^\n]-(%-%-[%l-]+) (%u+)%f[%s]" do
+      if value ~= "SCRIPT" and option ~= "--new" then
+         list[#list + 1] = option
+      end
+   end
+   return list
+end
+
+-- Completions offer all options, scripts and the words of the script in hand, whatever option with
+-- a value stands before it; that of zsh skips the same ones.
+function TestInstall.test_completions()
+   local help = program.run { options = { "--help" }, state = false }.stdout
+   local found = offers "--"
+   for option in help:gmatch "%-%-[%l-]+" do
+      lu.assertStrContains("\n" .. found .. "\n", "\n" .. option .. "\n")
+   end
+   lu.assertEquals(offers "jso", "jsonl")
+   lu.assertEquals(offers("--log-level", "d"), "debug")
+   lu.assertEquals(offers("jsonl", "tab"), "table=")
+   lu.assertEquals(offers("ctl", "pau"), "pause")
+   local zsh = files.read(top .. "/src/dist/_pgcdc-lua")
+   local options = options_with_values(help)
+   lu.assertTrue(#options >= 12)
+   for _, option in ipairs(options) do
+      lu.assertEquals({ option, offers(option, "x", "jsonl", "tab") }, { option, "table=" })
+      lu.assertNotNil(zsh:find("[| ]" .. option:gsub("%-", "%%-") .. "[ )]"), option)
+   end
 end
 
 return TestInstall

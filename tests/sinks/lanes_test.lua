@@ -1,7 +1,9 @@
 -- lanes_test.lua: which records of an outbox may go, against a model, at random.
 -- SPDX-License-Identifier: MIT
 
+local fixtures = require "fixtures"
 local lu = require "luaunit"
+local once = require "once"
 local program = require "program"
 local seeds = require "seeds"
 
@@ -165,6 +167,33 @@ function TestLanes.test_many_records()
       print(lanes:left(), pcall(lanes.count, lanes, first))]] }
    lu.assertEquals(result.stderr, "")
    lu.assertStrMatches(result.stdout, "99999\t1\t1\t100000\n0\tfalse\t.*no such batch%)\n")
+end
+
+-- raw.put_change gives a change the lane that it has by remote.lane: so it follows those of its key
+-- that were put in the other way. The second message of a change has an id of its own.
+function TestLanes.test_changes_that_are_put_as_they_came()
+   local db = fixtures.database [[create table "T é" (a int, b text, c numeric, d jsonb, e bytea,
+      primary key (a, b, c, d, e));
+      insert into "T é" values (1, E'p,"q\\\\\n', 1.50, '{"k": [1, null]}', '\\x00ff'),
+         (2, '', 'NaN', 'null', ''), (3, 'Ä', 123456789012345678901234567890, '1e3', '\\x41')]]
+   local result = once.ok { dsn = db, script = [[
+      local raw, remote = package.loaded["pgcdc.raw"], require "pgcdc.sinks.remote"
+      local known, counts = {}, raw.id_counts()
+      pgcdc.source {table = '"T é"'}:on("change", function(c)
+         local outbox = raw.outbox()
+         raw.learn_change(known, c, "topic", "")
+         for _ = 1, 2 do
+            assert(raw.put_change(outbox, known, "7", c, counts))
+         end
+         local own = {}
+         for lane, id, source, topic, key, text, _, own_id in outbox:each() do
+            assert(lane == raw.hash(remote.lane(c)), "another lane: " .. key)
+            assert(id == c.id and source == "7" and topic == "topic" and text == raw.encode(c))
+            own[#own + 1] = own_id or "none"
+         end
+         print(own[1], own[2] == c.id .. "/2")
+      end)]] }
+   lu.assertEquals(result.stdout, ("none\ttrue\n"):rep(3))
 end
 
 return TestLanes

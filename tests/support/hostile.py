@@ -1,16 +1,17 @@
 # hostile.py: a client of --listen that means no good. SPDX-License-Identifier: MIT
 #
-#    hostile.py PORT WHAT
+#    hostile.py PORT WHAT [SECONDS]
 #
-# garbage: requests that are none; crowd: a thousand connections that say nothing, held for some
-# seconds; flood: a body of a gigabyte; deaf: asks for streams and more, and reads nothing, for some
-# seconds. Prints "done".
+# garbage: requests that are none, for so long about ten a second, at least each once; crowd: a
+# thousand connections that say nothing, held for some seconds; flood: a body of a gigabyte; deaf:
+# asks for streams and more, and reads nothing, for some seconds. Prints "done".
 
 import socket
 import sys
 import time
 
 port, what = int(sys.argv[1]), sys.argv[2]
+until = time.monotonic() + float(sys.argv[3] if len(sys.argv) > 3 else 0)
 
 
 def connect(seconds=10):
@@ -28,24 +29,29 @@ def send(s, data):
         return False
 
 
+GARBAGE = (b"\0\0\0\0", b"GET\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"\r\n" * 1000,
+           b"GET /status HTTP/1.1\r\n\r\n", b"GET /" + b"a" * 100000 + b" HTTP/1.1\r\n\r\n",
+           b"GET /metrics HTTP/1.1\r\nHost: x\r\n" + b"A: b\r\n" * 20000 + b"\r\n",
+           b"GET /%00%ff%zz/../status HTTP/1.1\r\nHost: localhost\r\n\r\n",
+           b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
+           b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+           b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"x" * 500,
+           b"GET / HTTP/1.1\r\nHost: localhost\r\nAuthorization: Basic ====\r\n\r\n")
+
 if what == "garbage":
-    for text in (b"\0\0\0\0", b"GET\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"\r\n" * 1000,
-                 b"GET /status HTTP/1.1\r\n\r\n", b"GET /" + b"a" * 100000 + b" HTTP/1.1\r\n\r\n",
-                 b"GET /metrics HTTP/1.1\r\nHost: x\r\n" + b"A: b\r\n" * 20000 + b"\r\n",
-                 b"GET /%00%ff%zz/../status HTTP/1.1\r\nHost: localhost\r\n\r\n",
-                 b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
-                 b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
-                 b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"x" * 500,
-                 b"GET / HTTP/1.1\r\nHost: localhost\r\nAuthorization: Basic ====\r\n\r\n"):
-        s = connect()
-        send(s, text)
-        s.settimeout(0.1)
-        try:
-            while s.recv(65536):
+    while True:
+        for text in GARBAGE:
+            s = connect()
+            send(s, text)
+            s.settimeout(0.1)
+            try:
+                while s.recv(65536):
+                    pass
+            except OSError:
                 pass
-        except OSError:
-            pass
-        s.close()
+            s.close()
+        if time.monotonic() >= until:
+            break
 elif what == "crowd":
     crowd = []
     for i in range(1000):

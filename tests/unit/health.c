@@ -113,6 +113,54 @@ static void test_words(void)
     health_fini(&h);
 }
 
+/* A source that a user has paused is told as such, and is no reason not to be ready until it is
+ * late; then that says why. */
+static void test_paused(void)
+{
+    struct figures_source s = good_source();
+    struct health h;
+
+    s.is_paused_by_user = true;
+    s.user_paused_us = NOW_US - 7000000;
+    h = look(&s, 0);
+    CHECK(h.is_ready);
+    EQUAL(h.n, 1);
+    EQUAL(h.problems[0].reason, HEALTH_PAUSED);
+    EQUAL((uint64_t)h.problems[0].since_us, (uint64_t)s.user_paused_us);
+    health_fini(&h);
+    s.meter.due_ms = NOW_MS - 70000;
+    h = look(&s, 0);
+    CHECK(!h.is_ready);
+    EQUAL(h.n, 1);
+    CHECK(strcmp(h.problems[0].text, "70 s late: it was paused by pgcdc-lua ctl") == 0);
+    health_fini(&h);
+}
+
+/* Only what a source feeds is told as the reason why it is late. */
+static void test_who_is_to_blame(void)
+{
+    size_t first = 0, second = 1;
+    char reports[] = "reports", window[] = "window 1";
+    struct script_figures_sink sink = { .name = reports, .sources = &first, .n_sources = 1,
+                                        .trouble = { .since_us = NOW_US - 1 } };
+    struct script_figures_operator held = { .name = window, .held = 1, .sources = &second,
+                                            .n_sources = 1 };
+    struct script_figures half = { .sinks = &sink, .n_sinks = 1, .operators = &held,
+                                   .n_operators = 1 };
+    struct figures_source sources[] = { good_source(), good_source() };
+    struct figures f = { .sources = sources, .n_sources = 2, .script_half = &half };
+    struct health h;
+
+    sources[0].unsaved_us = NOW_US - 70 * (int64_t)1000000;
+    sources[1].unsaved_us = NOW_US - 69 * (int64_t)1000000;
+    CHECK(health_find(&h, &f, &options, NOW_US, NOW_MS));
+    EQUAL(h.n, 3);
+    CHECK(strcmp(h.problems[0].text, "70 s late: the sink reports is tried again") == 0);
+    CHECK(strcmp(h.problems[1].text, "69 s late: the operator window 1 holds values of 1 batch") ==
+          0);
+    health_fini(&h);
+}
+
 static void test_phases(void)
 {
     struct figures_source s = good_source();
@@ -178,6 +226,8 @@ const struct unit_case health_cases[] = {
     { "health_loop", test_loop },
     { "health_lag", test_lag },
     { "health_words", test_words },
+    { "health_paused", test_paused },
+    { "health_who_is_to_blame", test_who_is_to_blame },
     { "health_phases", test_phases },
     { "history", test_history },
     { "histogram", test_histogram },

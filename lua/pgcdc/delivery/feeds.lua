@@ -56,6 +56,11 @@ function feeds.name(number)
    return names[number]
 end
 
+--- To be called for --check, which reads no position (see `resolve`).
+function feeds.set_name(number, name)
+   names[number] = name
+end
+
 --- To be called when a sink is attached to a stream. `find`: a function that returns the sources
 --- that feed it there, as a list of numbers; an operator on the way that may drop a row which it
 --- has passed on before, or nil; and whether every change of these sources comes to the sink.

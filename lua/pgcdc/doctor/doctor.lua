@@ -31,6 +31,7 @@ function doctor.source(number, name, text, message, sqlstate)
          item.text = line
       end
    end
+   feeds.set_name(number, name)
    of_sources.examine(item, feeds.facts(number))
    sources[number] = item
 end

@@ -6,6 +6,7 @@
 
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
+local mend = require "pgcdc.mend"
 local counts = require "pgcdc.sinks.counts"
 local participants = require "pgcdc.delivery.participants"
 local recovery = require "pgcdc.delivery.recovery"
@@ -158,6 +159,24 @@ function Exec:close()
    if how and not (how == "exit" and number == 0) then
       fail(self, "%s", ending(how, number))
    end
+end
+
+--- For --check: whether there is the program that the command begins with, as far as that can be
+--- told without running it. Returns a line about it; raises why not.
+function Exec:check()
+   local word = (self.command .. " "):match "^%s*([%w_./+-]+)%s"
+   local function is(test)
+      return os.execute((test .. " %s >/dev/null 2>&1"):format(word))
+   end
+   if not word then
+      return "a command"
+   elseif is(word:find "/" and "test -x" or "command -v --") then
+      return "a command, " .. word
+   elseif word:find "/" and is "test -f" then
+      self.mends = { mend.shell("chmod +x " .. word) }
+      fail(self, "cannot be run: %s is not executable", word)
+   end
+   fail(self, "cannot be run: there is no %s", word)
 end
 
 --- Makes a sink. `spec`: its options, see lua/README.md.

@@ -1,7 +1,7 @@
 -- pgcdc.sinks.headers: headers of messages: what is known of a change, or texts of the script.
 -- SPDX-License-Identifier: MIT
 --
--- They are packed: names and values in turns, each with a NUL after it.
+-- They are packed: names and values in turns, as the parts of base/packed.h.
 
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
@@ -11,18 +11,16 @@ local pattern = require "pgcdc.sinks.pattern"
 local headers = {}
 
 local function none()
-   return ""
+   return {}
 end
 
--- What every message of a change has.
+-- What every message of a change has: first what raw.put_change does not add.
 local function of_change(value, _, id)
    if not raw.is_change(value) then
-      return ""
+      return {}
    end
-   local seq = value.seq
-   local text = "op\0" .. value.op .. "\0id\0" .. id .. "\0schema\0" .. value.schema .. "\0table\0"
-      .. value.table .. "\0ts\0" .. value.ts .. "\0"
-   return seq == nil and text or text .. "seq\0" .. seq .. "\0"
+   return { "op", value.op, "schema", value.schema, "table", value.table, "id", id, "ts", value.ts,
+            value.seq ~= nil and "seq" or nil, value.seq }
 end
 
 -- Headers whose texts are patterns.
@@ -40,29 +38,35 @@ local function of_patterns(what, given)
    end
    local sorted = names.sorted(texts)
    return function(value, sink)
-      local list, n = {}, 0
+      local list = {}
       for i, name in ipairs(sorted) do
          list[2 * i - 1], list[2 * i] = name, (texts[name](value, sink):gsub("%z", ""))
-         n = 2 * i
       end
-      return n > 0 and table.concat(list, "\0", 1, n) .. "\0" or ""
+      return list
    end
 end
 
---- What the option `headers` means: a function(value, sink, id) -> headers, packed. None has a line
---- break in it: that is an error. true: op, id, schema, table, ts and seq of a change; false: none;
---- a table: texts with patterns.
+--- A list of names and values, packed.
+function headers.pack(list)
+   return ("s4"):rep(#list):pack(table.unpack(list))
+end
+
+--- What the option `headers` means: a function(value, sink, id) -> list of names and values. No
+--- value has a line break in it: that is an error. true: op, schema, table, id, ts and seq of a
+--- change, in this order, which may have no seq; false: none; a table: texts with patterns.
 function headers.option(what, given)
    check.type(what, given, "boolean", "table")
-   local packed_of = given == true and of_change or given == false and none
+   local list_of = given == true and of_change or given == false and none
       or of_patterns(what, given)
    return function(value, sink, id)
-      local packed = packed_of(value, sink, id)
-      if packed:find "[\r\n]" then
-         local name = packed:match "([^%z]*)%z[^%z\r\n]*[\r\n]"
-         error(("%s: the header '%s' must have no line break in it"):format(what, name), 0)
+      local list = list_of(value, sink, id)
+      for i = 2, #list, 2 do
+         if tostring(list[i]):find "[\r\n]" then
+            error(("%s: the header '%s' must have no line break in it"):format(what, list[i - 1]),
+               0)
+         end
       end
-      return packed
+      return list
    end
 end
 

@@ -86,6 +86,7 @@ local function read(sink, spec, what)
       end
    end
    sink.has_ids = sink.has_idempotency or spec.sign ~= nil
+   sink.has_singles = sink.body_kind == "one" and spec.sign == nil -- see http_flush
    local url = remote.expanded(what, "url", spec.url)
    http_client.read_common(sink, spec, what, url)
    sink.shown = sink.method .. " " .. spec.url -- without what stands in the environment
@@ -101,6 +102,10 @@ end
 -- ---- values ----
 
 local function encode(sink, value)
+   if not sink.has_format and raw.is_change(value)
+      and http_flush.put_json(sink, value, sink.url_of and sink.url_of(value, sink)) then
+      return
+   end
    local text = sink.format(value)
    if not text then
       return

@@ -49,6 +49,11 @@ function http_flush.put(sink, lane, id, url, body, own_id)
    sink:put(lane, id, url, body, own_id, leftover.hold(sink))
 end
 
+--- The same of a change whose body is its JSON. Returns false if a script has altered it.
+function http_flush.put_json(sink, change, url)
+   return sink:put_change(nil, change, url, leftover.hold(sink), raw.put_json)
+end
+
 local function is_open(sink)
    return sink.in_a_row >= TRIPPED
 end
@@ -90,6 +95,14 @@ local function headers_of(run, batch, body)
    return lines
 end
 
+local function collect_garbage(run, bytes)
+   run.garbage = run.garbage + bytes
+   if run.garbage > MOST_GARBAGE then
+      run.garbage = 0
+      collectgarbage()
+   end
+end
+
 local function launch(run, batch)
    local sink, lanes, number = run.sink, run.lanes, batch.number
    local body
@@ -102,11 +115,7 @@ local function launch(run, batch)
       headers_of(run, batch, body), body, sink.gzip)
    run.flying[number] = batch
    sink.in_flight = sink.in_flight + 1
-   run.garbage = run.garbage + #body
-   if run.garbage > MOST_GARBAGE then
-      run.garbage = 0
-      collectgarbage()
-   end
+   collect_garbage(run, #body)
 end
 
 -- ---- which batch is next ----
@@ -188,6 +197,25 @@ local function choose(run, now)
    return waited(run, now) or take(run)
 end
 
+-- True if what is next is records that are new, each of which is a request: they go many at a time,
+-- and have no batch here unless they fail.
+local function are_alike(run)
+   return run.has_singles and #run.halves == 0 and #run.waiting == 0 and run.held == 0
+      and not is_open(run.sink)
+end
+
+local function launch_singles(run)
+   local sink, connection = run.sink, run.connection
+   local bytes, count = run.lanes:singles(sink.most_in_flight - sink.in_flight)
+   if not bytes then
+      return
+   end
+   connection.client:send_records(bytes, sink.method, sink.url, connection.lines,
+      sink.has_idempotency and "Idempotency-Key" or nil, sink.gzip)
+   sink.in_flight = sink.in_flight + count
+   collect_garbage(run, #bytes)
+end
+
 local function launch_all(run)
    local sink = run.sink
    while not run.ending and #run.refused < MOST_REFUSED do
@@ -195,6 +223,9 @@ local function launch_all(run)
       local most = is_open(sink) and 1 or sink.most_in_flight
       if sink.in_flight >= most or is_open(sink) and now < sink.probe_due then
          return
+      end
+      if are_alike(run) then
+         return launch_singles(run)
       end
       local batch = choose(run, now)
       if not batch then
@@ -385,15 +416,36 @@ local function take_answer(run, batch, answer)
    end
 end
 
+-- The batch of a request that was answered.
+local function landed(run, number)
+   local batch = run.flying[number] or { number = number, tries = 0 }
+   run.flying[number] = nil
+   run.sink.in_flight = run.sink.in_flight - 1
+   return batch
+end
+
+-- Takes the answers that need no look.
+local function take_done(run)
+   local sink, list = run.sink, run.connection.client:done()
+   if next(run.flying) or next(sink.holds) or next(run.blocked) then
+      for _, number in ipairs(list) do
+         set_done(run, landed(run, number))
+      end
+   elseif #list > 0 then
+      run.lanes:done(list)
+      sink.in_flight, sink.successes = sink.in_flight - #list, sink.successes + #list
+      sink.in_a_row, sink.probe_wait, sink.was_denied = 0, 0, false
+   end
+end
+
 local function take_answers(run)
-   local sink = run.sink
+   if run.has_singles then
+      take_done(run)
+   end
    local tag, status, body, seconds, location = run.connection.client:next()
    while tag do
-      local batch = run.flying[tag]
-      run.flying[tag] = nil
-      sink.in_flight = sink.in_flight - 1
-      take_answer(run, batch, status and { status = status, body = body, seconds = seconds,
-         location = location } or { message = body, is_final = seconds })
+      take_answer(run, landed(run, tag), status and { status = status, body = body,
+         seconds = seconds, location = location } or { message = body, is_final = seconds })
       tag, status, body, seconds, location = run.connection.client:next()
    end
 end
@@ -406,6 +458,7 @@ local function new_run(sink, upto)
       flying = {}, waiting = {}, halves = {}, refused = {}, blocked = {}, held = 0, next_due = 0,
       garbage = 0,
    }
+   run.has_singles = sink.has_singles and run.connection.client:is_plain(sink.address .. "/")
    for lane, hold in pairs(sink.holds) do
       hold.is_held = true
       run.held = run.held + 1

@@ -23,6 +23,7 @@
 
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
+local mend = require "pgcdc.mend"
 local feeds = require "pgcdc.delivery.feeds"
 local headers = require "pgcdc.sinks.headers"
 local jetstream = require "pgcdc.sinks.jetstream"
@@ -38,13 +39,10 @@ local PORT = "4222"
 local WINDOW = 4000 -- messages that are unanswered
 local MOST_WINDOW = 60000
 local LONGEST_CONNECT = 5 -- seconds for one server
-local LISTEN = 200 -- messages that are published before answers are looked at
 local KEEP = 64 -- savepoints
 local LONGEST_TAIL = 200000 -- messages, of a tail that is kept after the first savepoint
 local DUPLICATES = 120 -- seconds that the server knows an id, at least
 local TRIES = 10
-local EMPTY = 12 -- bytes of headers without any: "NATS/1.0" and two ends of lines
-local ID = 15 -- bytes around the id: its name, a colon, a space and an end of line
 
 -- ---- the connection ----
 
@@ -202,11 +200,16 @@ local function check_server(sink)
       info.state.messages)
 end
 
--- ---- the savepoint ----
-
-local function packed(list)
-   return #list > 0 and table.concat(list, "\0") .. "\0" or ""
+local function mends(sink, text)
+   if text:find "there is no stream" then
+      return { mend.option("create", "yes") }
+   elseif text:find "Authorization Violation" and not sink:secret "user"
+      and not sink:secret "password" and not sink.credentials then
+      return { mend.option("user", "$NATS_USER"), mend.option("password", "$NATS_PASSWORD") }
+   end
 end
+
+-- ---- the savepoint ----
 
 -- Publishes a savepoint. Returns false if another one came in between. `from`: see above.
 local function publish_position(sink, text, from)
@@ -221,7 +224,8 @@ local function publish_position(sink, text, from)
       list[5], list[6] = "Pgcdc-From", tostring(from)
    end
    sink.is_epoch_known = true
-   local answer, problem = jetstream.call(sink, "the position", sink.positions, text, packed(list))
+   local answer, problem = jetstream.call(sink, "the position", sink.positions, text,
+      headers.pack(list))
    if problem and jetstream.is_overtaken(problem) then
       return false
    elseif problem then
@@ -334,19 +338,10 @@ local function drain(sink, run)
    end
 end
 
--- Publishes one record, as soon as that may be. `id`: what the server knows it by, or nil.
-local function publish(sink, run, index, lane, id, name, list, data)
-   local client, clock = sink.client, nil
-   if id then
-      list = "Nats-Msg-Id\0" .. id .. "\0" .. list
-   end
+-- Raises if the state is in a database and another program may have taken it over.
+local function check_lead()
    if not raw.leads() then
       raw.confirm()
-   end
-   while not client:publish(index, lane, name, list, data) do
-      clock = clock or sink:clock "acknowledgements"
-      jetstream.wait(sink, clock)
-      take_answers(sink, run)
    end
 end
 
@@ -357,6 +352,25 @@ local function is_same(sink, seq, id, name)
       and (message.headers["Nats-Msg-Id"] == id or message.headers["Pgcdc-Id"] == id)
 end
 
+-- Calls f(number, lane, id, subject, headers, data) for the records up to that seal.
+local function each(sink, upto, f)
+   local number, bytes, place = 0, sink.outbox:chunk(nil, upto)
+   while bytes do
+      local function pass(after, lane, ...)
+         if lane then
+            number = number + 1
+            f(number, lane, ...)
+         end
+         return after
+      end
+      local at = 0
+      while at do
+         at = pass(sink.client:read(bytes, at))
+      end
+      bytes, place = sink.outbox:chunk(place, upto)
+   end
+end
+
 -- The server has passed over messages as if it had them. That may be wrong: they may have been
 -- purged, or be another sink's. Then they are published by another id. Before this no other message
 -- of their lanes is.
@@ -364,56 +378,66 @@ local function clear_doubts(sink, run, upto)
    while run.is_in_doubt do
       drain(sink, run)
       local wrong = {}
-      for index, _, _, id, name in sink:records(upto) do
-         local seq = run.doubtful[index]
-         wrong[index] = seq and not is_same(sink, seq, id, name) and seq or nil
-      end
+      each(sink, upto, function(number, _, id, name)
+         local seq = run.doubtful[number]
+         wrong[number] = seq and not is_same(sink, seq, id, name) and seq or nil
+      end)
       run.doubtful, run.is_in_doubt = {}, false
-      for index, lane, _, id, name, list, data in sink:records(next(wrong) and upto or 0) do
-         if wrong[index] then
-            publish(sink, run, index, lane, ("%s?%d"):format(id, wrong[index]), name,
-               ("Pgcdc-Id\0%s\0%s"):format(id, list), data)
+      each(sink, next(wrong) and upto or 0, function(number, lane, id, name, list, data)
+         local seq, clock = wrong[number], nil
+         list = seq and headers.pack { "Pgcdc-Id", id } .. list
+         check_lead()
+         while seq and not sink.client:publish(number, lane, ("%s?%d"):format(id, seq), name, list,
+            data) do
+            clock = clock or sink:clock "acknowledgements"
+            jetstream.wait(sink, clock)
+            take_answers(sink, run)
          end
-      end
+      end)
       drain(sink, run)
    end
 end
 
--- What is wrong with a record that can never go, or nil.
-local function problem_of(sink, limit, id, name, list, data)
-   local size = #data + #list + select(2, list:gsub("%z", "")) + EMPTY
-      + (id and #id + ID or 0)
-   if size > limit then
-      return ("the message has %d bytes, and the server takes %d (max_payload)"):format(size, limit)
-   elseif not takes(sink.info, name) then
+-- What is wrong with a subject, or nil.
+local function problem_of(sink, name)
+   if not takes(sink.info, name) then
       return ("the stream '%s' has the subjects %s, and not '%s': add it, or change subject =")
          :format(sink.stream, table.concat(sink.info.config.subjects, ", "), name)
    end
 end
 
+-- Publishes the records of a chunk. `run.known`: subject -> true, or what is wrong with it.
+local function publish(sink, run, bytes, upto)
+   local client, limit = sink.client, sink.client:max_payload()
+   local tail = next(sink.tail) and sink.tail or nil
+   local at, clock = 0, nil
+   repeat
+      local why, what
+      check_lead()
+      at, run.number, why, what = client:add(bytes, at, run.number, run.known, tail, limit)
+      if why == "wait" then
+         clock = clock or sink:clock "acknowledgements"
+         jetstream.wait(sink, clock)
+      elseif why == "subject" then
+         run.known[what] = problem_of(sink, what) or true
+      elseif why == "refused" then
+         refuse(run, run.number, what)
+      elseif why == "size" then
+         refuse(run, run.number, ("the message has %d bytes, and the server takes %d (max_payload)")
+            :format(what, limit))
+      end
+      take_answers(sink, run)
+      clear_doubts(sink, run, upto)
+   until not why or run.problem
+end
+
 local function send(sink, upto)
-   local run = { refused = {}, doubtful = {}, is_in_doubt = false, problem = nil }
-   local limit, tail, known, count = sink.client:max_payload(), sink.tail, {}, 0
-   for index, lane, _, id, name, list, data in sink:records(upto) do
-      local problem
-      if not known[name] or #data + 2 * #list + (id and #id or 0) + 100 > limit then
-         problem = problem_of(sink, limit, id, name, list, data)
-         known[name] = not problem
-      end
-      if problem then
-         refuse(run, index, problem)
-      elseif not (id and tail[name .. "\0" .. id]) then
-         publish(sink, run, index, lane, id, name, list, data)
-         count = count + 1
-         if count % LISTEN == 0 then
-            take_answers(sink, run)
-         end
-         if run.problem then
-            break
-         elseif run.is_in_doubt then
-            clear_doubts(sink, run, upto)
-         end
-      end
+   local run = { refused = {}, doubtful = {}, is_in_doubt = false, problem = nil, number = 0,
+                 known = {} }
+   local bytes, place = sink.outbox:chunk(nil, upto)
+   while bytes and not run.problem do
+      publish(sink, run, bytes, upto)
+      bytes, place = sink.outbox:chunk(place, upto)
    end
    drain(sink, run)
    clear_doubts(sink, run, upto)
@@ -434,7 +458,7 @@ local function tail_of_use(sink)
 end
 
 local function commit(sink, savepoint)
-   sink.copies = {}
+   sink.copies:clear()
    if not savepoint then
       return
    elseif not publish_position(sink, savepoint, tail_of_use(sink)) then
@@ -449,15 +473,6 @@ end
 
 -- ---- values ----
 
--- The id that a message is known by: that of its change, with a number from the second one of the
--- same change on.
-local function message_id(sink, id)
-   local hash = raw.hash(id)
-   local n = (sink.copies[hash] or 0) + 1
-   sink.copies[hash] = n
-   return n == 1 and id or ("%s/%d"):format(id, n)
-end
-
 -- Checks a subject, unless it is like the one before.
 local function check_subject(sink, name)
    local problem = subject.problem(name)
@@ -468,7 +483,18 @@ local function check_subject(sink, name)
    sink.last_subject = name
 end
 
+-- From now on raw.put_change can put changes like this one, if all of a table have one subject.
+local function learn(sink, value, name, list)
+   if sink.is_plain and raw.is_change(value) and not (rawget(value, "op")
+      or rawget(value, "schema") or rawget(value, "table")) then
+      raw.learn_change(sink.learned, value, name, headers.pack { table.unpack(list, 1, 6) })
+   end
+end
+
 local function encode(sink, value)
+   if sink.is_plain and sink:put_change(sink.learned, value, sink.copies) then
+      return
+   end
    local name = sink.subject(value, sink)
    if name == nil then
       return
@@ -481,7 +507,11 @@ local function encode(sink, value)
    end
    local id = raw.is_change(value) and value.id or nil
    local list = sink.headers(value, sink, id)
-   sink:put(remote.lane(value), id, id and message_id(sink, id), name, list, text)
+   learn(sink, value, name, list)
+   -- Each message of a change has an id of its own: from the second one on with a number.
+   local n = id and sink.copies:add(id) or 1
+   sink:put(remote.lane(value), id, name, nil, text, headers.pack(list),
+      n > 1 and ("%s/%d"):format(id, n) or nil)
 end
 
 -- ---- options ----
@@ -565,12 +595,17 @@ local function read(sink, spec, what)
    end
    sink.create = spec.create ~= nil and read_create(sink, what .. ": create", spec.create) or nil
    read_login(sink, spec, what)
-   sink.epoch, sink.commits, sink.copies = native.unique(), 0, {}
+   sink.epoch, sink.commits, sink.copies = native.unique(), 0, raw.id_counts()
+   sink.is_plain = not sink.has_format and spec.headers ~= false and type(spec.headers) ~= "table"
+      and type(name) == "string" and not name:gsub("{name}", ""):gsub("{schema}", "")
+         :gsub("{table}", ""):find "[{}]"
+   sink.learned = setmetatable({}, { __mode = "k" }) -- see raw.learn_change
    sink.is_early = true
 end
 
 return remote.sink {
    kind = "nats", address = "servers", fields = fields, read = read, encode = encode, open = open,
    recall = recall, send = send, commit = commit, close = remote.close_client, check = check_server,
+   mends = mends,
    promise = { crash = "exactly once", position = "the stream itself", order = "per key" },
 }

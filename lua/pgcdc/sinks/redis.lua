@@ -6,6 +6,7 @@ local check = require "pgcdc.check"
 local native = require "pgcdc.native.redis"
 local pattern = require "pgcdc.sinks.pattern"
 local read_host = require "pgcdc.sinks.address"
+local redis_check = require "pgcdc.sinks.redis_check"
 local redis_client = require "pgcdc.sinks.redis_client"
 local redis_transaction = require "pgcdc.sinks.redis_transaction"
 local remote = require "pgcdc.sinks.remote"
@@ -126,34 +127,9 @@ end
 
 -- ---- --check ----
 
--- A parameter of the server, or nil where we may not ask.
-local function parameter(sink, name)
-   local kind, list = ask(sink, true, "CONFIG", "GET", name)
-   return kind == "list" and list[2] and list[2][2] or nil
-end
-
--- Warns of settings with which a server that dies may lose changes, deletes among them.
-local function warn_of_loss(sink)
-   if parameter(sink, "appendonly") == "no" then
-      sink:log("warn", "the server has appendonly no: it may lose what it has, and deletes that "
-         .. "were told are not told again")
-   elseif parameter(sink, "appendfsync") ~= nil
-      and parameter(sink, "appendfsync") ~= "always" then
-      sink:log("warn", "the server has appendfsync " .. parameter(sink, "appendfsync") .. ": a "
-         .. "crash of its machine may lose the last second, and deletes are not told again")
-   end
-   local policy = parameter(sink, "maxmemory-policy")
-   if policy and policy:find "^allkeys" then
-      sink:log("warn", ("the server has maxmemory-policy %s: it may drop keys, our position too")
-         :format(policy))
-   end
-end
-
 local function check_server(sink)
-   local kind, text = ask(sink, true, "INFO", "server")
-   warn_of_loss(sink)
-   return ("redis %s at %s, mode %s"):format(kind == "text" and text:match "redis_version:(%S+)"
-      or "?", address_of(sink.hosts[sink.turn]), sink.mode)
+   return ("redis %s at %s, mode %s"):format(redis_check.server(sink),
+      address_of(sink.hosts[sink.turn]), sink.mode)
 end
 
 -- ---- values ----
@@ -342,5 +318,5 @@ return remote.sink {
    kind = "redis", address = "connect", fields = fields, read = read, encode = encode, open = open,
    recall = redis_transaction.recall, send = redis_transaction.send,
    commit = redis_transaction.commit, close = close, check = check_server,
-   promise = promise,
+   mends = redis_check.mends, promise = promise,
 }

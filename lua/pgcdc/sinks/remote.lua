@@ -141,11 +141,17 @@ end
 
 -- ---- records ----
 
-local function count_put(self)
-   self.rows, self.unsent_rows = self.rows + 1, self.unsent_rows + 1
-   if self.rows >= self.flush_rows or self.outbox:bytes() >= self.flush_bytes then
+-- The outbox has taken a record, and has so many bytes now; nil: it has not.
+local function took(self, bytes)
+   if not bytes then
+      return false
+   end
+   local rows = self.rows + 1
+   self.rows, self.unsent_rows = rows, self.unsent_rows + 1
+   if rows >= self.flush_rows or bytes >= self.flush_bytes then
       self.wants_flush = true
    end
+   return true
 end
 
 --- Puts a record into the outbox; `encode` calls it. `lane`: see remote.lane. `id`: of the change,
@@ -154,7 +160,7 @@ function Sink:put(lane, id, ...)
    local before = participants.enter_sink(self) -- from now on the value is not to blame
    local source = participants.source()
    self.outbox:put(lane, id, source and tostring(source), ...)
-   count_put(self)
+   took(self, self.outbox:bytes())
    participants.leave_sink(before)
 end
 
@@ -168,21 +174,14 @@ local function source_of(self)
    return self.last_source
 end
 
---- Puts a change, as `raw.put_change` does. Returns false if it cannot.
-function Sink:put_change(known, change)
+--- Puts a change, as `put` does: raw.put_change (nil) or raw.put_json. `a` and `b`: what that gets
+--- after the change. Returns false if it cannot.
+function Sink:put_change(known, change, a, b, put)
    local source = source_of(self)
    local before = participants.enter_sink(self)
-   local bytes = raw.put_change(self.outbox, known, source, change)
+   local bytes = (put or raw.put_change)(self.outbox, known, source, change, a, b)
    participants.leave_sink(before)
-   if not bytes then
-      return false
-   end
-   local rows = self.rows + 1
-   self.rows, self.unsent_rows = rows, self.unsent_rows + 1
-   if rows >= self.flush_rows or bytes >= self.flush_bytes then
-      self.wants_flush = true
-   end
-   return true
+   return took(self, bytes)
 end
 
 --- An iterator over the records up to that seal: index, lane, id, then what `encode` gave.
@@ -204,7 +203,7 @@ function remote.lane(value)
    if not raw.is_change(value) then
       return 0
    end
-   return ("%s\0%s\0%s"):format(value.schema, value.table, raw.encode(value.key))
+   return ("%s\0%s\0%s"):format(value.schema, value.table, raw.key_json(value))
 end
 
 --- What `close` does for kinds whose connection is sink.client, an object of their module, or nil.
@@ -439,6 +438,7 @@ function Sink:check()
    end)
    disconnect(self)
    if not ok then
+      self.mends = self.mends or self.kind.mends and self.kind.mends(self, tostring(result))
       raw.refuse(tostring(result))
    end
    return result
@@ -525,8 +525,8 @@ end
 ---    (Both get the list of parts of `flush_together` as well, where sinks have an `owner`: the one
 ---    whose connection they use.)
 ---    close(sink)              ends the connection, whatever its state is
----    check(sink)              a line about the target, for --check; may log warnings. Changes
----                             nothing there
+---    mends(sink, text)        what mends an error of --check, a list (or in sink.mends), or nil
+---    check(sink)              a line about the target, for --check; changes nothing; may warn
 ---    promise =   what the sink promises, or a function of the sink that returns that: {crash = how
 ---                often a change is there after any crash, position = what it is in, order =
 ---                whose}, as the table in lua/README.md has it

@@ -40,4 +40,10 @@ function secret.of(sink, field)
    return kept and secret.expand(kept.what, kept.text)
 end
 
+--- The name of the variable that the text is, or nil.
+function secret.variable_of(sink, field)
+   local kept = texts[sink] and texts[sink][field]
+   return kept and kept.text:match "^%$([%a_][%w_]*)$"
+end
+
 return secret

@@ -29,10 +29,14 @@ function dead_letter.node(value, policy, source_name)
       store, value = letters.open(source_name)
    end
    local node = stream.add(stream.node("dead_letter"))
+   node.name = source_name
    node.input = function(x)
       node.out(x)
    end
-   node:sink(value)
+   local sink = node:sink(value)
+   if store then
+      sink.about = "the state file"
+   end
    return node.input, store and function(number)
       letters.assign(store, number)
    end

@@ -5,6 +5,7 @@
 -- while somebody watches, and never otherwise.
 
 local raw = require "pgcdc.raw"
+local feeds = require "pgcdc.delivery.feeds"
 local graph = require "pgcdc.stream.graph"
 local lineage = require "pgcdc.delivery.lineage"
 local participants = require "pgcdc.delivery.participants"
@@ -63,6 +64,7 @@ local function list_sinks()
          local to = {
             name = participant.name, kind = participant.about, trouble = troubles.sinks[sink],
             flush_seconds = participant.took, flushed = participant.flushed,
+            sources = feeds.of(sink),
          }
          if participant.stats then
             add_stats(to, participant)
