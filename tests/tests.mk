@@ -202,9 +202,9 @@ $(PROGRAM)-hints: tests/mutants/hints.c $(OBJECTS) | $(HOME_LINKS)
 	@$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $< \
 		$(filter-out %/capture/hints.o %/capture/sql_hints.o,$(OBJECTS)) $(LDLIBS_ALL)
 
-# The program that takes a loop for dead after 1.5 seconds, not thirty, saves positions that say only
-# "nothing happened" after a tenth of one, not five, and gives servers that are at work two seconds
-# of a stop, not fifteen.
+# The program that takes a loop for dead after 1.5 seconds, not thirty, saves positions that say
+# only "nothing happened" after a tenth of one, not five, and gives servers that are at work two
+# seconds of a stop, not fifteen.
 HASTY_PARTS = serve/health serve/server host/checkpoint pg/wire
 HASTY_OBJECTS = $(patsubst %,$(BUILD)/tests/hasty/%.o,$(HASTY_PARTS))
 
