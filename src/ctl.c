@@ -39,6 +39,7 @@ static const struct ctl_command commands[] = {
     { "skip", "[SOURCE]", "give up the change that is tried again and again", { "source" } },
     { "dead-letters", "[ACTION] [SOURCE] [letter=]", "list, show, replay or purge them",
       { "action", "source" } },
+    { "lead", "", "a standby takes over; a leader hands over to one", { NULL } },
     { "reload", "", "load the script anew, if it can be loaded", { NULL } },
     { "stop", "", "finish the change in hand, save, end", { NULL } },
     { "log-level", "[LEVEL]", "error, warn, info or debug; or say which it is", { "level" } },

@@ -299,9 +299,42 @@ static void put_head(struct show *s, const json_t *status)
     end_line(s);
 }
 
+static void put_process(struct show *s, const json_t *process)
+{
+    put_format(s, "%s, pid %.0f", text_of(process, "host"), number_of(process, "pid"));
+}
+
+/* Where the state is in a database: who leads. */
+static void put_role(struct show *s, const json_t *status)
+{
+    const json_t *lease = json_object_get(status, "lease");
+    const json_t *leader = json_object_get(lease, "leader");
+    const json_t *standby = json_object_get(lease, "standby");
+
+    if (!json_is_object(lease))
+        return;
+    if (strcmp(text_of(status, "role"), "leader") == 0) {
+        put_format(s, "leader, epoch %.0f; lease of %.0f s, renewed ", number_of(lease, "epoch"),
+                   number_of(lease, "seconds"));
+        put_span(s, number_of(lease, "renewed_seconds_ago"));
+        put(s, " ago; ");
+        if (json_is_object(standby))
+            put_process(s, standby);
+        put(s, json_is_object(standby) ? ", waits" : "nobody waits");
+    } else {
+        put(s, "standby; ");
+        if (json_is_object(leader))
+            put_process(s, leader);
+        put_format(s, json_is_object(leader) ? ", leads, epoch %.0f" : "who leads is not known yet",
+                   number_of(lease, "epoch"));
+    }
+    end_line(s);
+}
+
 static void put_status(struct show *s, const json_t *status)
 {
     put_head(s, status);
+    put_role(s, status);
     end_line(s);
     put_sources(s, status);
     put_problems(s, status);

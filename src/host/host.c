@@ -19,6 +19,7 @@
 #include "host/report.h"
 #include "host/reset.h"
 #include "host/rows.h"
+#include "host/standby.h"
 #include "host/steer.h"
 #include "serve/notify.h"
 #include "lua/load.h"
@@ -45,6 +46,8 @@ struct host {
     struct checkpoint checkpoint;
     struct publish publish;
     struct steer steer;
+    struct role role; /* leader, standby or alone */
+    struct standby standby;
     struct feed feed;
     struct server *server;  /* owned; NULL: nobody listens */
     struct recording *recording; /* owned; NULL: nothing is recorded */
@@ -518,18 +521,13 @@ static void fini(struct host *h)
     log_bar(h->log, NULL);
 }
 
-/* Users can reach the program where it has a state, which is its own. */
-static void start_steering(struct host *h)
+static bool open_state(struct host *h, struct err *e)
 {
-    const struct control_options o = {
+    h->standby = (struct standby){ h->script, &h->publish, &h->steer, h->server, {
         .state = h->o->state, .version = h->o->script.version, .board = h->publish.board,
-        .health = &h->o->listen.health,
-        .bells = { &h->o->news->stop, h->o->news->stop_fd, h->o->news->fd },
-    };
-    if (h->o->mode != READER_CHECK && h->script->store != NULL && h->n_sources > 0)
-        steer_open(&h->steer, &o);
-    if (h->server != NULL)
-        server_set_control(h->server, h->steer.control);
+        .health = &h->o->listen.health, .is_shared = h->o->script.database != NULL,
+        .bells = { &h->o->news->stop, h->o->news->stop_fd, h->o->news->fd } } };
+    return standby_open(&h->standby, e);
 }
 
 /* Opens the recording, if one is asked for. */
@@ -545,8 +543,10 @@ static bool start_recording(struct host *h, struct err *e)
 
 static bool run(struct host *h, struct err *e)
 {
-    if (!notify_take(&h->wish, e) || (h->script = script_new(&h->o->script, e)) == NULL ||
-        !load_script(h->script, e))
+    if (!notify_take(&h->wish, e) || (h->script = script_new(&h->o->script, e)) == NULL)
+        return false;
+    h->script->role = &h->role;
+    if (!load_script(h->script, e))
         return false;
     h->n_sources = h->script->n_sources;
     h->steer.script = h->script;
@@ -554,10 +554,8 @@ static bool run(struct host *h, struct err *e)
         return false;
     if (h->o->is_graph)
         return hooks_graph(h->script, e) && flush_output(h, e);
-    if (h->n_sources > 0 && h->o->mode != READER_CHECK && !api_state_open(h->script, e))
-        return false;
-    if (h->o->script.reset != NULL && h->n_sources > 0 && h->o->mode != READER_CHECK &&
-        !reset_source(h->script, e))
+    if (h->n_sources > 0 && h->o->mode != READER_CHECK &&
+        (!open_state(h, e) || (h->o->script.reset != NULL && !reset_source(h->script, e))))
         return false;
     if (!start_recording(h, e) || !hooks_wire(h->script, e) ||
         (h->o->mode != READER_CHECK && !hooks_start(h->script, e)))
@@ -566,7 +564,7 @@ static bool run(struct host *h, struct err *e)
         return false;
     if (h->n_sources > 0 && !start_reader(h, e))
         return false;
-    start_steering(h);
+    standby_end(&h->standby);
     if (!loop(h, e) ||
         (h->o->mode == READER_CHECK && !(hooks_check(h->script, e) && flush_output(h, e))))
         return false;
@@ -578,9 +576,10 @@ static bool run(struct host *h, struct err *e)
 bool host_run(const struct host_options *o, int *status, struct err *e)
 {
     struct host h = { .o = o, .log = o->script.log, .began_ms = clock_mono_ms(),
-                      .steer = { .reload.fd = -1, .news = o->news, .command = o->command,
-                                 .publish = &h.publish } };
-    bool ok = run(&h, e);
+                      .steer = { .lead = { &h.role, o->news, o->script.log, 0, 0 },
+                                 .news = o->news, .command = o->command,
+                                 .publish = &h.publish, .reload.fd = -1 } };
+    bool ok = role_init(&h.role, o->news->fd, e) && run(&h, e);
 
     *status = ok && h.script->is_stopping ? h.script->stop_status : 0;
     if (ok && h.script->is_stopping)
@@ -588,5 +587,6 @@ bool host_run(const struct host_options *o, int *status, struct err *e)
     if (!ok && e->code != ERR_STOPPED && e->code != ERR_USAGE)
         report_failure(h.script, h.log, e);
     fini(&h);
+    role_fini(&h.role);
     return ok || e->code == ERR_STOPPED;
 }

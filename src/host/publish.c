@@ -118,6 +118,9 @@ static void refresh(void *arg, struct figures *f)
 {
     struct publish *p = arg;
 
+    role_get(p->role, &f->role);
+    if (p->deliveries == NULL)
+        return; /* nothing is read yet */
     for (size_t i = 0; i < f->n_sources; i++)
         reader_meter(p->reader, i, &f->sources[i].meter);
     f->queue_bytes = queue_bytes(p->queue);
@@ -131,6 +134,7 @@ static void publish(struct publish *p, struct script_figures *half)
     struct figures f = { .n_sources = p->script->n_sources, .script_half = half,
                          .lua_bytes = p->script->memory };
 
+    role_get(p->role, &f.role);
     p->published_ms = clock_mono_ms();
     atomic_store_explicit(&p->beat.is_asked, false, memory_order_relaxed);
     f.sources = calloc(f.n_sources + 1, sizeof *f.sources);
@@ -167,10 +171,12 @@ void publish_turn(struct publish *p)
 void publish_now(struct publish *p)
 {
     struct script_figures *half = NULL;
+    struct role_facts role;
     struct err e;
 
+    role_get(p->role, &role);
     p->asked_ms = clock_mono_ms();
-    if (!hooks_figures(p->script, &half, &e))
+    if (role.kind == ROLE_STANDBY || !hooks_figures(p->script, &half, &e))
         half = NULL; /* the script has no memory left for them: they stay as they are */
     publish(p, half);
 }
@@ -201,11 +207,13 @@ int64_t publish_wait_ms(const struct publish *p, int64_t wait_ms)
 bool publish_init(struct publish *p, struct script *script, const char *state, bool is_watched,
                   struct err *e)
 {
-    *p = (struct publish){ .script = script, .state = state, .is_watched = is_watched };
+    *p = (struct publish){ .script = script, .state = state, .is_watched = is_watched,
+                           .role = script->role };
     p->is_done = calloc(script->n_sources + 1, sizeof *p->is_done);
     p->board = figures_board_new(script->o.version, script->o.path, &p->beat);
     if (p->is_done == NULL || p->board == NULL)
         return err_memory(e);
+    figures_set_refresh(p->board, refresh, p);
     script->beat = &p->beat;
     script->is_timed = is_watched;
     publish(p, NULL);
@@ -215,6 +223,8 @@ bool publish_init(struct publish *p, struct script *script, const char *state, b
 void publish_begin(struct publish *p, struct delivery **deliveries, struct queue *queue,
                    struct reader *reader)
 {
+    if (p->board != NULL) /* others look at them from now on */
+        figures_set_refresh(p->board, NULL, NULL);
     p->deliveries = deliveries;
     p->queue = queue;
     p->reader = reader;

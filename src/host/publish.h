@@ -17,6 +17,7 @@ struct publish {
     bool is_watched;             /* somebody asks again and again, else now and then */
     struct beat beat;
     struct script *script;       /* borrowed, as all that follows */
+    struct role *role;
     const char *state;           /* path of the state file, or NULL */
     struct delivery **deliveries; /* NULL before they are there */
     struct queue *queue;

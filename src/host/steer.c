@@ -384,6 +384,27 @@ static void end_reload(struct steer *s)
     }
 }
 
+/* ---- leader and standby ---- */
+
+static bool lead(struct steer *s, const struct request *r, size_t source, struct err *e)
+{
+    char text[LEAD_TEXT];
+    enum lead_answer result = lead_ask(&s->lead, r->client, text);
+
+    (void)source;
+    (void)e;
+    if (result != LEAD_LATER)
+        answer(s, r->client, result == LEAD_DONE, "%s", text);
+    return true;
+}
+
+void steer_lead(struct steer *s)
+{
+    char text[LEAD_TEXT];
+
+    answer(s, lead_begin(&s->lead, s->script->o.pipeline, text), true, "%s", text);
+}
+
 /* ---- the status, in the log ---- */
 
 static void report_source(struct steer *s, const struct figures_source *f)
@@ -445,21 +466,23 @@ static bool show_figures(struct steer *s, const struct request *r, size_t source
 struct steer_command {
     const char *name;
     bool has_source;
+    bool is_of_all;       /* a standby takes it, too */
     const char *words[6]; /* that it takes */
     bool (*run)(struct steer *s, const struct request *r, size_t source, struct err *e);
 };
 
 static const struct steer_command commands[] = {
-    { "status", false, { NULL }, show_figures },
-    { "pause", true, { "source", NULL }, pause_source },
-    { "resume", true, { "source", NULL }, pause_source },
-    { "poll", true, { "source", NULL }, poll_source },
-    { "snapshot", true, { "source", "where", NULL }, reread },
-    { "tap", true, { "source", "count", NULL }, tap },
-    { "skip", true, { "source", NULL }, run_command },
-    { "dead-letters", false, { "action", "source", "letter", NULL }, run_letters },
-    { "reload", false, { NULL }, reload },
-    { "log-level", false, { "level", NULL }, set_log_level },
+    { "status", false, true, { NULL }, show_figures },
+    { "pause", true, false, { "source", NULL }, pause_source },
+    { "resume", true, false, { "source", NULL }, pause_source },
+    { "poll", true, false, { "source", NULL }, poll_source },
+    { "snapshot", true, false, { "source", "where", NULL }, reread },
+    { "tap", true, false, { "source", "count", NULL }, tap },
+    { "skip", true, false, { "source", NULL }, run_command },
+    { "dead-letters", false, false, { "action", "source", "letter", NULL }, run_letters },
+    { "reload", false, true, { NULL }, reload },
+    { "log-level", false, true, { "level", NULL }, set_log_level },
+    { "lead", false, true, { NULL }, lead },
 };
 
 #define N_COMMANDS (sizeof commands / sizeof *commands)
@@ -485,6 +508,7 @@ static bool is_named(struct steer *s, const struct request *r, size_t source)
 static bool handle(struct steer *s, const struct request *r, struct err *e)
 {
     const struct steer_command *c = find_command(r->command);
+    char text[LEAD_TEXT];
     const char *unknown;
     size_t source = 0, len = 0;
 
@@ -497,6 +521,10 @@ static bool handle(struct steer *s, const struct request *r, struct err *e)
         answer(s, r->client, false, "%s takes no %.*s", c->name, (int)len, unknown);
         return true;
     }
+    if (!c->is_of_all && lead_is_standby(&s->lead, text)) {
+        answer(s, r->client, false, "%s", text);
+        return true;
+    }
     if (c->has_source && (!find_source(s, r, &source) || !is_named(s, r, source)))
         return true;
     return c->run(s, r, source, e);
@@ -504,12 +532,13 @@ static bool handle(struct steer *s, const struct request *r, struct err *e)
 
 bool steer_turn(struct steer *s, struct err *e)
 {
+    char text[LEAD_TEXT] = "";
     struct request *r;
     uint64_t n;
 
     if (s->news == NULL)
         return true;
-    if (read(s->news->fd, &n, sizeof n) < 0 && s->reload.pid == 0)
+    if (read(s->news->fd, &n, sizeof n) < 0 && s->reload.pid == 0 && s->lead.client == 0)
         return true; /* nothing is new */
     if (atomic_exchange(&s->news->reload, false))
         begin_reload(s, 0);
@@ -524,6 +553,7 @@ bool steer_turn(struct steer *s, struct err *e)
     }
     if (s->reload.pid != 0)
         end_reload(s);
+    answer(s, lead_turn(&s->lead, text), false, "%s", text);
     return true;
 }
 
@@ -547,7 +577,8 @@ void steer_open(struct steer *s, const struct control_options *o)
     free(folder);
     s->script->tell_tap = tell_tap;
     s->script->tap_arg = s;
-    s->rereads = calloc(s->script->n_sources + 1, sizeof *s->rereads);
+    if (s->rereads == NULL)
+        s->rereads = calloc(s->script->n_sources + 1, sizeof *s->rereads);
     s->control = s->rereads != NULL ? control_new(o, &e) : (err_memory(&e), NULL);
     if (s->control == NULL)
         log_text(s->script->o.log, LOG_WARN, "pgcdc-lua ctl cannot reach this program", "error",

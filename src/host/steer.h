@@ -9,6 +9,7 @@
 #define STEER_H
 
 #include "host/delivery.h"
+#include "host/lead.h"
 #include "host/news.h"
 #include "host/publish.h"
 #include "host/reload.h"
@@ -27,6 +28,7 @@ struct steer {
     const struct news_command *command;
     struct script *script;
     struct publish *publish;
+    struct lead lead;
     struct reader *reader;      /* NULL before the sources are read */
     struct reload reload;       /* owned */
     uint64_t reload_client;     /* who waits for it; 0: nobody, a signal has asked */
@@ -42,6 +44,9 @@ void steer_close(struct steer *s);
 
 /* The source has its name: it is paused if it was. To be called before reader_restore. */
 bool steer_resolve(struct steer *s, size_t source, struct err *e) WARN_UNUSED;
+
+/* This process leads now, or is alone: answers who has asked for that. */
+void steer_lead(struct steer *s);
 
 /* The reader says what comes of reading a source again: logs it, and answers who has asked. */
 void steer_tell_reread(struct steer *s, size_t source, const struct message_notice *n);

@@ -67,11 +67,20 @@ static void say(void *arg, const char *text)
     log_text(s->o.log, LOG_WARN, text, "pipeline", s->o.pipeline);
 }
 
+/* Waits while another process has the pipeline. */
+static bool pause_for(void *arg, int64_t ms, struct err *e)
+{
+    struct script *s = arg;
+
+    return s->pause(s->pause_arg, ms, e);
+}
+
 static struct store *open_database(struct script *s, struct err *e)
 {
     const struct database_options o = {
         .conninfo = s->o.database, .pipeline = s->o.pipeline, .lease_s = s->o.lease_s,
-        .stop_fd = s->o.stop_fd, .says = say, .arg = s,
+        .stop_fd = s->o.stop_fd, .says = say,
+        .pause = s->pause != NULL ? pause_for : NULL, .arg = s, .role = s->role,
     };
 
     return store_make_folder(s->o.state, e) ? home_open_database(&o, e) : NULL;

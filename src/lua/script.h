@@ -15,6 +15,7 @@
 #include "base/buf.h"
 #include "base/log.h"
 #include "lua/pool.h"
+#include "state/role.h"
 #include "state/seq.h"
 
 #include <lua.h>
@@ -88,6 +89,9 @@ struct script {
     size_t n_sources, cap_sources;
     int hooks[SCRIPT_HOOK_COUNT]; /* registry references */
     struct store *store;      /* see api_state.h; NULL until it is needed */
+    struct role *role;        /* borrowed; whether this process leads */
+    bool (*pause)(void *arg, int64_t ms, struct err *e); /* or NULL: see database_options */
+    void *pause_arg;
     void (*tell_saved)(void *arg, const char *source, const char *position); /* or NULL: a position
                                * was saved; both are texts */
     void (*tell_tick)(void *arg); /* or NULL: some milliseconds have passed in the middle of a

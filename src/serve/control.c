@@ -90,10 +90,25 @@ union control_address control_address(const struct control_place *p)
     return a;
 }
 
+/* True if a process listens on the socket. */
+static bool is_answered(const union control_address *a)
+{
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    bool ok = fd >= 0 && (connect(fd, &a->any, sizeof a->local) == 0 || errno == EAGAIN);
+
+    if (fd >= 0)
+        close(fd);
+    return ok;
+}
+
 static bool listen_there(struct control *c, struct err *e)
 {
     union control_address a = control_address(&c->place);
     struct stat st;
+
+    if (c->o.is_shared && is_answered(&a))
+        return err_set(e, ERR_STATE, "another process of this pipeline and user is reached at %s",
+                       c->place.path);
 
     c->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (c->fd < 0)

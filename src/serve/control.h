@@ -22,6 +22,8 @@
 /* All borrowed. */
 struct control_options {
     const char *state;      /* the state file */
+    bool is_shared;         /* other processes may use it at the same time: then the socket is left
+                             * to one that has it already */
     const char *version;    /* of the program */
     struct figures_board *board;
     const struct health_options *health;
@@ -50,8 +52,8 @@ union control_address {
 };
 union control_address control_address(const struct control_place *p);
 
-/* Begins to listen. The state file must be open, since that is what makes sure that no other
- * program has the socket. Returns owned, or NULL. */
+/* Begins to listen. Unless it is shared, the state file must be open, since that is what makes sure
+ * that no other program has the socket. Returns owned, or NULL. */
 struct control *control_new(const struct control_options *o, struct err *e);
 
 /* Ends the thread, and removes the socket. NULL is legal. */

@@ -1,8 +1,9 @@
 /* figures.h -- the state of the running program, as others may see it.
  *
  * The host publishes figures on a board some times a second; any thread takes a copy, which is its
- * own. What readers count, how much waits in the queue, and whether the loop turns is as of the
- * copy, also while the loop does not turn; the rest is as of the newest publication (<at_us>).
+ * own. What readers count, how much waits in the queue, who leads, and whether the loop turns
+ * is as of the copy, also while the loop does not turn; the rest is as of the newest publication
+ * (<at_us>).
  *
  *    host       figures_publish ──▶ board ──▶ figures_copy       whoever serves them
  *    readers    ────────────────────────────▶ (its <refresh>)
@@ -17,6 +18,7 @@
 #include "capture/meter.h"
 #include "capture/op.h"
 #include "lua/script_figures.h"
+#include "state/role.h"
 
 #define FIGURES_NAME 256 /* bytes of a name, with its NUL; longer ones are cut */
 
@@ -62,6 +64,7 @@ struct figures {
     struct figures_source *sources; /* owned, by the source's number */
     size_t n_sources;
     struct script_figures *script_half; /* a counted reference; NULL: it is not known yet */
+    struct role_facts role;      /* as of the copy, too */
     uint64_t lua_bytes, queue_bytes, resident_bytes, state_bytes;
     /* the loop */
     int work;                    /* enum beat_work: what it does */

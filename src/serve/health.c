@@ -263,8 +263,8 @@ bool health_find(struct health *h, const struct figures *f, const struct health_
 
     *h = (struct health){ .is_ready = true };
     find_loop(&x);
-    for (size_t i = 0; i < f->n_sources; i++)
-        find_of_source(&x, i);
+    for (size_t i = 0; f->role.kind != ROLE_STANDBY && i < f->n_sources; i++)
+        find_of_source(&x, i); /* (those of a standby wait, and that is well) */
     find_of_sinks(&x);
     if (x.failed) {
         health_fini(h);

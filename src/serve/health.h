@@ -1,8 +1,9 @@
 /* health.h -- whether all is well, and if not: what is wrong, since when.
  *
  * Live: the loop turns. Ready: live, every snapshot is over, and no source is later than the most
- * that is allowed. A problem need not keep the program from being ready: a target that is away for
- * a moment, say. Pure functions on a copy of the figures.
+ * that is allowed; or it is a standby, which waits for its pipeline. A problem need not keep the
+ * program from being ready: a target that is away for a moment, say. Pure functions on a copy of
+ * the figures.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef HEALTH_H

@@ -6,6 +6,7 @@
  * SPDX-License-Identifier: MIT */
 #include "serve/metrics.h"
 
+#include "base/clock.h"
 #include "base/text.h"
 
 #include <inttypes.h>
@@ -373,12 +374,34 @@ static void put_program(struct out *o, const struct health *h)
     }
 }
 
+/* Where the state is in a database. */
+static void put_lease(struct out *o)
+{
+    const struct role_facts *r = &o->f->role;
+
+    if (r->kind == ROLE_ALONE)
+        return;
+    family(o, GAUGE, "leader", "1 if it leads the pipeline, 0 if it is a standby.");
+    sample(o, NULL, r->kind == ROLE_LEADER);
+    family(o, GAUGE, "lease_epoch", "How often the pipeline was taken.");
+    sample(o, NULL, (double)r->epoch);
+    family(o, GAUGE, "lease_seconds", "Time after which a lease ends that is not renewed.");
+    sample(o, NULL, r->lease_s);
+    if (r->kind != ROLE_LEADER)
+        return;
+    family(o, GAUGE, "lease_age_seconds", "Time since the lease was renewed.");
+    sample(o, NULL, (double)(clock_boot_ms() - r->renewed_ms) / 1000);
+    family(o, GAUGE, "standbys", "Processes that wait for the pipeline.");
+    sample(o, NULL, (double)r->standbys);
+}
+
 void metrics_put(struct buf *to, const struct figures *f, const struct health *h, bool is_open,
                  int64_t now_us, int64_t now_ms)
 {
     struct out o = { .to = to, .is_open = is_open, .f = f, .now_us = now_us, .now_ms = now_ms };
 
     put_program(&o, h);
+    put_lease(&o);
     put_changes(&o);
     put_lag(&o);
     put_polls(&o);

@@ -155,6 +155,7 @@ function verdict(kind, headline, since, problems) {
 function headlineOf(s) {
    const blocking = s.problems.filter((p) => p.blocking);
    if (!s.live) return ["bad", "The program stands still"];
+   if (s.role === "standby") return ["good", "Standby: it takes over when the leader ends"];
    if (s.problems.length === 0) return ["good", "All is well"];
    if (s.problems.every((p) => p.reason === "paused"))
       return [
@@ -168,6 +169,18 @@ function headlineOf(s) {
    if (!s.problems.every((p) => calm[p.reason])) return ["warn", "Starting, but not all is well"];
    if (blocking.some((p) => p.reason === "starts")) return ["busy", "Starting"];
    return ["busy", "Reading the rows that are there"];
+}
+// Who leads, where the state is in a database.
+function roleOf(s) {
+   const name = (p) => `${p.host}, pid ${p.pid}`;
+   if (!s.lease) return "";
+   if (s.role === "leader")
+      return (
+         `Leader, epoch ${s.lease.epoch}, ` +
+         `lease renewed ${span(s.lease.renewed_seconds_ago)} ago; ` +
+         (s.lease.standby ? `${name(s.lease.standby)}, waits` : "nobody waits")
+      );
+   return s.lease.leader ? `${name(s.lease.leader)}, leads, epoch ${s.lease.epoch}` : "";
 }
 function showVerdict(s) {
    const [kind, headline] = headlineOf(s);
@@ -480,6 +493,7 @@ function render(s) {
    document.body.classList.remove("stale");
    say($("script"), s.script);
    say($("about"), `pgcdc-lua ${s.program}, running for ${span(ago(s.started, s.now))}`);
+   say($("role"), roleOf(s));
    showVerdict(s);
    list(
       $("sources"),

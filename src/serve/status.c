@@ -2,6 +2,7 @@
  * SPDX-License-Identifier: MIT */
 #include "serve/status.h"
 
+#include "base/clock.h"
 #include "serve/json_text.h"
 
 #include <stdio.h>
@@ -361,6 +362,46 @@ static void put_loop(struct json_text *j, const struct figures *f)
     buf_fini(&work);
 }
 
+static void put_process(struct json_text *j, const char *key, const struct role_process *p)
+{
+    if (p->host[0] == '\0') {
+        json_text_raw(j, key, NULL);
+        return;
+    }
+    json_text_begin(j, key, '{');
+    json_text_string(j, "host", p->host);
+    json_text_u64(j, "pid", p->pid);
+    json_text_end(j, '}');
+}
+
+/* Null where the state is in a file. */
+static void put_lease(struct json_text *j, const struct role_facts *r)
+{
+    if (r->kind == ROLE_ALONE) {
+        json_text_raw(j, "lease", NULL);
+        return;
+    }
+    json_text_begin(j, "lease", '{');
+    json_text_u64(j, "epoch", r->epoch);
+    json_text_u64(j, "seconds", (uint64_t)r->lease_s);
+    if (r->kind == ROLE_LEADER)
+        json_text_seconds(j, "renewed_seconds_ago",
+                          (double)(clock_boot_ms() - r->renewed_ms) / 1000);
+    else
+        json_text_raw(j, "renewed_seconds_ago", NULL);
+    put_process(j, "leader", &r->leader);
+    put_process(j, "standby", &r->other);
+    json_text_u64(j, "standbys", r->standbys);
+    json_text_end(j, '}');
+}
+
+static const char *role_word(const struct figures *f)
+{
+    static const char *const words[] = { "alone", "standby", "leader" };
+
+    return words[f->role.kind];
+}
+
 static void put_program(struct json_text *j, const struct status *s)
 {
     const struct figures *f = s->figures;
@@ -369,6 +410,8 @@ static void put_program(struct json_text *j, const struct status *s)
     json_text_u64(j, "version", STATUS_VERSION);
     json_text_string(j, "program", f->version);
     json_text_string(j, "script", slash != NULL ? slash + 1 : f->script);
+    json_text_string(j, "role", role_word(f));
+    put_lease(j, &f->role);
     json_text_time(j, "started", f->began_us);
     json_text_time(j, "now", s->now_us);
     json_text_bool(j, "live", s->health->is_live);
@@ -410,6 +453,7 @@ void status_put_ready(struct buf *to, const struct status *s)
 
     json_text_begin(&j, NULL, '{');
     json_text_bool(&j, "ready", s->health->is_ready);
+    json_text_string(&j, "role", role_word(s->figures));
     json_text_time(&j, "since", s->since_us);
     put_problems(&j, s);
     json_text_end(&j, '}');

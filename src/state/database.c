@@ -22,7 +22,7 @@
 #define ROW_COLUMNS "source, id, hash, xid, digest, flags, note, sum," \
     " pg_catalog.encode(key, 'hex'), form, pg_catalog.encode(\"row\", 'hex')," \
     " pg_catalog.encode(older, 'hex')"
-#define TRY_MS 500 /* from one look at a lease that another process has to the next */
+#define TRY_MS 200 /* from one look at a lease that another process has to the next */
 
 static const char make_tables[] =
     "BEGIN;"
@@ -37,7 +37,9 @@ static const char make_tables[] =
     " PRIMARY KEY (pipeline, source, id));"
     "CREATE TABLE pgcdc.lease (pipeline text PRIMARY KEY, owner text NOT NULL,"
     " epoch bigint NOT NULL, expires timestamptz NOT NULL, since timestamptz NOT NULL,"
-    " host text NOT NULL, pid int NOT NULL);"
+    " host text NOT NULL, pid int NOT NULL, next text, next_until timestamptz);"
+    "CREATE TABLE pgcdc.standby (pipeline text, owner text, host text NOT NULL, pid int NOT NULL,"
+    " seen timestamptz NOT NULL, wished timestamptz, PRIMARY KEY (pipeline, owner));"
     "COMMIT";
 
 struct database {
@@ -78,7 +80,7 @@ static bool fail(struct err *e)
     if (e->code == ERR_SQL && strcmp(e->sqlstate, "42501") == 0)
         err_prefix(e, "the state's database: grant CREATE on it, or let its owner start this "
                    "once, and then grant USAGE on the schema pgcdc, and SELECT, INSERT, UPDATE, "
-                   "DELETE on pgcdc.state, pgcdc.state_rows and pgcdc.lease");
+                   "DELETE on pgcdc.state, pgcdc.state_rows, pgcdc.lease and pgcdc.standby");
     else if (e->code != ERR_MEMORY && e->code != ERR_STOPPED && e->code != ERR_TAKEN)
         err_prefix(e, "the state's database");
     if (e->code == ERR_SQL || e->code == ERR_ANSWER || e->code == ERR_CONNECTION)
@@ -130,8 +132,11 @@ static bool connect_to(struct database *d, struct err *e)
 static bool pause_for(struct database *d, int64_t ms, struct err *e)
 {
     struct pollfd p = { .fd = d->o.stop_fd, .events = POLLIN };
+    bool is_first = d->epoch == 0 && d->o.pause != NULL;
 
-    return poll(&p, 1, (int)ms) <= 0 ||
+    if (is_first && !d->o.pause(d->o.arg, ms, e))
+        return false;
+    return poll(&p, 1, is_first ? 0 : (int)ms) <= 0 ||
            err_set(e, ERR_STOPPED, "stopped while the state's database is awaited");
 }
 
@@ -161,6 +166,21 @@ static struct lease_row_claim claim_of(const struct database *d)
     return (struct lease_row_claim){ d->writes.pipeline, d->owner, d->o.lease_s };
 }
 
+/* Shows what the row says to whoever watches the program. */
+static void tell_role(struct database *d, const struct lease_row *row)
+{
+    struct role_facts facts = {
+        .kind = row->is_mine ? ROLE_LEADER : ROLE_STANDBY, .epoch = row->epoch,
+        .lease_s = d->o.lease_s, .renewed_ms = d->asked_ms,
+    };
+
+    if (!row->is_mine) {
+        memcpy(facts.leader.host, row->host, sizeof facts.leader.host);
+        facts.leader.pid = row->pid;
+    }
+    role_set(d->o.role, &facts);
+}
+
 /* Takes the pipeline; d->epoch stays 0 if another process has it. */
 static bool take(struct database *d, struct err *e)
 {
@@ -169,10 +189,13 @@ static bool take(struct database *d, struct err *e)
     char text[400];
 
     d->asked_ms = clock_boot_ms();
-    if (!lease_row_take(d->conn, &claim, &row, e))
+    if (!lease_row_take(d->conn, &claim, !d->is_waiting, &row, e))
         return false;
+    tell_role(d, &row);
     if (row.is_mine) {
         d->epoch = row.epoch;
+    } else if (role_take_wish(d->o.role)) {
+        return lease_row_wish(d->conn, &claim, e);
     } else if (row.is_there && !d->is_waiting) {
         snprintf(text, sizeof text, "waiting: %.200s, pid %" PRIu64 ", is at work on the pipeline "
                  "%.100s", row.host, row.pid, d->name);
@@ -510,7 +533,7 @@ static bool take_over(struct database *d, struct err *e)
 static bool keep_lease(struct database *d, struct err *e)
 {
     const struct lease_options o = { .conninfo = d->conninfo, .claim = claim_of(d),
-                                     .epoch = d->epoch };
+                                     .epoch = d->epoch, .role = d->o.role };
 
     d->lease = lease_new(&o, d->asked_ms, e);
     return d->lease != NULL;
@@ -547,9 +570,13 @@ struct database *database_open(const struct database_options *o, struct err *e)
 static void release(struct database *d)
 {
     const struct lease_row_claim claim = claim_of(d);
+    struct role_process next;
     struct err ignored;
 
-    if (!lease_row_release(d->conn, &claim, d->epoch, &ignored)) {
+    role_next(d->o.role, &next);
+    if (d->epoch == 0 ? !lease_row_leave(d->conn, &claim, &ignored)
+                      : !lease_row_release(d->conn, &claim, d->epoch,
+                                           next.host[0] != '\0' ? next.owner : NULL, &ignored)) {
         /* it expires by itself */
     }
 }
@@ -559,7 +586,7 @@ void database_close(struct database *d)
     if (d == NULL)
         return;
     lease_free(d->lease);
-    if (d->epoch != 0 && d->conn != NULL && conn_transaction(d->conn) == CONN_IDLE)
+    if (d->conn != NULL && conn_transaction(d->conn) == CONN_IDLE)
         release(d);
     disconnect(d);
     writes_fini(&d->writes);

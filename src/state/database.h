@@ -3,7 +3,8 @@
  * What a state file holds stands in the schema pgcdc there:
  *   state       (pipeline, kind, name, key, value, saved): the records of store.h
  *   state_rows  (pipeline, source, id, ...): the rows of kept_table.h
- *   lease       (pipeline, owner, epoch, expires, since, host, pid): who is at work
+ *   lease       (pipeline, owner, epoch, expires, since, host, pid, ...): who is at work
+ *   standby     (pipeline, owner, host, pid, seen, wished): who waits
  * name, key and value are bytea, since scripts may keep any bytes.
  *
  * A pipeline belongs to one process at a time. Who begins adds one to its epoch, and each save
@@ -18,6 +19,7 @@
 #ifndef DATABASE_H
 #define DATABASE_H
 
+#include "state/role.h"
 #include "state/writes.h"
 
 struct database;
@@ -32,7 +34,10 @@ struct database_options {
     int lease_s;          /* seconds after which another process may take over */
     int stop_fd;          /* readable from when the program is to stop */
     database_says *says;  /* what is waited for, and for how long it is tried */
+    bool (*pause)(void *arg, int64_t ms, struct err *e); /* waits for the pipeline: so long, or
+                             until <role> wishes something. False: why not. NULL: just waits */
     void *arg;
+    struct role *role;    /* is told whether this process leads; outlives the database */
 };
 
 /* True if the value of --state names a database, and no file: a URI, or a conninfo string. */

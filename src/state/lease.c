@@ -22,32 +22,49 @@ struct lease {
     struct conn *conn;          /* of the thread */
 };
 
-/* Waits. False: the thread is to end. */
-static bool rest(struct lease *l, int64_t ms)
+/* Waits, or until somebody wishes to lead. False: the thread is to end. */
+static bool rest(struct lease *l, int64_t until_ms)
 {
+    int64_t ms = until_ms - clock_boot_ms();
     struct pollfd p = { .fd = l->stop[0], .events = POLLIN };
+    struct err ignored;
+    char text[8];
 
-    return poll(&p, 1, ms > 0 ? (int)ms : 0) <= 0;
+    if (l->conn != NULL && ms > 0 &&
+        !conn_wait_notify(l->conn, clock_mono_ms() + ms, text, sizeof text, &ignored)) {
+        conn_close(l->conn, NULL); /* which was lost, or the thread is to end */
+        l->conn = NULL;
+        ms = 0;
+    }
+    return poll(&p, 1, l->conn == NULL && ms > 0 ? (int)ms : 0) <= 0;
+}
+
+static bool connect_to(struct lease *l, struct err *e)
+{
+    if (l->conn != NULL)
+        return true;
+    l->conn = conn_open(l->o.conninfo, l->stop[0], CONN_STOP_AT_ONCE, NULL, e);
+    return l->conn != NULL && lease_row_listen(l->conn, e);
 }
 
 /* Renews the lease if it is still ours: one that another process has taken is left as it is. */
 static bool renew(struct lease *l)
 {
     int64_t now = clock_boot_ms();
+    struct lease_row_standbys standbys;
     struct err ignored;
     bool is_lost;
 
-    if (l->conn == NULL)
-        l->conn = conn_open(l->o.conninfo, l->stop[0], CONN_STOP_AT_ONCE, NULL, &ignored);
-    if (l->conn == NULL)
-        return false;
-    if (!lease_row_renew(l->conn, &l->o.claim, l->o.epoch, &is_lost, &ignored)) {
+    if (!connect_to(l, &ignored) ||
+        !lease_row_renew(l->conn, &l->o.claim, l->o.epoch, &is_lost, &standbys, &ignored)) {
         conn_close(l->conn, NULL);
         l->conn = NULL;
         return false;
     }
     if (is_lost)
         atomic_store(&l->is_lost, true);
+    else
+        role_set_standby(l->o.role, standbys.n, &standbys.newest, &standbys.wants, now);
     atomic_store(&l->renewed_ms, now);
     return true;
 }
@@ -56,10 +73,11 @@ static void *work(void *arg)
 {
     struct lease *l = arg;
     int64_t third = (int64_t)l->o.claim.seconds * 1000 / 3;
-    bool ok = true;
+    bool ok = false;
 
-    while (rest(l, ok ? atomic_load(&l->renewed_ms) + third - clock_boot_ms() : AGAIN_MS))
+    do
         ok = renew(l);
+    while (rest(l, ok ? atomic_load(&l->renewed_ms) + third : clock_boot_ms() + AGAIN_MS));
     conn_close(l->conn, NULL);
     return NULL;
 }

@@ -15,6 +15,7 @@ struct lease_options {
     const char *conninfo; /* the texts are borrowed until lease_free */
     struct lease_row_claim claim;
     uint64_t epoch;       /* that the lease was taken with */
+    struct role *role;    /* borrowed; is told who waits */
 };
 
 /* Begins. The lease was taken not longer ago than <taken_ms>, by clock_boot_ms. Returns owned, or

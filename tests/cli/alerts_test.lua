@@ -1,6 +1,7 @@
 -- alerts_test.lua: the alert rules and the board that are installed.
 -- SPDX-License-Identifier: MIT
 
+local cluster = require "cluster"
 local child = require "child"
 local files = require "files"
 local fixtures = require "fixtures"
@@ -51,6 +52,9 @@ local cases = {
    PgcdcGivesUpChanges = { { "failed_total", OF, "0x5 3x60" }, fires = 7, not_yet = 4 },
    PgcdcSinkRefusesRecords = { { "sink_refused_total", AT .. ', sink="reports"', "0x5 2x60" },
                                fires = 7, not_yet = 4 },
+   PgcdcHasNoStandby = { { "standbys", AT, "1x5 0x60" }, fires = 25, not_yet = 15 },
+   PgcdcHasNoLeader = { { "leader", AT, "1x5 0x60" }, fires = 12, not_yet = 4 },
+   PgcdcIsTakenAgainAndAgain = { { "lease_epoch", AT, "1x5 2+1x60" }, fires = 14, not_yet = 3 },
    PgcdcPositionIsOld = { { "position_age_seconds", OF, "0+60x60" },
                           { "unsaved_batches", OF, "1x60" }, fires = 40, not_yet = 32 },
    PgcdcSlotKeepsTheLog = { { "slot_retained_bytes", OF, "1e9x5 9e9x60" }, fires = 12,
@@ -60,6 +64,7 @@ local cases = {
 
 -- What a pipeline that is well has for an hour.
 local WELL = {
+   { "leader", AT, "1x60" }, { "standbys", AT, "1x60" }, { "lease_epoch", AT, "7x60" },
    { "up", AT, "1x60" }, { "ready", AT, "1x60" }, { "start_time_seconds", AT, "5x60" },
    { "delivery_lag_seconds", OF .. ', since="read"', "2x60" },
    { "polls_total", OF .. ', result="error"', "0+1x60" }, -- some fail, others do not
@@ -223,6 +228,12 @@ function TestAlerts.test_each_figure_is_there()
       check_prometheus(p)
    end
    p:stop()
+   local leader = served.start { dsn = fixtures.names(0), script = 'pgcdc.source { table = "t" }',
+                                 state = cluster.main():database():dsn() }
+   leader:wait_ready(200)
+   local _, more = leader:metrics()
+   text = text .. more
+   leader:stop()
    local asked = files.text(RULES) .. files.text(BOARD)
    local names = {}
    for name in asked:gmatch "pgcdc_lua_([%l_]+)" do

@@ -235,7 +235,8 @@ function TestStateDatabase.test_privileges()
    once.ok { dsn = db, script = COUNTS, state = home:dsn() }
    lu.assertStrContains(once.ends(4, how).text, "grant USAGE on the schema pgcdc")
    home:exec [[grant usage on schema pgcdc to keeper;
-      grant select, insert, update, delete on pgcdc.state, pgcdc.state_rows, pgcdc.lease to keeper]]
+      grant select, insert, update, delete on pgcdc.state, pgcdc.state_rows, pgcdc.lease,
+         pgcdc.standby to keeper]]
    once.ok(how)
    home:exec "drop owned by keeper; drop role keeper"
 end

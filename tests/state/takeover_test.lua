@@ -5,10 +5,15 @@
 local cluster = require "cluster"
 local contract = require "contract"
 local drivers = require "contract_drivers"
+local ctl = require "ctl"
+local fixtures = require "fixtures"
+local json = require "json"
 local lu = require "luaunit"
 local native = require "native"
 local once = require "once"
 local program = require "program"
+local served = require "served"
+local tables = require "tables"
 local wait = require "wait"
 
 local TestTakeover = {}
@@ -93,6 +98,72 @@ function TestTakeover.test_postgres_of_one_who_slept_in_a_transaction()
    old:signal "CONT"
    lu.assertEquals(old:finish(30).status, 5)
    finish(c, new, function() return false end)
+end
+
+local COUNTS = [[pgcdc.source {table = "t", interval = 0.02, deletes = true, on_change = function(c)
+   print(c.op .. " " .. (c.row or c.key).id) end}]]
+
+-- A leader and a standby that are asked how they are. Returns them, and the source's database.
+local function pair()
+   local db = fixtures.names(2)
+   local how = { dsn = db, script = COUNTS, state = cluster.main():database():dsn() }
+   local leader = served.start(how)
+   await_leader(leader)
+   local standby = served.start(how)
+   await_standby(standby)
+   return leader, standby, db
+end
+
+function TestTakeover.test_who_leads_is_shown()
+   local leader, standby = pair()
+   standby:wait_status("a standby", function(s) return s.role == "standby" end)
+   local code, body = standby:get "/readyz"
+   lu.assertEquals({ code, json.decode(body).role }, { 200, "standby" })
+   local s = standby:status()
+   lu.assertEquals(s.lease.leader.pid, leader:pid())
+   lu.assertEquals(s.problems, {})
+   lu.assertEquals(leader:wait_status("a standby is known", function(status)
+      return status.lease.standbys == 1
+   end).lease.standby.pid, standby:pid())
+   lu.assertStrContains(ctl.ok(leader, "status"), "leader, epoch 1; lease of 10 s, renewed ")
+   lu.assertStrContains(ctl.ok(standby, "status"), ("pid %d, leads, epoch 1"):format(leader:pid()))
+   lu.assertStrContains(ctl.fails(standby, "pause"), "this is a standby: ask ")
+   local figures = leader:metrics()
+   lu.assertEquals(figures["pgcdc_lua_leader"], 1)
+   lu.assertEquals(figures["pgcdc_lua_standbys"], 1)
+   lu.assertEquals(standby:metrics()["pgcdc_lua_leader"], 0)
+   lu.assertEquals(standby:stop().status, 0)
+   leader:wait_status("nobody waits", function(status) return status.lease.standbys == 0 end)
+   lu.assertStrContains(ctl.fails(leader, "lead"), "nobody waits for the pipeline")
+   lu.assertEquals(leader:stop().status, 0)
+end
+
+-- By a command to either of them, there and back, while rows come: nothing comes twice.
+function TestTakeover.test_handed_over()
+   local a, b, db = pair()
+   local told = { a, b }
+   for i = 1, 4 do
+      local leader, standby = table.unpack(i % 2 == 1 and { a, b } or { b, a })
+      leader:wait_status("who waits", function(status) return status.lease.standbys == 1 end)
+      db:exec(("insert into t values (%d)"):format(10 + i))
+      local since = native.now()
+      local said = ctl.ok(told[(i + 1) // 2], "lead")
+      standby:wait_status("it leads", function(status)
+         return status.ready and status.role == "leader"
+      end)
+      local took = native.now() - since
+      lu.assertTrue(took <= wait.scaled(1), "it took " .. took)
+      lu.assertStrContains(said, i % 4 > 1 and "it leads now, epoch " or "it hands over to ")
+      leader:wait_status("it waits", function(status) return status.role == "standby" end)
+   end
+   db:exec "insert into t values (20)"
+   wait.until_(function() return #a:lines() + #b:lines() >= 7 end, 20, "the last row")
+   lu.assertEquals(b:stop().status, 0)
+   lu.assertEquals(a:stop().status, 0)
+   local lines = tables.join(a:lines(), b:lines())
+   table.sort(lines)
+   lu.assertEquals(lines, { "insert 11", "insert 12", "insert 13", "insert 14", "insert 20",
+      "read 1", "read 2" })
 end
 
 return TestTakeover

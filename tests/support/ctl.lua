@@ -9,9 +9,13 @@ local program = require "program"
 local ctl = {}
 
 -- Runs `pgcdc-lua ctl -s STATE` with these words. Returns its status, standard output and standard
--- error. `p`: the program that is asked.
+-- error. `p`: the program that is asked. Where its state is in a database it is asked as its user
+-- does, by its script.
 function ctl.run(p, ...)
-   local result = program.run { state = false, options = { "ctl", "-s", p.state, ... } }
+   p = rawget(p, "program") or p
+   local is_file = p.state:find "^/"
+   local result = program.run { state = false, env = { HOME = not is_file and p.dir or nil },
+      options = is_file and { "ctl", "-s", p.state, ... } or { "ctl", p.script, ... } }
    return result.status, result.stdout, result.stderr
 end
 
