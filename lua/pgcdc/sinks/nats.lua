@@ -23,11 +23,11 @@
 
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
-local mend = require "pgcdc.mend"
 local feeds = require "pgcdc.delivery.feeds"
 local headers = require "pgcdc.sinks.headers"
 local jetstream = require "pgcdc.sinks.jetstream"
 local native = require "pgcdc.native.nats"
+local nats_stream = require "pgcdc.sinks.nats_stream"
 local overtaken = require "pgcdc.sinks.overtaken"
 local pattern = require "pgcdc.sinks.pattern"
 local read_host = require "pgcdc.sinks.address"
@@ -41,7 +41,6 @@ local MOST_WINDOW = 60000
 local LONGEST_CONNECT = 5 -- seconds for one server
 local KEEP = 64 -- savepoints
 local LONGEST_TAIL = 200000 -- messages, of a tail that is kept after the first savepoint
-local DUPLICATES = 120 -- seconds that the server knows an id, at least
 local TRIES = 10
 
 -- ---- the connection ----
@@ -122,93 +121,6 @@ local function open(sink)
    end
 end
 
--- ---- the stream ----
-
-local function takes(info, text)
-   for _, subscription in ipairs(info.config.subjects or {}) do
-      if subject.matches(subscription, text) then
-         return true
-      end
-   end
-   return false
-end
-
--- Raises unless the stream keeps what it is given, and positions.
-local function check_stream(sink, info)
-   local config = info.config
-   local function stop(text, ...)
-      sink:stop(("the stream '%s' "):format(sink.stream) .. text:format(...))
-   end
-   if config.mirror then
-      stop "is a mirror, which nothing can be published to: name the stream that it mirrors"
-   elseif config.retention ~= "limits" then
-      stop("has the retention '%s', by which messages, and our position, are gone once they were "
-         .. "read: use one with the retention 'limits'", config.retention)
-   elseif config.no_ack then
-      stop "has no_ack: it does not say what it has stored"
-   elseif config.sealed then
-      stop "is sealed: nothing can be published to it"
-   elseif not takes(info, sink.positions) then
-      stop("has the subjects %s, and not %s, where the position is kept: add it, or say "
-         .. "positions = with another one", table.concat(config.subjects or {}, ", "),
-         sink.positions)
-   end
-end
-
--- What may go wrong later.
-local function warn_of_config(sink, info)
-   local seconds = (info.config.duplicate_window or 0) / 1e9
-   if seconds < DUPLICATES and not sink.has_warned then
-      sink.has_warned = true
-      sink:log("warn", ("the stream '%s' knows an id for %g s only (duplicate_window): what a "
-         .. "program that was killed has on its way may come twice; say %d s or more"):format(
-         sink.stream, seconds, DUPLICATES))
-   end
-end
-
-local function no_stream(sink)
-   return ("there is no stream '%s' at %s: make it, or say create = {}"):format(sink.stream,
-      sink.client:address())
-end
-
--- What is known of the stream, which is made if it is not there and the script says so.
-local function find_stream(sink)
-   local info = jetstream.stream(sink)
-   if not info and sink.create then
-      jetstream.create(sink, sink.create())
-      info = jetstream.stream(sink)
-   end
-   if not info then
-      sink:stop(no_stream(sink))
-   end
-   check_stream(sink, info)
-   warn_of_config(sink, info)
-   return info
-end
-
-local function check_server(sink)
-   local info = jetstream.stream(sink)
-   if not info and not sink.create then
-      sink:stop(no_stream(sink))
-   elseif not info then
-      return ("nats at %s; the stream '%s' will be made"):format(sink.client:address(),
-         sink.stream)
-   end
-   check_stream(sink, info)
-   warn_of_config(sink, info)
-   return ("nats at %s, stream '%s' with %d messages"):format(sink.client:address(), sink.stream,
-      info.state.messages)
-end
-
-local function mends(sink, text)
-   if text:find "there is no stream" then
-      return { mend.option("create", "yes") }
-   elseif text:find "Authorization Violation" and not sink:secret "user"
-      and not sink:secret "password" and not sink.credentials then
-      return { mend.option("user", "$NATS_USER"), mend.option("password", "$NATS_PASSWORD") }
-   end
-end
-
 -- ---- the savepoint ----
 
 -- Publishes a savepoint. Returns false if another one came in between. `from`: see above.
@@ -266,7 +178,8 @@ end
 local function read_tail(sink, from)
    local tail = {}
    if sink.position_seq > from + 1 then
-      local only = sink.subjects and takes(sink.info, sink.subjects) and sink.subjects or nil
+      local only = sink.subjects and nats_stream.takes(sink.info, sink.subjects) and sink.subjects
+         or nil
       jetstream.each(sink, from + 1, only, function(name, id)
          if id and name ~= sink.positions then
             tail[name .. "\0" .. id] = true
@@ -277,7 +190,7 @@ local function read_tail(sink, from)
 end
 
 local function recall(sink)
-   local info = find_stream(sink)
+   local info = nats_stream.find(sink)
    sink.info = info
    local position
    for try = 1, TRIES do
@@ -400,7 +313,7 @@ end
 
 -- What is wrong with a subject, or nil.
 local function problem_of(sink, name)
-   if not takes(sink.info, name) then
+   if not nats_stream.takes(sink.info, name) then
       return ("the stream '%s' has the subjects %s, and not '%s': add it, or change subject =")
          :format(sink.stream, table.concat(sink.info.config.subjects, ", "), name)
    end
@@ -533,7 +446,7 @@ local function read_create(sink, what, given)
       check.fail("%s: subjects is required where subject does not begin with fixed words", what)
    end
    subjects = check.names(what .. ": subjects", subjects)
-   if not takes({ config = { subjects = subjects } }, sink.positions) then
+   if not nats_stream.takes({ config = { subjects = subjects } }, sink.positions) then
       subjects[#subjects + 1] = sink.positions
    end
    local config = {
@@ -543,7 +456,7 @@ local function read_create(sink, what, given)
       max_age = math.floor(check.seconds(what .. ": max_age", given.max_age or 0, 0) * 1e9),
       max_bytes = given.max_bytes and remote.size(what .. ": max_bytes", given.max_bytes) or -1,
       duplicate_window = math.floor(check.seconds(what .. ": duplicates",
-         given.duplicates or DUPLICATES, 0.1) * 1e9),
+         given.duplicates or nats_stream.DUPLICATES, 0.1) * 1e9),
    }
    if config.max_age > 0 and config.duplicate_window > config.max_age then
       check.fail("%s: duplicates must be at most max_age", what)
@@ -605,7 +518,7 @@ end
 
 return remote.sink {
    kind = "nats", address = "servers", fields = fields, read = read, encode = encode, open = open,
-   recall = recall, send = send, commit = commit, close = remote.close_client, check = check_server,
-   mends = mends,
+   recall = recall, send = send, commit = commit, close = remote.close_client,
+   check = nats_stream.check, mends = nats_stream.mends,
    promise = { crash = "exactly once", position = "the stream itself", order = "per key" },
 }
