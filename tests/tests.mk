@@ -19,7 +19,7 @@ STORM = $(PROGRAM)-storm
 # Where librdkafka is: a cluster for the tests of the sink `kafka`.
 KAFKA_MOCK = $(if $(filter kafka,$(MODULES)),build/tests/kafka_mock)
 UNIT = $(BUILD)/tests/unit
-UNIT_SOURCES = $(wildcard tests/unit/*.c) src/sinks/http_answer.c
+UNIT_SOURCES = $(wildcard tests/unit/*.c)
 REPLAY = $(BUILD)/tests/replay
 FUZZ_SOURCES = $(wildcard tests/fuzz/*.c)
 FUZZ_FLAGS = -DFUZZ_TOP='"$(CURDIR)"'

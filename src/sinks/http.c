@@ -10,9 +10,9 @@
  *     of lines. Body: a text; nil: only a connection is made. Gzip: compress it;
  *   send_records(bytes, method, url, headers, id_header, gzip): the same for each record of a text
  *     as base/packed.h has it, whose lane is the tag, and whose parts are: id, something, its url
- *     or nil, body, the id where there is no other. Id_header: the header that gets it, or nil;
+ *     or nil, body, the id where there is no other. Id_header: the header that gets it, or nil.
+ *     Always with the same method, url, headers and id_header, so that little is set for each;
  *   step(seconds) -> true, or false if nothing has come for so long;
- *   is_plain(url) -> true if send_records can send to there;
  *   done() -> list of tags of requests that were answered with 2xx; `next` does not give them;
  *   next() -> tag, status, body, retry_after, location of a request that was answered (seconds and
  *     an address, or nil); tag, nil, message, is_final of one that was not; nil: there is none. Of
@@ -20,15 +20,14 @@
  *   cancel(): ends all requests; their answers never come;
  *   close().
  *
- * Plain HTTP without proxy and login is spoken by http_line.h; for all else libcurl does it all.
  * Nothing blocks but `step`. Redirects are never followed: libcurl would repeat a POST as a GET.
  *
  * SPDX-License-Identifier: MIT */
+#include "base/array.h"
 #include "base/buf.h"
 #include "base/packed.h"
 #include "sinks/http_crypto.h"
 #include "sinks/http_gzip.h"
-#include "sinks/http_request.h"
 #include "sinks/module.h"
 
 #include <curl/curl.h>
@@ -37,17 +36,32 @@
 #include <time.h>
 
 #define CLIENT "pgcdc.http"
+#define MOST_ANSWER ((size_t)64 << 10)
 #define MOST_BODY ((size_t)2 << 30)
 
 /* The parts of a record, from 0. */
 enum { ID = 0, URL = 2, BODY = 3, OWN_ID = 4, PARTS = 5 };
 
+struct request {
+    CURL *easy;
+    bool is_busy, is_over; /* its answer is awaited; is to be told */
+    bool is_set;  /* it has what all of send_records have */
+    CURLcode result;
+    lua_Integer tag;
+    struct curl_slist *headers;
+    struct curl_slist id; /* a header of its own, before those of all, for send_records */
+    struct buf id_line;
+    struct buf packed; /* the body that is sent, if it is compressed */
+    struct buf answer;
+    char error[CURL_ERROR_SIZE];
+};
+
 struct client {
-    struct http_request_list all;
-    long connect_timeout_ms;
-    bool is_direct;                 /* there is neither a proxy nor a login */
-    struct http_line_target target; /* of the last request */
-    struct buf common;              /* of send_records */
+    CURLM *multi; /* NULL: closed */
+    struct request **requests;
+    size_t n_requests, cap_requests;
+    long timeout_ms, connect_timeout_ms;
+    struct curl_slist *common; /* headers of all, for send_records */
 };
 
 static struct client *client_at(lua_State *L)
@@ -59,20 +73,50 @@ static struct client *client_at(lua_State *L)
 
 static size_t take_answer(char *bytes, size_t size, size_t n, void *arg)
 {
-    struct buf *to = arg;
-    size_t room = HTTP_ANSWER_BODY - to->len;
+    struct request *r = arg;
+    size_t room = MOST_ANSWER - r->answer.len;
 
-    buf_add(to, bytes, size * n < room ? size * n : room);
+    buf_add(&r->answer, bytes, size * n < room ? size * n : room);
     return size * n;
+}
+
+static void rest(struct client *c, struct request *r)
+{
+    if (r->is_busy)
+        curl_multi_remove_handle(c->multi, r->easy);
+    r->is_busy = r->is_over = false;
+    curl_slist_free_all(r->headers);
+    r->headers = NULL;
+    buf_clear(&r->answer);
+    buf_fini(&r->packed);
+    buf_init(&r->packed, MOST_BODY);
+}
+
+static void end(struct client *c)
+{
+    for (size_t i = 0; i < c->n_requests; i++) {
+        struct request *r = c->requests[i];
+
+        rest(c, r);
+        curl_easy_cleanup(r->easy);
+        buf_fini(&r->answer);
+        buf_fini(&r->packed);
+        buf_fini(&r->id_line);
+        free(r);
+    }
+    if (c->multi != NULL)
+        curl_multi_cleanup(c->multi);
+    curl_slist_free_all(c->common);
+    c->common = NULL;
+    free(c->requests);
+    c->multi = NULL;
+    c->requests = NULL;
+    c->n_requests = c->cap_requests = 0;
 }
 
 static int close_client(lua_State *L)
 {
-    struct client *c = client_at(L);
-
-    http_request_end(&c->all);
-    http_line_forget(&c->target);
-    buf_fini(&c->common);
+    end(client_at(L));
     return 0;
 }
 
@@ -98,7 +142,7 @@ static bool set_up(lua_State *L, CURL *easy)
            set_text(L, easy, CURLOPT_PROXY, "proxy");
 }
 
-static bool prepare(struct client *c, struct http_request *r)
+static bool prepare(struct client *c, struct request *r)
 {
     CURL *easy = r->easy;
 
@@ -106,11 +150,11 @@ static bool prepare(struct client *c, struct http_request *r)
            curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L) == CURLE_OK &&
            curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, CURL_HTTP_VERSION_1_1) == CURLE_OK &&
            curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L) == CURLE_OK &&
-           curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, c->all.timeout_ms) == CURLE_OK &&
+           curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, c->timeout_ms) == CURLE_OK &&
            curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, c->connect_timeout_ms) == CURLE_OK &&
            curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, r->error) == CURLE_OK &&
            curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, take_answer) == CURLE_OK &&
-           curl_easy_setopt(easy, CURLOPT_WRITEDATA, (void *)&r->line.answer.body) == CURLE_OK &&
+           curl_easy_setopt(easy, CURLOPT_WRITEDATA, (void *)r) == CURLE_OK &&
            curl_easy_setopt(easy, CURLOPT_PRIVATE, (void *)r) == CURLE_OK;
 }
 
@@ -124,23 +168,6 @@ static long milliseconds(lua_State *L, const char *field)
     return seconds < 1e6 ? (long)(seconds * 1000) : 1000000000L;
 }
 
-/* True if requests go straight to the host, by themselves. Options are at index 1. (Whom no_proxy
- * spares is libcurl's to say.) */
-static bool is_direct(lua_State *L)
-{
-    bool has_login, is_told;
-    const char *proxy;
-
-    lua_getfield(L, 1, "user");
-    has_login = !lua_isnil(L, -1);
-    lua_getfield(L, 1, "proxy");
-    proxy = lua_tostring(L, -1);
-    is_told = proxy == NULL && (getenv("http_proxy") != NULL || getenv("all_proxy") != NULL ||
-                                getenv("ALL_PROXY") != NULL);
-    lua_pop(L, 2);
-    return !has_login && !is_told && (proxy == NULL || *proxy == '\0');
-}
-
 static int open_client(lua_State *L)
 {
     struct client *c;
@@ -148,122 +175,89 @@ static int open_client(lua_State *L)
     luaL_checktype(L, 1, LUA_TTABLE);
     lua_settop(L, 1);
     c = lua_newuserdatauv(L, sizeof *c, 2); /* options; bodies */
-    *c = (struct client){ .all.timeout_ms = milliseconds(L, "timeout"),
-                          .connect_timeout_ms = milliseconds(L, "connect_timeout"),
-                          .is_direct = is_direct(L) };
-    buf_init(&c->common, MOST_BODY);
+    *c = (struct client){ .timeout_ms = milliseconds(L, "timeout"),
+                          .connect_timeout_ms = milliseconds(L, "connect_timeout") };
     luaL_setmetatable(L, CLIENT);
-    c->all.multi = curl_multi_init();
-    if (c->all.multi == NULL)
+    c->multi = curl_multi_init();
+    if (c->multi == NULL)
         return luaL_error(L, "libcurl: not enough memory");
     lua_pushvalue(L, 1);
     lua_setiuservalue(L, 2, 1); /* the options, for requests that are made later */
     lua_newtable(L);
-    lua_setiuservalue(L, 2, 2); /* a request -> its body, which is read until it is over */
+    lua_setiuservalue(L, 2, 2); /* number of a request -> its body, which libcurl reads */
     return 1;
 }
 
-/* A request that is at rest, see http_request_find; makes one. */
-static struct http_request *new_request(lua_State *L, struct client *c, const char *authority)
+/* The number of a request that is at rest, from 0; makes one. */
+static size_t new_request(lua_State *L, struct client *c)
 {
-    struct http_request *r = http_request_find(&c->all, authority);
-    CURL *easy;
+    struct request *r = NULL;
+    size_t i = 0;
     bool ok;
 
-    if (r != NULL) {
-        http_request_rest(&c->all, r);
-        return r;
-    }
-    easy = curl_easy_init();
-    if (easy == NULL || (r = http_request_add(&c->all, easy)) == NULL) {
-        curl_easy_cleanup(easy);
+    lua_settop(L, 7);
+    while (i < c->n_requests && (c->requests[i]->is_busy || c->requests[i]->is_over))
+        i++;
+    if (i < c->n_requests)
+        return i;
+    if (!ARRAY_RESERVE(c->requests, c->n_requests, c->cap_requests, 1) ||
+        (r = calloc(1, sizeof *r)) == NULL)
         luaL_error(L, "not enough memory");
-    }
+    buf_init(&r->packed, MOST_BODY);
+    buf_init(&r->id_line, MOST_BODY);
+    buf_init(&r->answer, MOST_ANSWER);
+    r->easy = curl_easy_init();
+    c->requests[c->n_requests++] = r;
     lua_getiuservalue(L, 1, 1);
     lua_insert(L, 1); /* where set_up looks for it */
-    ok = prepare(c, r) && set_up(L, r->easy);
+    ok = r->easy != NULL && prepare(c, r) && set_up(L, r->easy);
     lua_remove(L, 1);
     if (!ok)
         luaL_error(L, "libcurl: it does not take the options");
-    return r;
-}
-
-/* The client keeps the text on top of the stack, which is popped, as long as the request needs
- * it. */
-static void keep_body(lua_State *L, struct http_request *r)
-{
-    lua_getiuservalue(L, 1, 2);
-    lua_insert(L, -2);
-    lua_rawsetp(L, -2, r);
-    lua_pop(L, 1);
+    return i;
 }
 
 /* Adds the lines of the list at <index>. */
-static void put_headers(lua_State *L, struct http_request *r, int index)
+static void put_headers(lua_State *L, struct curl_slist **to, int index)
 {
     for (lua_Integer i = 1, n = (lua_Integer)lua_rawlen(L, index); i <= n; i++) {
         struct curl_slist *list;
 
         lua_rawgeti(L, index, i);
-        list = curl_slist_append(r->headers, luaL_checkstring(L, -1));
+        list = curl_slist_append(*to, luaL_checkstring(L, -1));
         lua_pop(L, 1);
         if (list == NULL)
             luaL_error(L, "not enough memory");
-        r->headers = list;
+        *to = list;
     }
 }
 
-/* Sets what is sent: the text at <index>, compressed or as it is. */
-static void put_body(lua_State *L, struct http_request *r, int index, bool is_packed)
+/* Sets what is sent: these bytes of the text at <index>, compressed or as they are. */
+static void put_body(lua_State *L, struct request *r, size_t number, int index,
+                     const struct packed_part *body, bool is_packed)
 {
-    size_t len;
-    const char *body = luaL_checklstring(L, index, &len);
-
-    if (is_packed && !http_gzip(body, len, &r->packed))
+    if (is_packed && !http_gzip(body->text, body->len, &r->packed))
         luaL_error(L, "the body cannot be compressed: not enough memory");
     if (!is_packed) {
+        lua_getiuservalue(L, 1, 2);
         lua_pushvalue(L, index);
-        keep_body(L, r);
+        lua_rawseti(L, -2, (lua_Integer)number + 1); /* the table keeps the text */
+        lua_pop(L, 1);
     }
-    r->line.body = is_packed ? r->packed.data : body;
-    r->line.body_len = is_packed ? r->packed.len : len;
+    curl_easy_setopt(r->easy, CURLOPT_POSTFIELDS, is_packed ? r->packed.data : body->text);
+    curl_easy_setopt(r->easy, CURLOPT_POSTFIELDSIZE_LARGE,
+                     (curl_off_t)(is_packed ? r->packed.len : body->len));
 }
 
-/* Sets the options of libcurl for a request. */
-static void set_request(lua_State *L, struct http_request *r, const char *method, const char *url,
-                        bool has_body)
+/* libcurl goes to work, if the address is one. */
+static void begin(lua_State *L, struct client *c, struct request *r, lua_Integer tag)
 {
-    put_headers(L, r, 5);
-    if (has_body) {
-        curl_easy_setopt(r->easy, CURLOPT_POST, 1L);
-        curl_easy_setopt(r->easy, CURLOPT_POSTFIELDS, r->line.body);
-        curl_easy_setopt(r->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)r->line.body_len);
-    }
-    curl_easy_setopt(r->easy, CURLOPT_URL, url);
-    curl_easy_setopt(r->easy, CURLOPT_CUSTOMREQUEST, method);
-    curl_easy_setopt(r->easy, CURLOPT_HTTPHEADER, r->headers);
-    curl_easy_setopt(r->easy, CURLOPT_CONNECT_ONLY, has_body ? 0L : 1L);
-}
-
-/* True if a request to there is for a line. Sets the target. */
-static bool is_for_line(lua_State *L, struct client *c, const char *url)
-{
-    if (c->all.multi == NULL)
-        luaL_error(L, "the client is closed");
-    if (!http_line_aim(&c->target, url))
-        luaL_error(L, "not enough memory");
-    return c->is_direct && c->target.is_plain;
-}
-
-/* Sends a request whose head is there but for the length of the body. */
-static void send_line(lua_State *L, struct client *c, struct http_request *r)
-{
-    buf_puts(&r->line.head, "Content-Length: ");
-    buf_put_u64(&r->line.head, r->line.body_len);
-    buf_puts(&r->line.head, "\r\n\r\n");
-    if (!buf_ok(&r->line.head))
-        luaL_error(L, "not enough memory");
-    http_request_begin_line(&c->all, r, c->target.authority);
+    r->tag = tag;
+    r->error[0] = '\0';
+    if (r->result == CURLE_OK && curl_multi_add_handle(c->multi, r->easy) != CURLM_OK)
+        luaL_error(L, "libcurl: a request cannot be begun");
+    r->is_busy = r->result == CURLE_OK;
+    r->is_over = !r->is_busy;
 }
 
 static int send_request(lua_State *L)
@@ -272,59 +266,77 @@ static int send_request(lua_State *L)
     lua_Integer tag = luaL_checkinteger(L, 2);
     const char *method = luaL_checkstring(L, 3), *url = luaL_checkstring(L, 4);
     bool has_body = !lua_isnoneornil(L, 6), is_packed = lua_toboolean(L, 7);
-    bool has_line = is_for_line(L, c, url) && has_body;
-    struct http_request *r;
+    size_t number, len = 0;
+    struct request *r;
 
-    lua_settop(L, 7);
     luaL_checktype(L, 5, LUA_TTABLE);
-    r = new_request(L, c, has_line ? c->target.authority : NULL);
-    r->tag = tag;
-    if (has_body)
-        put_body(L, r, 6, is_packed);
-    if (has_line) {
-        http_line_put_head(L, &r->line.head, &c->target, method, 5);
-        send_line(L, c, r);
-        return 0;
+    if (c->multi == NULL)
+        return luaL_error(L, "the client is closed");
+    number = new_request(L, c);
+    r = c->requests[number];
+    rest(c, r);
+    r->is_set = false;
+    put_headers(L, &r->headers, 5);
+    if (has_body) {
+        const struct packed_part body = { luaL_checklstring(L, 6, &len), (uint32_t)len };
+
+        luaL_argcheck(L, len < MOST_BODY, 6, "it is too long");
+        curl_easy_setopt(r->easy, CURLOPT_POST, 1L);
+        put_body(L, r, number, 6, &body, is_packed);
     }
-    set_request(L, r, method, url, has_body);
-    http_request_begin(&c->all, r);
+    r->result = curl_easy_setopt(r->easy, CURLOPT_URL, url);
+    curl_easy_setopt(r->easy, CURLOPT_CUSTOMREQUEST, method);
+    curl_easy_setopt(r->easy, CURLOPT_HTTPHEADER, r->headers);
+    curl_easy_setopt(r->easy, CURLOPT_CONNECT_ONLY, has_body ? 0L : 1L);
+    begin(L, c, r, tag);
     return 0;
 }
+
+/* ---- records ---- */
 
 /* The arguments of send_records. */
 enum { BYTES = 2, METHOD, TO, HEADERS, ID_HEADER, GZIP };
 
-/* Appends the id as a header, with %XX for what may not be in one. */
-static void put_id(struct buf *to, const char *header, const struct packed_part *id)
+/* Sets the header with the id, which has %XX for what may not be in one. */
+static void put_id(lua_State *L, struct request *r, const char *header,
+                   const struct packed_part *id)
 {
-    buf_puts(to, header);
-    buf_puts(to, ": ");
+    buf_clear(&r->id_line);
+    buf_puts(&r->id_line, header);
+    buf_puts(&r->id_line, ": ");
     for (uint32_t i = 0; i < id->len; i++) {
         unsigned char c = (unsigned char)id->text[i];
 
         if (c > 0x20 && c < 0x7f && c != '%')
-            buf_putc(to, (char)c);
+            buf_putc(&r->id_line, (char)c);
         else
-            buf_printf(to, "%%%02X", c);
+            buf_printf(&r->id_line, "%%%02X", c);
     }
-    buf_puts(to, "\r\n");
+    if (!buf_ok(&r->id_line))
+        luaL_error(L, "not enough memory");
+    r->id.data = r->id_line.data;
 }
 
-/* Puts what all requests to the address have in common, which is in c->common once it was made. */
-static void put_common(lua_State *L, struct client *c, struct http_request *r)
+/* Sets what all requests of send_records have. libcurl keeps that from one to the next. */
+static void set_common(lua_State *L, struct client *c, struct request *r, bool has_id)
 {
-    if (c->common.len == 0)
-        http_line_put_head(L, &c->common, &c->target, lua_tostring(L, METHOD), HEADERS);
-    buf_add(&r->line.head, c->common.data, c->common.len);
+    r->id.next = c->common;
+    r->result = curl_easy_setopt(r->easy, CURLOPT_URL, lua_tostring(L, TO));
+    curl_easy_setopt(r->easy, CURLOPT_POST, 1L);
+    curl_easy_setopt(r->easy, CURLOPT_CUSTOMREQUEST, lua_tostring(L, METHOD));
+    curl_easy_setopt(r->easy, CURLOPT_CONNECT_ONLY, 0L);
+    curl_easy_setopt(r->easy, CURLOPT_HTTPHEADER, has_id ? &r->id : c->common);
+    r->is_set = r->result == CURLE_OK;
 }
 
 /* Begins the request of the record at <at>. */
 static void send_record(lua_State *L, struct client *c, const char *at,
                         const struct packed_head *head, const char *id_header)
 {
-    const char *end = at + head->len, *url;
+    const char *end = at + head->len;
     struct packed_part parts[PARTS];
-    struct http_request *r;
+    struct request *r;
+    size_t number;
 
     at += sizeof *head;
     for (size_t i = 0; i < PARTS; i++)
@@ -334,29 +346,22 @@ static void send_record(lua_State *L, struct client *c, const char *at,
         parts[ID] = parts[OWN_ID];
     if (parts[BODY].text == NULL || (id_header != NULL && parts[ID].text == NULL))
         luaL_error(L, "a record is no request");
-    url = parts[URL].text == NULL ? lua_tostring(L, TO)
-                                  : lua_pushlstring(L, parts[URL].text, parts[URL].len);
-    if (!is_for_line(L, c, url))
-        luaL_error(L, "the address is for libcurl");
-    r = new_request(L, c, c->target.authority);
-    r->tag = (lua_Integer)head->lane;
-    if (lua_toboolean(L, GZIP)) {
-        lua_pushlstring(L, parts[BODY].text, parts[BODY].len);
-        put_body(L, r, lua_gettop(L), true);
-    } else {
-        lua_pushvalue(L, BYTES);
-        keep_body(L, r);
-        r->line.body = parts[BODY].text;
-        r->line.body_len = parts[BODY].len;
-    }
-    if (parts[URL].text == NULL)
-        put_common(L, c, r);
-    else
-        http_line_put_head(L, &r->line.head, &c->target, lua_tostring(L, METHOD), HEADERS);
+    number = new_request(L, c);
+    r = c->requests[number];
+    rest(c, r);
+    r->result = CURLE_OK;
     if (id_header != NULL)
-        put_id(&r->line.head, id_header, &parts[ID]);
-    send_line(L, c, r);
-    lua_settop(L, GZIP);
+        put_id(L, r, id_header, &parts[ID]);
+    if (!r->is_set)
+        set_common(L, c, r, id_header != NULL);
+    if (parts[URL].text != NULL) {
+        lua_pushlstring(L, parts[URL].text, parts[URL].len);
+        r->result = curl_easy_setopt(r->easy, CURLOPT_URL, lua_tostring(L, -1));
+        r->is_set = false;
+        lua_pop(L, 1);
+    }
+    put_body(L, r, number, BYTES, &parts[BODY], lua_toboolean(L, GZIP));
+    begin(L, c, r, (lua_Integer)head->lane);
 }
 
 static int send_records(lua_State *L)
@@ -367,38 +372,71 @@ static int send_records(lua_State *L)
     const char *id_header = luaL_optstring(L, ID_HEADER, NULL);
     struct packed_head head;
 
-    luaL_checkstring(L, METHOD);
-    luaL_checkstring(L, TO);
+    for (int i = METHOD; i <= TO; i++)
+        luaL_checkstring(L, i);
     luaL_checktype(L, HEADERS, LUA_TTABLE);
     lua_settop(L, GZIP);
-    buf_clear(&c->common);
+    if (c->multi == NULL)
+        return luaL_error(L, "the client is closed");
+    if (c->common == NULL)
+        put_headers(L, &c->common, HEADERS);
     for (; packed_read(at, end, &head); at += head.len)
         send_record(L, c, at, &head, id_header);
     return 0;
 }
 
-static int is_plain(lua_State *L)
-{
-    struct client *c = client_at(L);
+/* ---- answers ---- */
 
-    lua_pushboolean(L, is_for_line(L, c, luaL_checkstring(L, 2)));
-    return 1;
+static void collect(struct client *c)
+{
+    CURLMsg *message;
+    int left;
+
+    while ((message = curl_multi_info_read(c->multi, &left)) != NULL) {
+        char *private = NULL;
+        void *any;
+        struct request *r;
+
+        if (message->msg != CURLMSG_DONE)
+            continue;
+        curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &private);
+        any = private;
+        r = any;
+        r->result = message->data.result;
+        curl_multi_remove_handle(c->multi, r->easy);
+        r->is_busy = false;
+        r->is_over = true;
+    }
 }
 
-/* ---- answers ---- */
+static const struct request *answered(const struct client *c)
+{
+    for (size_t i = 0; i < c->n_requests; i++)
+        if (c->requests[i]->is_over)
+            return c->requests[i];
+    return NULL;
+}
 
 static int step(lua_State *L)
 {
     struct client *c = client_at(L);
     lua_Number seconds = luaL_checknumber(L, 2);
+    int running, ready;
     CURLMcode result;
 
-    if (c->all.multi == NULL)
+    if (c->multi == NULL)
         return luaL_error(L, "the client is closed");
-    result = http_request_step(&c->all, (int)(seconds * 1000));
+    result = curl_multi_perform(c->multi, &running);
+    collect(c);
+    if (result == CURLM_OK && answered(c) == NULL && running > 0) {
+        result = curl_multi_poll(c->multi, NULL, 0, (int)(seconds * 1000), &ready);
+        if (result == CURLM_OK)
+            result = curl_multi_perform(c->multi, &running);
+        collect(c);
+    }
     if (result != CURLM_OK)
         return luaL_error(L, "libcurl: %s", curl_multi_strerror(result));
-    lua_pushboolean(L, http_request_over(&c->all) != NULL);
+    lua_pushboolean(L, answered(c) != NULL);
     return 1;
 }
 
@@ -415,55 +453,12 @@ static bool is_final(CURLcode code)
     }
 }
 
-/* Seconds that the server asks for; 0: none. A line's answer has a number or a date. */
-static lua_Integer retry_after(const struct http_request *r)
-{
-    const struct buf *text = &r->line.answer.retry_after;
-    curl_off_t seconds = 0;
-    time_t date;
-
-    if (r->how == HTTP_REQUEST_LIBCURL)
-        curl_easy_getinfo(r->easy, CURLINFO_RETRY_AFTER, &seconds);
-    else if (text->len > 0 && text->data[strspn(text->data, "0123456789")] == '\0')
-        seconds = (curl_off_t)strtol(text->data, NULL, 10);
-    else if (text->len > 0 && (date = curl_getdate(text->data, NULL)) > 0)
-        seconds = date - time(NULL);
-    return seconds > 0 ? (lua_Integer)seconds : 0;
-}
-
-/* Pushes the address that a redirection names, or nil. */
-static void push_location(lua_State *L, const struct client *c, const struct http_request *r)
-{
-    const char *location = NULL;
-    char *text = NULL;
-    CURLU *u = NULL;
-
-    if (r->how == HTTP_REQUEST_LIBCURL) {
-        curl_easy_getinfo(r->easy, CURLINFO_REDIRECT_URL, &location);
-    } else if (r->line.answer.location.len > 0 && (u = curl_url()) != NULL) {
-        if (curl_url_set(u, CURLUPART_URL, c->target.url, 0) == CURLUE_OK &&
-            curl_url_set(u, CURLUPART_URL, r->line.answer.location.data, 0) == CURLUE_OK)
-            curl_url_get(u, CURLUPART_URL, &text, 0);
-        location = text;
-    }
-    lua_pushstring(L, location);
-    curl_free(text);
-    curl_url_cleanup(u);
-}
-
-static long status_of(const struct http_request *r)
-{
-    long status = r->line.answer.status;
-
-    if (r->how == HTTP_REQUEST_LIBCURL)
-        curl_easy_getinfo(r->easy, CURLINFO_RESPONSE_CODE, &status);
-    return status;
-}
-
 /* Pushes what became of a request. */
-static int push_answer(lua_State *L, const struct client *c, const struct http_request *r)
+static int push_answer(lua_State *L, const struct request *r)
 {
-    lua_Integer seconds;
+    long status = 0;
+    curl_off_t seconds = 0;
+    const char *location = NULL;
 
     lua_pushinteger(L, r->tag);
     if (r->result != CURLE_OK) {
@@ -472,36 +467,43 @@ static int push_answer(lua_State *L, const struct client *c, const struct http_r
         lua_pushboolean(L, is_final(r->result));
         return 4;
     }
-    seconds = retry_after(r);
-    lua_pushinteger(L, status_of(r));
-    lua_pushlstring(L, r->line.answer.body.data, r->line.answer.body.len);
+    curl_easy_getinfo(r->easy, CURLINFO_RESPONSE_CODE, &status);
+    curl_easy_getinfo(r->easy, CURLINFO_RETRY_AFTER, &seconds);
+    curl_easy_getinfo(r->easy, CURLINFO_REDIRECT_URL, &location);
+    lua_pushinteger(L, status);
+    lua_pushlstring(L, r->answer.data, r->answer.len);
     if (seconds > 0)
-        lua_pushinteger(L, seconds);
+        lua_pushinteger(L, (lua_Integer)seconds);
     else
         lua_pushnil(L);
-    push_location(L, c, r);
+    lua_pushstring(L, location);
     return 5;
 }
 
-/* Its answer was told, or is not asked for any more. */
-static void rest(lua_State *L, struct client *c, struct http_request *r)
+/* Nobody reads the bodies any more whose numbers are at least <from> and less than <to>. */
+static void drop_bodies(lua_State *L, size_t from, size_t to)
 {
-    http_request_rest(&c->all, r);
-    lua_pushnil(L);
-    keep_body(L, r);
+    lua_getiuservalue(L, 1, 2);
+    for (; from < to; from++) {
+        lua_pushnil(L);
+        lua_rawseti(L, -2, (lua_Integer)from + 1);
+    }
+    lua_pop(L, 1);
 }
 
 static int next_answer(lua_State *L)
 {
     struct client *c = client_at(L);
-    struct http_request *r = http_request_over(&c->all);
-    int n;
 
-    if (r == NULL)
-        return 0;
-    n = push_answer(L, c, r);
-    rest(L, c, r);
-    return n;
+    for (size_t i = 0; i < c->n_requests; i++)
+        if (c->requests[i]->is_over) {
+            int n = push_answer(L, c->requests[i]);
+
+            rest(c, c->requests[i]);
+            drop_bodies(L, i, i + 1);
+            return n;
+        }
+    return 0;
 }
 
 static int done(lua_State *L)
@@ -510,14 +512,18 @@ static int done(lua_State *L)
     lua_Integer n = 0;
 
     lua_newtable(L);
-    for (size_t i = 0; i < c->all.n; i++) {
-        struct http_request *r = c->all.v[i];
+    for (size_t i = 0; i < c->n_requests; i++) {
+        struct request *r = c->requests[i];
+        long status = 0;
 
-        if (!r->is_over || r->result != CURLE_OK || status_of(r) / 100 != 2)
+        if (r->is_over && r->result == CURLE_OK)
+            curl_easy_getinfo(r->easy, CURLINFO_RESPONSE_CODE, &status);
+        if (status / 100 != 2)
             continue;
         lua_pushinteger(L, r->tag);
         lua_rawseti(L, -2, ++n);
-        rest(L, c, r);
+        rest(c, r);
+        drop_bodies(L, i, i + 1);
     }
     return 1;
 }
@@ -526,8 +532,9 @@ static int cancel(lua_State *L)
 {
     struct client *c = client_at(L);
 
-    for (size_t i = 0; i < c->all.n; i++)
-        rest(L, c, c->all.v[i]);
+    for (size_t i = 0; i < c->n_requests; i++)
+        rest(c, c->requests[i]);
+    drop_bodies(L, 0, c->n_requests);
     return 0;
 }
 
@@ -574,9 +581,9 @@ static int now(lua_State *L)
 static int open_http(lua_State *L)
 {
     static const luaL_Reg methods[] = {
-        { "send", send_request }, { "send_records", send_records }, { "is_plain", is_plain },
-        { "step", step }, { "done", done }, { "next", next_answer },
-        { "cancel", cancel }, { "close", close_client }, { NULL, NULL },
+        { "send", send_request }, { "send_records", send_records }, { "step", step },
+        { "done", done }, { "next", next_answer }, { "cancel", cancel },
+        { "close", close_client }, { NULL, NULL },
     };
     static const luaL_Reg functions[] = {
         { "open", open_client }, { "secret", secret }, { "sign", sign }, { "now", now },

@@ -64,7 +64,6 @@ int main(int argc, char **argv)
         health_cases,
         hints_cases,
         horizon_cases,
-        http_answer_cases,
         identity_cases,
         increment_cases,
         kept_row_cases,

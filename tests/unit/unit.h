@@ -28,7 +28,6 @@ extern const struct unit_case hash_cases[];
 extern const struct unit_case health_cases[];
 extern const struct unit_case horizon_cases[];
 extern const struct unit_case hints_cases[];
-extern const struct unit_case http_answer_cases[];
 extern const struct unit_case identity_cases[];
 extern const struct unit_case increment_cases[];
 extern const struct unit_case kept_row_cases[];

@@ -200,7 +200,7 @@ end
 -- True if what is next is records that are new, each of which is a request: they go many at a time,
 -- and have no batch here unless they fail.
 local function are_alike(run)
-   return run.has_singles and #run.halves == 0 and #run.waiting == 0 and run.held == 0
+   return run.sink.has_singles and #run.halves == 0 and #run.waiting == 0 and run.held == 0
       and not is_open(run.sink)
 end
 
@@ -439,7 +439,7 @@ local function take_done(run)
 end
 
 local function take_answers(run)
-   if run.has_singles then
+   if run.sink.has_singles then
       take_done(run)
    end
    local tag, status, body, seconds, location = run.connection.client:next()
@@ -458,7 +458,6 @@ local function new_run(sink, upto)
       flying = {}, waiting = {}, halves = {}, refused = {}, blocked = {}, held = 0, next_due = 0,
       garbage = 0,
    }
-   run.has_singles = sink.has_singles and run.connection.client:is_plain(sink.address .. "/")
    for lane, hold in pairs(sink.holds) do
       hold.is_held = true
       run.held = run.held + 1

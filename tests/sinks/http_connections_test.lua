@@ -1,4 +1,4 @@
--- http_lines_test.lua: connections of pgcdc.sinks.http: how long they last, and who makes them.
+-- http_connections_test.lua: connections of pgcdc.sinks.http, proxies, and what a request is.
 -- SPDX-License-Identifier: MIT
 
 local fixtures = require "fixtures"
@@ -10,9 +10,9 @@ local receiver = require "receiver"
 local remote_sinks = require "remote_sinks"
 local wait = require "wait"
 
-local TestHttpLines = {}
+local TestHttpConnections = {}
 
-local test = remote_sinks.tests(TestHttpLines, receiver.is_there, receiver.new)
+local test = remote_sinks.tests(TestHttpConnections, receiver.is_there, receiver.new)
 
 -- A script that sends table t to an address.
 local function script(url, options)
@@ -43,15 +43,13 @@ test("connections_for_one_request", function(server)
    lu.assertNotStrContains(result.stderr, "level=warn")
 end)
 
--- What is no HTTP is told, and tried again. (A server of NATS greets who connects.)
+-- What is no HTTP ends the program. (A server of NATS greets who connects.)
 test("another_protocol", function()
-   if not nats.is_there() then
-      return
+   if nats.is_there() then
+      local result = once.ends(3, { dsn = fixtures.names(1),
+         script = script(("http://127.0.0.1:%d/"):format(nats.new().port)) })
+      lu.assertStrContains(result.text, "HTTP/0.9")
    end
-   local p = program.start { dsn = fixtures.names(1),
-                             script = script(("http://127.0.0.1:%d/"):format(nats.new().port)) }
-   p:wait_stderr "the server's answer is no HTTP"
-   lu.assertEquals(p:stop().status, 0)
 end)
 
 -- A proxy, by the option or the environment, gets the requests, with whole addresses.
@@ -69,27 +67,31 @@ test("a_proxy", function(server)
    lu.assertEquals(#server:requests(), 6)
 end)
 
--- What a request is, whoever speaks it: the same headers and body by a line, by libcurl (a login)
--- and where each has an address of its own.
+-- What a request is, whether they go many at a time, one by one (those that are signed) or each to
+-- an address of its own.
 test("the_same_request_by_all", function(server)
-   local db = fixtures.names(1)
-   local options = [[headers = {["X-A"] = "b", Accept = "text/x"}]]
+   local db, seen = fixtures.names(3), {}
+   local options = [[in_flight = 1, headers = {["X-A"] = "b", Accept = "text/x"}]]
    once.ok { dsn = db, script = script(server:url "/a/../in?q=1#f", options) }
    once.ok { dsn = db, script = script(server:url "/a/../in?q=1#f", options
-      .. ', user = "u", password = "p"') }
+      .. ', user = "u", password = "p", sign = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"') }
    once.ok { dsn = db, script = script(server:url "/{table}?q={key}", options .. ", gzip = true") }
-   local line, libcurl, own = table.unpack(server:requests())
-   lu.assertStrContains(libcurl.headers.authorization, "Basic ")
-   libcurl.headers.authorization = nil
-   for _, request in ipairs { line, libcurl, own } do -- each run is another change
-      request.headers["idempotency-key"] = request.headers["idempotency-key"]:gsub("%d+", "N")
+   local requests = server:requests()
+   for i, request in ipairs(requests) do
+      local headers = request.headers
+      seen[i] = { headers.authorization ~= nil, headers["content-encoding"], request.path }
+      lu.assertStrContains(request.body, ('"id":%d'):format((i - 1) % 3 + 1))
+      lu.assertStrMatches(headers["idempotency-key"], "public%.t/%d+/" .. (i - 1) % 3 + 1)
+      for _, name in ipairs { "authorization", "content-encoding", "content-length",
+                              "idempotency-key", "webhook-id", "webhook-signature",
+                              "webhook-timestamp" } do
+         headers[name] = nil
+      end
+      lu.assertEquals(headers, requests[1].headers)
    end
-   lu.assertEquals({ line.path, libcurl.path, own.path }, { "/in?q=1", "/in?q=1", "/t?q=1" })
-   lu.assertEquals(line.headers, libcurl.headers)
-   lu.assertEquals(own.headers["content-encoding"], "gzip")
-   own.headers["content-encoding"], own.headers["content-length"] = nil, nil
-   line.headers["content-length"] = nil
-   lu.assertEquals(line.headers, own.headers)
+   local many, own = { false, nil, "/in?q=1" }, { true, nil, "/in?q=1" }
+   lu.assertEquals(seen, { many, many, many, own, own, own, { false, "gzip", "/t?q=1" },
+      { false, "gzip", "/t?q=2" }, { false, "gzip", "/t?q=3" } })
 end)
 
-return TestHttpLines
+return TestHttpConnections
