@@ -330,6 +330,7 @@ function Stream:cloudevents() end
 ---@field recheck? number with "increment": seconds between looks at all rows; 3600, 0: never
 ---@field hints? "auto"|"wal"|"check"|false the WAL may spare polls a scan; "auto"
 ---@field max_load? number share of time that scans of a database may take; 0.1, 1: no limit
+---@field parallel? integer workers of the server that may share a scan; 0
 ---@field rls? boolean capture what row-level security shows, instead of refusing
 ---@field on_change? fun(change: pgcdc.change)
 ---@field on_error? "stop"|"skip"|"dead_letter"|pgcdc.policy

@@ -6,6 +6,7 @@
  * SPDX-License-Identifier: MIT */
 #include "capture/hinted.h"
 #include "capture/method.h"
+#include "capture/sql_parallel.h"
 
 static bool holds(const struct position *p)
 {
@@ -52,13 +53,43 @@ static const struct method_copy poll = { .put = put_poll, .take = take_row };
 
 static const struct method_copy poll_of_blocks = { .put = put_blocks, .take = take_row };
 
+static void put_parallel(const struct source *s, const struct method_extent *extent,
+                         struct buf *sql)
+{
+    const struct sql_query q = method_query(s);
+
+    (void)extent;
+    sql_parallel_poll(sql, &q, &s->position, &s->facts.snapshot);
+}
+
+static const struct method_copy parallel_poll = { .put = put_parallel, .take = take_row };
+
+/* How the workers share in what the transaction reads from now on. */
+static bool set_workers(const struct source *s, struct conn *conn, struct err *e)
+{
+    unsigned n = s->hints.is_used ? 0 : s->config->parallel;
+    struct buf sql;
+    bool ok;
+
+    if (n == 0 && s->n_locked < 2) /* no other source has set it */
+        return true;
+    buf_init(&sql, BUF_SQL_MAX);
+    sql_parallel_set(&sql, n);
+    ok = buf_ok(&sql) ? conn_run(conn, sql.data, NULL, NULL, 0, e) : err_memory(e);
+    buf_fini(&sql);
+    return ok;
+}
+
 static bool begin(struct source *s, struct method_step *step, struct conn *conn, struct err *e)
 {
     const struct sql_query q = method_query(s);
 
-    if (!hinted_begin(s, &q, conn, e))
+    bool can_share = s->config->parallel > 0 &&
+                     sql_parallel_can(s->position.horizon.floor, &s->facts.snapshot);
+
+    if (!hinted_begin(s, &q, conn, e) || !set_workers(s, conn, e))
         return false;
-    step->copy = s->hints.is_used ? &poll_of_blocks : &poll;
+    step->copy = s->hints.is_used ? &poll_of_blocks : can_share ? &parallel_poll : &poll;
     return true;
 }
 

@@ -20,6 +20,8 @@ void summary_put(const struct source *s, int server_version, struct buf *report)
     if (c->interval_max_ms != c->interval_min_ms)
         buf_printf(report, " to %g", (double)c->interval_max_ms / 1000);
     buf_printf(report, " s%s%s", s->declared->report, c->column != NULL ? c->column : "");
+    if (c->parallel > 0)
+        buf_printf(report, ", scans by up to %u parallel workers", c->parallel);
     if (c->deletes)
         buf_printf(report, ", deletes%s%s", c->keeps_old ? ", old rows" : "",
                    c->skips_unchanged ? ", unchanged ones skipped" : "");

@@ -216,7 +216,7 @@ static bool record_row(struct diff *d, struct chunk *b, size_t from, size_t to, 
 
 static bool commit(struct diff *d, bool ok, struct err *e)
 {
-    if (ok && store_commit(d->store, e))
+    if (ok && kept_rows_flush(d->known, e) && store_commit(d->store, e))
         return true;
     store_rollback(d->store);
     return false;

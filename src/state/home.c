@@ -21,11 +21,19 @@ static bool add_record(void *arg, const struct store_record *r, struct err *e)
     return store_put(f->store, r, e);
 }
 
+/* All rows of the table have come. */
+static bool end_table(struct filling *f, struct err *e)
+{
+    return f->table == NULL || kept_table_flush(f->table, e);
+}
+
 static bool add_row(void *arg, const char *table, const struct kept_row *r, struct err *e)
 {
     struct filling *f = arg;
 
     if (f->table == NULL || strcmp(f->name, table) != 0) {
+        if (!end_table(f, e))
+            return false;
         kept_table_close(f->table);
         snprintf(f->name, sizeof f->name, "%s", table);
         f->table = kept_table_open(f->store, f->name, e);
@@ -38,7 +46,7 @@ static bool fill(struct store *s, struct database *d, struct err *e)
 {
     struct filling f = { .store = s };
     const struct database_visit visit = { .record = add_record, .row = add_row, .arg = &f };
-    bool ok = store_begin(s, e) && database_load(d, &visit, e);
+    bool ok = store_begin(s, e) && database_load(d, &visit, e) && end_table(&f, e);
 
     kept_table_close(f.table);
     return ok && store_commit(s, e);

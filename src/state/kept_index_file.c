@@ -90,20 +90,6 @@ static bool is_sound(const struct header *h, uint64_t last_change)
            (uint64_t)h->last_id >= h->n;
 }
 
-/* The number of the last row that is there. */
-static bool find_last(struct kept_index_file *f, int64_t *last, struct err *e)
-{
-    sqlite3_stmt *st = NULL;
-    bool ok = store_prepare(f->store, "SELECT coalesce(max(id), 0) FROM %s", f->table, &st, e);
-
-    if (ok && sqlite3_step(st) == SQLITE_ROW)
-        *last = sqlite3_column_int64(st, 0);
-    else if (ok)
-        ok = store_fail(f->store, e);
-    sqlite3_finalize(st);
-    return ok;
-}
-
 /* True if the index has as many entries as it says. */
 static bool adds_up(const struct kept_index *x)
 {
@@ -129,24 +115,21 @@ static bool read_index(struct kept_index_file *f, sqlite3_stmt *st, bool *is_the
     return true;
 }
 
-/* Reads the header; *is_there false if it is not there, or does not fit. */
-static bool read_header(struct kept_index_file *f, sqlite3_stmt *st, uint64_t last_change,
-                        struct header *h, struct err *e)
+/* Reads the header; all of it is 0 if it is not there, or does not fit. */
+static bool read_header(struct kept_index_file *f, sqlite3_stmt *st, int64_t last_row,
+                        uint64_t last_change, struct header *h, struct err *e)
 {
-    int64_t last = 0;
     bool is_there;
 
     if (!read_part(f, st, (struct part){ HEADER, h, sizeof *h }, &is_there, e))
         return false;
-    if (is_there && !find_last(f, &last, e))
-        return false;
-    if (!is_there || !is_sound(h, last_change) || last > h->last_id)
+    if (!is_there || !is_sound(h, last_change) || last_row > h->last_id)
         *h = (struct header){ 0 };
     return true;
 }
 
-bool kept_index_file_load(struct kept_index_file *f, uint64_t last_change, bool *is_there,
-                          struct err *e)
+bool kept_index_file_load(struct kept_index_file *f, int64_t last_row, uint64_t last_change,
+                          bool *is_there, struct err *e)
 {
     sqlite3_stmt *st = NULL;
     struct header h = { 0 };
@@ -158,7 +141,7 @@ bool kept_index_file_load(struct kept_index_file *f, uint64_t last_change, bool 
     ok = run(f, "CREATE TABLE IF NOT EXISTS %s_image" STORE_IMAGE, e) &&
          store_prepare(f->store, "SELECT sum, data FROM %s_image WHERE part = ?1", f->table, &st,
                        e) &&
-         read_header(f, st, last_change, &h, e);
+         read_header(f, st, last_row, last_change, &h, e);
     if (ok && h.magic == MAGIC) {
         ok = kept_index_init(f->index, h.n_v, e);
         f->index->n = ok ? h.n : 0;

@@ -24,9 +24,10 @@ struct kept_index_file {
 };
 
 /* Loads the index, which is empty. *is_there: it was saved and is valid; else it stays empty.
- * <last_change>: the last change that the position accounts for. */
-bool kept_index_file_load(struct kept_index_file *f, uint64_t last_change, bool *is_there,
-                          struct err *e) WARN_UNUSED;
+ * <last_row>: the highest id of the rows; <last_change>: the last change that the position accounts
+ * for. */
+bool kept_index_file_load(struct kept_index_file *f, int64_t last_row, uint64_t last_change,
+                          bool *is_there, struct err *e) WARN_UNUSED;
 
 /* Takes part in the transaction that is open, if one is. */
 bool kept_index_file_drop(struct kept_index_file *f, struct err *e) WARN_UNUSED;

@@ -6,7 +6,7 @@
 
 /* ---- flags ---- */
 
-enum { IN_DOUBT = 1, DELETED = 2 /* also in kept_table.c */, SOFT_DELETED = 4, BITS = 3 };
+enum { IN_DOUBT = 1, DELETED = 2, SOFT_DELETED = 4, BITS = 3 };
 
 static uint64_t flag_bits(const struct kept_row_state *s)
 {
@@ -45,15 +45,14 @@ int32_t kept_row_sum(const struct kept_row *r)
 
 /* ---- states before ---- */
 
-/* A state is numbers of seven bits a byte, lowest first, then its row. */
-static void put_number(struct buf *b, uint64_t n)
+void kept_row_put_number(struct buf *b, uint64_t n)
 {
     for (; n > 127; n >>= 7)
         buf_putc(b, (char)(n | 128));
     buf_putc(b, (char)n);
 }
 
-static bool take_number(struct store_slice *s, uint64_t *n)
+bool kept_row_take_number(struct store_slice *s, uint64_t *n)
 {
     *n = 0;
     for (unsigned shift = 0; shift < 64 && s->len > 0; shift += 7) {
@@ -67,16 +66,17 @@ static bool take_number(struct store_slice *s, uint64_t *n)
     return false;
 }
 
+/* A state is numbers, then its row. */
 static void put_state(struct buf *b, const struct kept_row_state *s)
 {
-    put_number(b, s->change);
-    put_number(b, s->xid);
-    put_number(b, s->digest);
-    put_number(b, kept_row_flags(s));
-    put_number(b, s->row.p != NULL ? s->row.len + 1 : 0);
+    kept_row_put_number(b, s->change);
+    kept_row_put_number(b, s->xid);
+    kept_row_put_number(b, s->digest);
+    kept_row_put_number(b, kept_row_flags(s));
+    kept_row_put_number(b, s->row.p != NULL ? s->row.len + 1 : 0);
     if (s->row.p == NULL)
         return;
-    put_number(b, s->columns);
+    kept_row_put_number(b, s->columns);
     buf_add(b, s->row.p, s->row.len);
 }
 
@@ -86,9 +86,10 @@ static bool take_state(struct store_slice *older, struct kept_row_state *s)
     uint64_t flags, len, columns = 0;
 
     *s = (struct kept_row_state){ 0 };
-    if (older->p == NULL || !take_number(older, &s->change) || !take_number(older, &s->xid) ||
-        !take_number(older, &s->digest) || !take_number(older, &flags) ||
-        !take_number(older, &len) || (len > 0 && !take_number(older, &columns)) ||
+    if (older->p == NULL || !kept_row_take_number(older, &s->change) ||
+        !kept_row_take_number(older, &s->xid) || !kept_row_take_number(older, &s->digest) ||
+        !kept_row_take_number(older, &flags) ||
+        !kept_row_take_number(older, &len) || (len > 0 && !kept_row_take_number(older, &columns)) ||
         (len > 0 && len - 1 > older->len))
         return false;
     kept_row_set_flags(s, flags);

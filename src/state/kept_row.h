@@ -39,6 +39,11 @@ void kept_row_set_flags(struct kept_row_state *s, uint64_t flags);
 /* It was written for a change that may have been delivered or not. */
 void kept_row_set_in_doubt(struct kept_row_state *s);
 
+/* Appends a number, of seven bits a byte, lowest first; takes one off the front of <s>, or returns
+ * false. */
+void kept_row_put_number(struct buf *b, uint64_t n);
+bool kept_row_take_number(struct store_slice *s, uint64_t *n) WARN_UNUSED;
+
 /* A sum, so that a flipped bit does not pass for a row. (Columns and older states are no part of
  * it: to open the file they need not be read.) */
 int32_t kept_row_sum(const struct kept_row *row);

@@ -178,7 +178,7 @@ static bool undo_all(struct kept_rows *k, const struct reading *reading, struct 
     for (size_t i = 0; ok && i < doubtful.n; i++)
         ok = undo_doubtful(k, doubtful.v[i].id, e);
     free(doubtful.v);
-    if (ok && store_commit(k->store, e))
+    if (ok && kept_table_flush(k->table, e) && store_commit(k->store, e))
         return true;
     store_rollback(k->store);
     return false;
@@ -198,6 +198,7 @@ struct kept_rows *kept_rows_open(struct store *store, const char *source, uint64
                                  bool is_exact, struct err *e)
 {
     struct kept_rows *k = calloc(1, sizeof *k);
+    int64_t last_row;
 
     if (k == NULL) {
         err_memory(e);
@@ -209,8 +210,8 @@ struct kept_rows *kept_rows_open(struct store *store, const char *source, uint64
              hash_words(HASH_START, source, strlen(source)));
     k->file = (struct kept_index_file){ .store = store, .table = k->name, .index = &k->index };
     k->table = kept_table_open(store, k->name, e);
-    if (k->table != NULL &&
-        kept_index_file_load(&k->file, last_change, &k->has_saved_index, e) &&
+    if (k->table != NULL && kept_table_last(k->table, &last_row, e) &&
+        kept_index_file_load(&k->file, last_row, last_change, &k->has_saved_index, e) &&
         (k->has_saved_index || read_all(k, last_change, is_exact, e)))
         return k;
     kept_rows_close(k);
@@ -228,11 +229,27 @@ void kept_rows_close(struct kept_rows *k)
     free(k);
 }
 
+/* Purges in one transaction. */
+static bool purge_all(struct kept_rows *k, uint64_t saved, struct err *e)
+{
+    if (!store_begin(k->store, e))
+        return false;
+    if (kept_rows_purge(k, saved, e) && kept_rows_flush(k, e) && store_commit(k->store, e))
+        return true;
+    store_rollback(k->store);
+    return false;
+}
+
+bool kept_rows_flush(struct kept_rows *k, struct err *e)
+{
+    return kept_table_flush(k->table, e);
+}
+
 bool kept_rows_save_index(struct kept_rows *k, uint64_t saved, struct err *e)
 {
     if (k->has_saved_index)
         return true;
-    if (!kept_rows_purge(k, saved, e))
+    if (k->deleted.n > 0 && !purge_all(k, saved, e))
         return false;
     if (k->deleted.n > 0 || k->has_more_deleted)
         return true; /* these rows are in no index: only a reading of all rows finds them */

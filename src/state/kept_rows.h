@@ -1,6 +1,6 @@
 /* kept_rows.h -- the rows of a source that were delivered and not deleted since.
  *
- * In the state file a row each (see kept_row.h): key, the server's hash of it,
+ * In the state file (see kept_row.h, kept_page.h) key, the server's hash of it,
  * and its state: the xid of the version delivered last, a digest of its columns
  * and, if asked for, the columns. In memory an index of 8 bytes an entry, from
  * hashes to rows, and for each bucket of hashes how many there are and the xor
@@ -30,6 +30,9 @@ struct kept_rows;
 struct kept_rows *kept_rows_open(struct store *store, const char *source, uint64_t last_change,
                                  bool is_exact, struct err *e);
 void kept_rows_close(struct kept_rows *k);
+
+/* Before a transaction is committed that changed rows. */
+bool kept_rows_flush(struct kept_rows *k, struct err *e) WARN_UNUSED;
 
 /* The program ends in good order, and the saved position accounts for the change <saved>: the next
  * kept_rows_open need not read all rows. */

@@ -17,7 +17,10 @@
 #include <unistd.h>
 
 #define APPLICATION_ID 0x70676364 /* "pgcd" */
-#define FORMAT 2
+#define FORMAT 3        /* of rows in pages; what has the one before is read, too: */
+#define OLDEST_FORMAT 2
+
+#define FLAGS (SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX) /* one thread uses it */
 
 #define SCHEMA \
     "CREATE TABLE kept (kind TEXT NOT NULL, name TEXT NOT NULL, key TEXT NOT NULL," \
@@ -30,6 +33,8 @@ static const char count_others[] =
     " (name, sql) <> ('kept', '" SCHEMA "')"
     " AND NOT (name LIKE 'known\\_%' ESCAPE '\\'"
     " AND sql = 'CREATE TABLE ' || name || '" STORE_ROWS "')"
+    " AND NOT (name LIKE 'known\\_%\\_pages' ESCAPE '\\'"
+    " AND sql = 'CREATE TABLE ' || name || '" STORE_PAGES "')"
     " AND NOT (name LIKE 'known\\_%\\_image' ESCAPE '\\'"
     " AND sql = 'CREATE TABLE ' || name || '" STORE_IMAGE "')";
 
@@ -160,8 +165,8 @@ static bool open_file(struct store *s, struct err *e)
         return err_set(e, ERR_STATE, "the state file %s: %s", s->path, why.text);
     path_fini(&place);
     return check_beside(place.real, e) &&
-           (sqlite3_open_v2(place.real, &s->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOFOLLOW,
-                            NULL) == SQLITE_OK || fail(s, e));
+           (sqlite3_open_v2(place.real, &s->db, FLAGS | SQLITE_OPEN_NOFOLLOW, NULL) == SQLITE_OK ||
+            fail(s, e));
 }
 
 static bool exec(struct store *s, const char *sql, struct err *e)
@@ -208,15 +213,13 @@ static bool set_up(struct store *s, struct err *e)
         return false;
     if (tables > 0 && id != APPLICATION_ID)
         return err_set(e, ERR_STATE, "the state file %s is a database of another program", s->path);
-    if (tables > 0 && format != FORMAT)
+    if (tables > 0 && (format < OLDEST_FORMAT || format > FORMAT))
         return err_set(e, ERR_STATE, "the state file %s has format %d, and this pgcdc-lua knows %d",
                        s->path, format, FORMAT);
-    if (tables == 0) {
-        snprintf(pragmas, sizeof pragmas, "PRAGMA application_id = %d; PRAGMA user_version = %d",
-                 APPLICATION_ID, FORMAT);
-        if (!exec(s, SCHEMA, e) || !exec(s, pragmas, e))
-            return false;
-    }
+    snprintf(pragmas, sizeof pragmas, "PRAGMA application_id = %d; PRAGMA user_version = %d",
+             APPLICATION_ID, FORMAT);
+    if ((tables == 0 && !exec(s, SCHEMA, e)) || (format != FORMAT && !exec(s, pragmas, e)))
+        return false;
     if (!read_number(s, count_others, &others, e))
         return false;
     if (others > 0)
@@ -241,9 +244,9 @@ static struct store *open_store(const char *path, bool is_file, struct err *e)
         err_memory(e);
         return NULL;
     }
-    if (is_file ? !open_file(s, e) : sqlite3_open_v2("", &s->db, SQLITE_OPEN_READWRITE |
-                                                     SQLITE_OPEN_CREATE, NULL) != SQLITE_OK &&
-                                     !fail(s, e))
+    if (is_file ? !open_file(s, e)
+                : sqlite3_open_v2("", &s->db, FLAGS | SQLITE_OPEN_CREATE, NULL) != SQLITE_OK &&
+                      !fail(s, e))
         goto failed;
     sqlite3_busy_timeout(s->db, 200); /* a process that was killed a moment ago lets go */
     if (set_up(s, e) && prepare(s, "BEGIN IMMEDIATE", &s->begin, e) &&

@@ -28,11 +28,13 @@
 
 #include "capture/position.h"
 
-/* The columns of the other tables that a state file may hold: see kept_table.h and
- * kept_index_file.h. A file with anything else (a trigger, a view, other columns) is refused. */
+/* The columns of the other tables that a state file may hold: see kept_table.c (rows, in pages;
+ * STORE_ROWS is the older kind) and kept_index_file.h. A file with anything else (a trigger, a
+ * view, other columns) is refused. */
 #define STORE_ROWS " (id INTEGER PRIMARY KEY, hash INTEGER NOT NULL, xid INTEGER NOT NULL," \
                    " digest INTEGER NOT NULL, flags INTEGER NOT NULL, note INTEGER NOT NULL," \
                    " sum INTEGER NOT NULL, key BLOB NOT NULL, form INTEGER, row BLOB, older BLOB)"
+#define STORE_PAGES " (first INTEGER PRIMARY KEY, sum INTEGER NOT NULL, data BLOB NOT NULL)"
 #define STORE_IMAGE " (part INTEGER PRIMARY KEY, sum INTEGER NOT NULL, data BLOB NOT NULL)"
 
 struct store;

@@ -24,6 +24,7 @@ local logical = require "logical"
 local mirror = require "mirror"
 local native = require "native"
 local nats_sink = require "nats_sink"
+local polls = require "polls"
 local program = require "program"
 local redis_sink = require "redis_sink"
 local scope = require "scope"
@@ -48,6 +49,18 @@ local two_columns = [[
       longest = math.max(longest, #row.name)
    end)
    t:on("ready", function() print(rows, ids, longest) end)
+]]
+
+local seven_columns = [[
+   local rows, sum = 0, 0
+   local t = pgcdc.source {table = "t"}
+   t:on("change", function(change)
+      local row = change.row
+      rows = rows + 1
+      sum = sum + row.id + #row.name + #row.email + #row.amount + #row.created + #row.note
+         + (row.active and 1 or 0)
+   end)
+   t:on("ready", function() print(rows, sum) end)
 ]]
 
 local count_changes = [[
@@ -179,13 +192,17 @@ local function bench_snapshots()
          return result.seconds
       end,
       function()
+         return run({ script = seven_columns }).seconds
+      end,
+      function()
          return run({ bundled = "jsonl", args = { "table=t" }, stdout = "null" }).seconds
       end,
    }
-   say("C = %.3f s (%.3f to %.3f), two columns %.3f s, jsonl %.3f s", m[1], all[1], all[#all],
-      m[2], m[3])
+   say("C = %.3f s (%.3f to %.3f), two columns %.3f s, seven %.3f s, jsonl %.3f s", m[1], all[1],
+      all[#all], m[2], m[3], m[4])
    ratio("snapshot, a handler reads two columns", m[2], m[1], "C", 1.25)
-   ratio("snapshot through jsonl to /dev/null", m[3], m[1], "C", 1.5)
+   ratio("snapshot, a handler reads seven columns", m[3], m[1], "C", 1.75)
+   ratio("snapshot through jsonl to /dev/null", m[4], m[1], "C", 1.5)
 end
 
 local function bench_once()
@@ -296,6 +313,10 @@ local function main()
    make_table()
    for _, part in ipairs {
       { "snapshot", bench_snapshots }, { "once", bench_once }, { "idle", bench_idle },
+      { "polls", function()
+         polls { database = database, rows = rows, psql_seconds = psql, in_turns = in_turns,
+                 line = line, ratio = ratio, say = say, patience = patience }
+      end },
       { "latency", bench_latency }, { "memory", bench_memory }, { "stages", bench_stages },
       { "mirror", function()
          mirror { database = database, cluster = bench, rows = rows, psql = psql_path, run = run,

@@ -57,11 +57,11 @@ local function damage(path, text, offset)
 end
 
 function TestDeletesImage.test_a_clean_end_leaves_it_and_a_start_uses_it()
-   local db, state = new_database()
+   local db, state = new_database(500) -- some pages of them
    changes(db, state)
-   lu.assertTrue(damage(state, "key-3", 4) > 0)
-   db:exec "insert into t values ('key-6'); delete from t where k = 'key-2'"
-   lu.assertEquals(changes(db, state), "delete key-2, insert key-6")
+   lu.assertTrue(damage(state, "\6key-3", 5) > 0) -- its length + 1 is before it
+   db:exec "insert into t values ('key-501'); delete from t where k = 'key-499'"
+   lu.assertEquals(changes(db, state), "delete key-499, insert key-501")
    db:exec "delete from t where k = 'key-3'" -- which the damaged row should tell of
    local result = once(db, state)
    lu.assertEquals(result.status, 4)

@@ -9,13 +9,14 @@ local checker = {}
 -- Prints a line for each change. The tables' names come as arguments.
 checker.script = [[
 local options = pgcdc.options {tables = pgcdc.required, interval = 0.02, capture = "xmin",
-   deletes = false, hints = "auto"}
+   deletes = false, hints = "auto", parallel = 0}
 local by_log = options.capture == "logical"
 local grows = options.capture == "increment" or nil
 for name in options.tables:gmatch "[^,]+" do
    local source = pgcdc.source {table = name, interval = options.interval,
       capture = options.capture, deletes = not by_log and options.deletes or nil,
       hints = not by_log and options.hints or nil,
+      parallel = options.parallel,
       column = grows and "k", lookback = grows and 5, recheck = grows and 0.4,
       on_change = function(change)
          local v = change.row and change.row.v or 0

@@ -32,7 +32,8 @@ local function start_program(self)
    self.program = program.start {
       script = checker.script, dsn = self.dsn, state = self.state,
       args = { tables = table.concat(self.checker.tables, ","), capture = self.capture or "xmin",
-         deletes = self.checker.deletes, hints = self.hints or "auto" },
+         deletes = self.checker.deletes, hints = self.hints or "auto",
+         parallel = self.parallel },
       options = self.hints and { "--log-level", "debug" },
    }
    self.taken = 0
@@ -158,11 +159,11 @@ end
 -- Writers work for options.seconds on options.cluster while the program reads it, or
 -- options.standby. options.seed; options.kills: the program is killed again and again;
 -- options.crashes: the server is, now and then; options.hasty: no transaction is long, and nothing
--- is cut or killed, before the sources are ready; options.capture, options.deletes, options.hints:
--- as a source has them; options.before: is given the database, with its tables, before the program
--- starts, and may restart the cluster; options.enough: the writers go on until it, given the
--- program, returns true, and until there was trouble of options.kinds. Returns the checker, after
--- its comparison; the statistics; the result of the program.
+-- is cut or killed, before the sources are ready; options.capture, options.deletes, options.hints,
+-- options.parallel: as a source has them; options.before: is given the database, with its tables,
+-- before the program starts, and may restart the cluster; options.enough: the writers go on until
+-- it, given the program, returns true, and until there was trouble of options.kinds. Returns the
+-- checker, after its comparison; the statistics; the result of the program.
 function run.random(options)
    local db, other, dsn, log = set_up(options)
    local rng = crew.random(options.seed)
@@ -182,7 +183,7 @@ function run.random(options)
    local watcher = setmetatable({
       dsn = dsn, state = scope.dir "exact" .. "/state.db", rng = rng, with_kills = options.kills,
       stats = stats, capture = options.capture, log = log, with_crashes = options.crashes,
-      is_hasty = options.hasty, hints = options.hints,
+      is_hasty = options.hasty, hints = options.hints, parallel = options.parallel,
       checker = checker.new { tables = writers.tables, repeats = options.kills,
          deletes = options.deletes, stamps = options.capture == "trigger", log = log },
       admin = options.standby or options.cluster,

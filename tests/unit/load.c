@@ -66,7 +66,7 @@ static void test_many(void)
     }
     EQUAL(settled_ms(&big, &all, 400), 4444); /* 90 ms a second are left */
     EQUAL(settled_ms(&half, &all, 200), 4444);
-    EQUAL(poll_ms(&big, &all, 400, 0), 8888);
+    EQUAL(poll_ms(&big, &all, 400, 0), 8889);
     EQUAL(poll_ms(&small[3], &all, 1, 0), 1000);
     load_rest(&half);
     EQUAL(poll_ms(&big, &all, 400, 0), 4444);

@@ -67,6 +67,7 @@ int main(int argc, char **argv)
         identity_cases,
         increment_cases,
         kept_row_cases,
+        kept_table_cases,
         lag_cases, load_cases,
         logical_cases,
         stream_place_cases,

@@ -31,6 +31,7 @@ extern const struct unit_case hints_cases[];
 extern const struct unit_case identity_cases[];
 extern const struct unit_case increment_cases[];
 extern const struct unit_case kept_row_cases[];
+extern const struct unit_case kept_table_cases[];
 extern const struct unit_case lag_cases[];
 extern const struct unit_case load_cases[];
 extern const struct unit_case logical_cases[];

@@ -24,7 +24,7 @@ local fields = {
    capture = true, column = true, lookback = true, recheck = true, together = true,
    connections = true, slot = true, publication = true, max_retained = true, on_full = true,
    slot_connect = true, failover = true, toast = true, hints = true,
-   max_load = true,
+   max_load = true, parallel = true,
 }
 
 -- How changes are found.
@@ -396,6 +396,7 @@ function Source.declare(spec)
       rls = spec.rls or false,
       hints = options.hints(spec.hints, capture),
       max_load = options.max_load(spec.max_load),
+      parallel = options.parallel(spec.parallel, capture),
       connections = options.connections(spec.connections),
       deletes = keeps_keys,
       counts_first = spec.deletes ~= false and capture == "logical"

@@ -13,6 +13,7 @@ local DEFAULT_INTERVAL = 10
 local DEFAULT_RECHECK = 3600
 local MOST_CONNECTIONS = 8
 local LEAST_INTERVAL = 0.01
+local MOST_WORKERS = 64
 local DEFAULT_LOAD = 0.1
 local LEAST_LOAD = 0.001
 local DEFAULT_RETAINED = "16G"
@@ -179,6 +180,21 @@ function options.max_load(value)
    check.type(what, value, "number")
    if not (value >= LEAST_LOAD and value <= 1) then
       check.fail("%s is a share of time, from %g to 1 (no limit), not %s", what, LEAST_LOAD, value)
+   end
+   return value
+end
+
+--- How many workers of the server may share a scan.
+function options.parallel(value, capture)
+   local what = "pgcdc.source: parallel"
+   if value == nil then
+      return 0
+   end
+   if check.count(what, value, 0) > MOST_WORKERS then
+      check.fail("%s must be at most %d, not %d", what, MOST_WORKERS, value)
+   end
+   if capture ~= "xmin" and value > 0 then
+      check.fail('%s = %d is for capture = "xmin", which scans tables', what, value)
    end
    return value
 end
