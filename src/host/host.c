@@ -555,7 +555,7 @@ static bool run(struct host *h, struct err *e)
     if (h->o->is_graph)
         return hooks_graph(h->script, e) && flush_output(h, e);
     if (h->n_sources > 0 && h->o->mode != READER_CHECK &&
-        (!open_state(h, e) || (h->o->script.reset != NULL && !reset_source(h->script, e))))
+        (!open_state(h, e) || !reset_source(h->script, e)))
         return false;
     if (!start_recording(h, e) || !hooks_wire(h->script, e) ||
         (h->o->mode != READER_CHECK && !hooks_start(h->script, e)))
