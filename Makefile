@@ -34,6 +34,7 @@ help:
 	@echo "make demo            the same, then show changes arriving for ten seconds"
 	@echo "make test SUITES=    some of the tests, such as SUITES='values json'; JOBS= at a time"
 	@echo "make check-servers   the tests against Postgres 14 to 18; SERVERS='14 18' SUITES=: some"
+	@echo "make check-state     the tests that are about states, with states in a database"
 	@echo "make native          build the C module that the tests are run with"
 	@echo "make exact SECONDS=  the exactness tests for longer"
 	@echo "make contract SUITES=   the tests that every sink passes, for longer"

@@ -21,6 +21,7 @@
 #include "lua/api_shape.h"
 #include "lua/api_source.h"
 #include "lua/api_state.h"
+#include "lua/api_transfer.h"
 #include "lua/api_tagged.h"
 #include "lua/api_terminal.h"
 #include "lua/api_value.h"
@@ -46,6 +47,7 @@ static int open_raw(lua_State *L)
     api_source_export(L);
     project_export(L);
     api_state_export(L);
+    api_transfer_export(L);
     api_watch_export(L);
     api_file_export(L);
     api_path_export(L);
