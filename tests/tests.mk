@@ -217,22 +217,23 @@ $(PROGRAM)-hints: tests/mutants/hints.c $(OBJECTS) | $(HOME_LINKS)
 	@$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $< \
 		$(filter-out %/capture/hints.o %/capture/sql_hints.o,$(OBJECTS)) $(LDLIBS_ALL)
 
-# The program that takes a loop for dead after 1.5 seconds, not thirty, and saves positions that
-# say only "nothing happened" after a tenth of one, not five.
-HASTY_OBJECTS = $(patsubst %,$(BUILD)/tests/hasty/%.o,serve/health serve/server host/checkpoint)
+# The program that takes a loop for dead after 1.5 seconds, not thirty, saves positions that say
+# only "nothing happened" after a tenth of one, not five, and gives servers that are at work two
+# seconds of a stop, not fifteen.
+HASTY_PARTS = serve/health serve/server host/checkpoint pg/wire
+HASTY_OBJECTS = $(patsubst %,$(BUILD)/tests/hasty/%.o,$(HASTY_PARTS))
 
 $(HASTY_OBJECTS): $(BUILD)/tests/hasty/%.o: src/%.c src/serve/health.h src/host/checkpoint.h | \
 		$(BUILD)
 	@echo "cc   $@"
 	@mkdir -p $(@D)
-	@$(CC) $(CPPFLAGS_ALL) -DHEALTH_STALLED_MS=1500 -DCHECKPOINT_LAZY_MS=100 $(CFLAGS_ALL) -c \
-		-o $@ $<
+	@$(CC) $(CPPFLAGS_ALL) -DHEALTH_STALLED_MS=1500 -DCHECKPOINT_LAZY_MS=100 -DWIRE_WORK_MS=2000 \
+		$(CFLAGS_ALL) -c -o $@ $<
 
 $(HASTY): $(HASTY_OBJECTS) $(OBJECTS) | $(HOME_LINKS)
 	@echo "link $@"
 	@$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $(HASTY_OBJECTS) \
-		$(filter-out %/serve/health.o %/serve/server.o %/host/checkpoint.o,$(OBJECTS)) \
-		$(LDLIBS_ALL)
+		$(filter-out $(patsubst %,$(BUILD)/obj/%.o,$(HASTY_PARTS)),$(OBJECTS)) $(LDLIBS_ALL)
 
 # The program with other rules of the log.
 $(LOG_MUTANTS): $(PROGRAM)-%: tests/mutants/%.c $(OBJECTS) | $(HOME_LINKS)

@@ -240,16 +240,9 @@ static bool sleep_until_news(struct host *h, int64_t wait_ms, struct err *e)
 
 /* ---- paused sources ---- */
 
-/* Sources that are read together are paused together, so that what they have in common comes in its
- * order. */
 static bool is_paused(const struct host *h, size_t source)
 {
-    const struct delivery *d = h->deliveries[source];
-
-    for (size_t i = 0; i < h->n_sources; i++)
-        if (delivery_is_with(h->deliveries[i], d) && h->script->sources[i].pauses > 0)
-            return true;
-    return false;
+    return publish_is_paused(h->script, h->deliveries, source);
 }
 
 /* What is only for the log tells perhaps why a source is paused, or what comes of it. */
