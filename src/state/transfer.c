@@ -337,8 +337,8 @@ static bool bring(struct store *from, struct store *to, const struct mark *m, st
     struct filling f = { .to = to };
     const struct transfer_visit visit = { .record = add_record, .row = add_row, .arg = &f };
     bool ok = store_begin(to, e) &&
-              end(to, each_row(from, &visit, e) && end_table(&f, e) && each_record(from, &visit, e) &&
-                      put_mark(to, "came", m, e), e);
+              end(to, each_row(from, &visit, e) && end_table(&f, e) &&
+                          each_record(from, &visit, e) && put_mark(to, "came", m, e), e);
 
     kept_table_close(f.table);
     return ok;
