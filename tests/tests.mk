@@ -81,6 +81,15 @@ $(OPENSEARCH): tests/opensearch/pom.xml tests/opensearch/Server.java
 	@javac -d $@.part -cp '$@.part/libs/*' tests/opensearch/Server.java
 	@mv $@.part $@
 
+# What is about states, with states in a database. Tests that look into a state file are no part.
+IN_DATABASE = state deletes deletes_known deletes_exact operators_persist operators_window stop \
+	settle prepared holding dead_letters exactly_once together reread state_copy
+
+check-state: export PGCDC_TEST_STATE = database
+check-state:
+	@tests/setup.sh
+	@$(MAKE) --no-print-directory test SUITES="$(or $(SUITES),$(IN_DATABASE))"
+
 # Packages of Debian, in a bare root. Needs root.
 check-packages:
 	@tests/setup.sh packages
@@ -102,6 +111,12 @@ soak: $(PROGRAM) modules $(NATIVE)
 	@TMPDIR="$${TMPDIR:-/var/tmp}" PGCDC_LUA="$(CURDIR)/$(PROGRAM)" PGCDC_SOAK_SECONDS=$(SECONDS) \
 		PGCDC_SOAK_ROWS=$(SOAK_ROWS) PGCDC_RELOADS=100 PGCDC_HOSTILE_SECONDS=60 \
 		lua5.4 tests/run.lua load reload listen
+
+# A leader in all kinds of trouble, each so often with each sink that takeovers are tried with.
+TIMES ?= 20
+
+takeover: $(PROGRAM) modules $(NATIVE)
+	@$(IN_TEST) PGCDC_TAKEOVERS=$(TIMES) lua5.4 tests/run.lua takeover
 
 bench:
 	@tests/setup.sh bench
@@ -208,22 +223,23 @@ $(PROGRAM)-quiet: tests/mutants/quiet.c $(OBJECTS) | $(HOME_LINKS)
 	@$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $< \
 		$(filter-out %/capture/quiet.o,$(OBJECTS)) $(LDLIBS_ALL)
 
-# The program that takes a loop for dead after 1.5 seconds, not thirty, and saves positions that
-# say only "nothing happened" after a tenth of one, not five.
-HASTY_OBJECTS = $(patsubst %,$(BUILD)/tests/hasty/%.o,serve/health serve/server host/checkpoint)
+# The program that takes a loop for dead after 1.5 seconds, not thirty, saves positions that say
+# only "nothing happened" after a tenth of one, not five, and gives servers that are at work two
+# seconds of a stop, not fifteen.
+HASTY_PARTS = serve/health serve/server host/checkpoint pg/wire
+HASTY_OBJECTS = $(patsubst %,$(BUILD)/tests/hasty/%.o,$(HASTY_PARTS))
 
 $(HASTY_OBJECTS): $(BUILD)/tests/hasty/%.o: src/%.c src/serve/health.h src/host/checkpoint.h | \
 		$(BUILD)
 	@echo "cc   $@"
 	@mkdir -p $(@D)
-	@$(CC) $(CPPFLAGS_ALL) -DHEALTH_STALLED_MS=1500 -DCHECKPOINT_LAZY_MS=100 $(CFLAGS_ALL) -c \
-		-o $@ $<
+	@$(CC) $(CPPFLAGS_ALL) -DHEALTH_STALLED_MS=1500 -DCHECKPOINT_LAZY_MS=100 -DWIRE_WORK_MS=2000 \
+		$(CFLAGS_ALL) -c -o $@ $<
 
 $(HASTY): $(HASTY_OBJECTS) $(OBJECTS) | $(HOME_LINKS)
 	@echo "link $@"
 	@$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $(HASTY_OBJECTS) \
-		$(filter-out %/serve/health.o %/serve/server.o %/host/checkpoint.o,$(OBJECTS)) \
-		$(LDLIBS_ALL)
+		$(filter-out $(patsubst %,$(BUILD)/obj/%.o,$(HASTY_PARTS)),$(OBJECTS)) $(LDLIBS_ALL)
 
 # The program with other rules of the log.
 $(LOG_MUTANTS): $(PROGRAM)-%: tests/mutants/%.c $(OBJECTS) | $(HOME_LINKS)
@@ -346,5 +362,5 @@ cover:
 	find $(BUILD)/obj -name "*.gcda" -exec gcov -n '{}' + | awk -f tests/cover.awk && \
 		exit $$status
 
-.PHONY: asan bench bench-peers check check-kafka check-opensearch check-servers contract cover \
-	demo exact fuzz lint native soak storm sweep test tsan valgrind
+.PHONY: asan bench bench-peers check check-kafka check-opensearch check-servers check-state \
+	contract cover demo exact fuzz lint native soak storm sweep takeover test tsan valgrind

@@ -2,10 +2,9 @@
  * SPDX-License-Identifier: MIT */
 #include "capture/follower.h"
 
-#include "base/array.h"
 #include "base/clock.h"
 #include "capture/failures.h"
-#include "capture/slot_claims.h"
+#include "capture/follower_members.h"
 #include "capture/slot_errors.h"
 #include "capture/slot_guard.h"
 #include "capture/sql.h"
@@ -22,19 +21,11 @@
 #define CONFIRM_MS 500     /* the same, if there is */
 #define MOST_AT_ONCE 64    /* messages of the log, before a stop or a status is looked for */
 
-struct member {
-    struct sender *sender;
-    void *arg;             /* of job.finish */
-    struct source *source; /* it is attached; NULL: it is not */
-    uint64_t target;       /* with --once: it is finished once it is there */
-};
-
 struct follower {
     struct follower_job job;
     const struct config *config; /* of one of the sources: connections, slot */
     struct buf publications;     /* of all of them, quoted, with commas between */
-    struct member *members;
-    size_t n, cap;
+    struct follower_members members;
     struct slot_claims claims;   /* one for each */
     struct stream *stream;
     pthread_t thread;
@@ -78,16 +69,15 @@ bool follower_is_of(const struct follower *f, const struct config *config)
 bool follower_add(struct follower *f, const struct config *config, struct sender *sender, void *arg,
                   size_t *i)
 {
-    *i = f->n;
-    if (f->n == 0 || strcmp(config->publication, f->config->publication) != 0) {
-        if (f->n > 0)
+    *i = f->members.n;
+    if (f->members.n == 0 || strcmp(config->publication, f->config->publication) != 0) {
+        if (f->members.n > 0)
             buf_puts(&f->publications, ",");
         sql_put_ident(&f->publications, config->publication);
     }
     slot_guard_heed(&f->guard, config);
     return buf_ok(&f->publications) && slot_claims_add(&f->claims) &&
-           ARRAY_PUSH(f->members, f->n, f->cap,
-                      ((struct member){ .sender = sender, .arg = arg }));
+           follower_members_add(&f->members, sender, arg);
 }
 
 /* ---- claims ---- */
@@ -121,19 +111,20 @@ void follower_pause(struct follower *f, size_t i, struct source *source)
         clock_wait_cond(f->job.changed, f->job.mutex, -1);
     f->is_paused = true;
     f->paused_ms = clock_mono_ms();
-    f->members[i].source = NULL;
+    f->members.v[i].source = NULL;
     stream_detach(f->stream, i);
     source->log_passed = stream_passed(f->stream);
     take_name(f, i, &source->position.logical);
     source->shares_log = slot_claims_has(&f->claims, i);
     source->has_slot = f->config->has_own_slot || slot_claims_is_named(&f->claims);
-    if (!source->shares_log && source->position.logical.lsn == 0)
-        stream_close(f->stream); /* the source is to make the slot anew */
+    if (source->position.logical.lsn == 0 &&
+        (!source->shares_log || source->log_leaves.is_stale))
+        stream_close(f->stream); /* the source is to make the slot anew, or the stream lacks rows */
 }
 
 void follower_resume(struct follower *f, size_t i, struct source *source)
 {
-    struct member *m = &f->members[i];
+    struct follower_members_item *m = &f->members.v[i];
 
     f->n_pauses--;
     f->is_paused = false;
@@ -148,14 +139,6 @@ void follower_resume(struct follower *f, size_t i, struct source *source)
 
 /* ---- the thread ---- */
 
-static struct member *member_of(struct follower *f, const struct message *m)
-{
-    for (size_t i = 0; i < f->n; i++)
-        if (f->members[i].sender->source == m->source)
-            return &f->members[i];
-    return NULL;
-}
-
 static bool is_stopping(struct follower *f)
 {
     bool is;
@@ -166,14 +149,6 @@ static bool is_stopping(struct follower *f)
     return is;
 }
 
-static struct sender *first_sender(const struct follower *f)
-{
-    for (size_t i = 0; i < f->n; i++)
-        if (f->members[i].source != NULL)
-            return f->members[i].sender;
-    return f->members[0].sender;
-}
-
 /* The source of whose changes the least is saved: it is what the slot waits for. */
 static struct slot_guard_holder holder_of(struct follower *f)
 {
@@ -182,7 +157,7 @@ static struct slot_guard_holder holder_of(struct follower *f)
 
     pthread_mutex_lock(f->job.mutex);
     i = slot_claims_holder(&f->claims);
-    h = (struct slot_guard_holder){ .sender = f->members[i].sender,
+    h = (struct slot_guard_holder){ .sender = f->members.v[i].sender,
                                     .since_ms = f->claims.v[i].since_ms,
                                     .is_full = !queue_list_is_empty(&f->out) };
     pthread_mutex_unlock(f->job.mutex);
@@ -198,8 +173,8 @@ static bool guard(struct follower *f, struct err *e)
 
     if (!slot_guard_look(&f->guard, f->conn, &h, &retained, &is_full, e))
         return false;
-    for (size_t i = 0; i < f->n; i++)
-        meter_set_slot(&f->members[i].sender->meter, retained);
+    for (size_t i = 0; i < f->members.n; i++)
+        meter_set_slot(&f->members.v[i].sender->meter, retained);
     return !is_full || slot_guard_drop(&f->guard, f->conn, e);
 }
 
@@ -240,9 +215,9 @@ static bool send(struct follower *f, struct err *e)
     while (!queue_list_is_empty(&f->out)) {
         struct message *m = message_of(f->out.first);
 
-        message_seal(m, &member_of(f, m)->sender->lane);
+        message_seal(m, &follower_members_of(&f->members, m)->sender->lane);
         if (m->kind == MESSAGE_ROWS)
-            meter_add_scanned(&member_of(f, m)->sender->meter, m->chunk.n_rows);
+            meter_add_scanned(&follower_members_of(&f->members, m)->sender->meter, m->chunk.n_rows);
         queue_list_take(&f->out);
         while (!queue_try_push(f->job.queue, &m->item)) {
             bool is_over = is_stopping(f);
@@ -257,26 +232,36 @@ static bool send(struct follower *f, struct err *e)
     return true;
 }
 
-/* True if the source is where the log ended when it was looked at. (At the beginning of a page of
- * the log, an LSN of the server may be that of what follows its head.) */
-static bool is_at_target(const struct member *m)
+/* The sources' steps find out what is wrong. Under the mutex. */
+static void let_go(struct follower *f)
 {
-    uint64_t lsn = m->source != NULL ? m->source->position.logical.lsn : 0;
-
-    return lsn != 0 && (lsn >= m->target || (lsn % 8192 == 0 && lsn + 40 >= m->target));
+    for (size_t i = 0; i < f->members.n; i++) {
+        if (f->members.v[i].source == NULL)
+            continue;
+        source_forget_polled(f->members.v[i].source);
+        f->members.v[i].source = NULL;
+        stream_detach(f->stream, i);
+        f->job.look(f->members.v[i].arg);
+    }
 }
 
 /* With --once: all are finished together, or changes of one would come before earlier ones of
- * another, which the next run brings. */
+ * another, which the next run brings. But their steps may have partitions to read. */
 static void finish_members(struct follower *f)
 {
-    bool is_over = true;
+    bool is_over = true, is_due = false;
 
     pthread_mutex_lock(f->job.mutex);
-    for (size_t i = 0; i < f->n; i++)
-        is_over = is_over && is_at_target(&f->members[i]);
-    for (size_t i = 0; is_over && i < f->n; i++)
-        f->job.finish(f->members[i].arg, NULL);
+    for (size_t i = 0; i < f->members.n; i++) {
+        is_over = is_over && follower_members_is_at_target(&f->members.v[i]);
+        is_due = is_due || (is_over && f->members.v[i].source->log_leaves.due_lsn != 0);
+    }
+    if (is_over && is_due) {
+        let_go(f);
+        is_over = false;
+    }
+    for (size_t i = 0; is_over && i < f->members.n; i++)
+        f->job.finish(f->members.v[i].arg, NULL);
     f->is_stopped = f->is_stopped || is_over;
     pthread_mutex_unlock(f->job.mutex);
 }
@@ -324,9 +309,9 @@ static bool is_awaited(struct follower *f)
     pthread_mutex_lock(f->job.mutex);
     is = f->n_pauses > 0;
     pthread_mutex_unlock(f->job.mutex);
-    for (size_t i = 0; !is && i < f->n; i++)
+    for (size_t i = 0; !is && i < f->members.n; i++)
         is = stream_has(f->stream, i) &&
-             queue_lane_is_empty(f->job.queue, &f->members[i].sender->lane);
+             queue_lane_is_empty(f->job.queue, &f->members.v[i].sender->lane);
     return is;
 }
 
@@ -369,59 +354,13 @@ static bool read_log(struct follower *f, int64_t until_ms, int64_t rest_ms,
     return true;
 }
 
-/* Reads a batch, or until nothing more comes for now. */
-static bool follow(struct follower *f, struct err *e)
-{
-    int64_t until_ms = clock_mono_ms() + WAIT_MS, rest_ms = 0;
-    enum stream_found found;
-
-    *e = f->fault;
-    if (e->code != ERR_NONE || !connect(f, e))
-        return false;
-    do {
-        if (!send(f, e) || !read_log(f, until_ms, rest_ms, &found, e))
-            return false;
-        if (found != STREAM_NOTHING)
-            rest_ms = 0;
-        else if (!end_or_rest(f, &found, &rest_ms, e))
-            return false;
-        if (!send(f, e) || !tell_server(f, e))
-            return false;
-        if (is_stopping(f))
-            return err_set(e, ERR_STOPPED, "stopping");
-    } while ((found == STREAM_SOME || rest_ms > 0) &&
-             (stream_is_amid(f->stream) || clock_mono_ms() < until_ms));
-    if (!tell_positions(f, f->job.is_once, e))
-        return false;
-    if (f->job.is_once && !stream_is_amid(f->stream))
-        finish_members(f);
-    f->failures.n = 0;
-    f->failures.has_worked = true;
-    for (size_t i = 0; i < f->n; i++)
-        meter_reach(&f->members[i].sender->meter);
-    return true;
-}
-
-/* The sources' steps find out what is wrong. Under the mutex. */
-static void let_go(struct follower *f)
-{
-    for (size_t i = 0; i < f->n; i++) {
-        if (f->members[i].source == NULL)
-            continue;
-        source_forget_polled(f->members[i].source);
-        f->members[i].source = NULL;
-        stream_detach(f->stream, i);
-        f->job.look(f->members[i].arg);
-    }
-}
-
 static void give_up(struct follower *f, const struct err *e)
 {
     pthread_mutex_lock(f->job.mutex);
-    for (size_t i = 0; i < f->n; i++) {
-        if (f->members[i].source == NULL)
+    for (size_t i = 0; i < f->members.n; i++) {
+        if (f->members.v[i].source == NULL)
             continue;
-        f->job.finish(f->members[i].arg, e);
+        f->job.finish(f->members.v[i].arg, e);
         break; /* one is enough: it ends the program */
     }
     f->is_stopped = true;
@@ -460,6 +399,54 @@ static bool end_batch(struct follower *f)
     return false;
 }
 
+/* The stream may be between two changes of a transaction: the sources' steps come first. */
+static void hand_back(struct follower *f)
+{
+    hang_up(f);
+    if (!end_batch(f))
+        return;
+    pthread_mutex_lock(f->job.mutex);
+    let_go(f);
+    pthread_mutex_unlock(f->job.mutex);
+}
+
+/* Reads a batch, or until nothing more comes for now. */
+static bool follow(struct follower *f, struct err *e)
+{
+    int64_t until_ms = clock_mono_ms() + WAIT_MS, rest_ms = 0;
+    enum stream_found found;
+
+    *e = f->fault;
+    if (e->code != ERR_NONE || !connect(f, e))
+        return false;
+    do {
+        if (!send(f, e) || !read_log(f, until_ms, rest_ms, &found, e))
+            return false;
+        if (found == STREAM_LEAF) {
+            hand_back(f);
+            return true;
+        }
+        if (found != STREAM_NOTHING)
+            rest_ms = 0;
+        else if (!end_or_rest(f, &found, &rest_ms, e))
+            return false;
+        if (!send(f, e) || !tell_server(f, e))
+            return false;
+        if (is_stopping(f))
+            return err_set(e, ERR_STOPPED, "stopping");
+    } while ((found == STREAM_SOME || rest_ms > 0) &&
+             (stream_is_amid(f->stream) || clock_mono_ms() < until_ms));
+    if (!tell_positions(f, f->job.is_once, e))
+        return false;
+    if (f->job.is_once && !stream_is_amid(f->stream))
+        finish_members(f);
+    f->failures.n = 0;
+    f->failures.has_worked = true;
+    for (size_t i = 0; i < f->members.n; i++)
+        meter_reach(&f->members.v[i].sender->meter);
+    return true;
+}
+
 static void handle_failure(struct follower *f, struct err *e)
 {
     int64_t wait_ms;
@@ -478,9 +465,9 @@ static void handle_failure(struct follower *f, struct err *e)
         give_up(f, e);
         return;
     }
-    sender_notice(first_sender(f), LOG_WARN, e, wait_ms);
-    for (size_t i = 0; i < f->n; i++)
-        meter_fail(&f->members[i].sender->meter, e, f->failures.since_ms);
+    sender_notice(follower_members_sender(&f->members), LOG_WARN, e, wait_ms);
+    for (size_t i = 0; i < f->members.n; i++)
+        meter_fail(&f->members.v[i].sender->meter, e, f->failures.since_ms);
     pthread_mutex_lock(f->job.mutex);
     f->retry_ms = clock_mono_ms() + wait_ms;
     if (slot_errors_is_lost(e))
@@ -488,27 +475,12 @@ static void handle_failure(struct follower *f, struct err *e)
     pthread_mutex_unlock(f->job.mutex);
 }
 
-/* True if a source is there, and all that were at the saved positions: else what one of them brings
- * would come before what another one has to read again. */
-static bool is_complete(const struct follower *f)
-{
-    bool has_source = false;
-
-    for (size_t i = 0; i < f->n; i++) {
-        const struct member *m = &f->members[i];
-
-        has_source = has_source || m->source != NULL;
-        if (!f->claims.v[i].is_known || (f->claims.v[i].lsn != 0 && m->source == NULL))
-            return false;
-    }
-    return has_source;
-}
-
 /* True if there is something to read; else *wait_ms is how long there is not. Under the mutex. */
 static bool may_follow(const struct follower *f, int64_t *wait_ms)
 {
     *wait_ms = -1;
-    if (!is_complete(f) || (f->n_pauses > 0 && !stream_is_amid(f->stream)))
+    if (!follower_members_are_there(&f->members, &f->claims) ||
+        (f->n_pauses > 0 && !stream_is_amid(f->stream)))
         return false;
     *wait_ms = f->retry_ms - clock_mono_ms();
     return *wait_ms <= 0;
@@ -567,7 +539,7 @@ bool follower_start(struct follower *f, struct err *e)
 {
     int rc;
 
-    f->stream = stream_new(f->config, f->publications.data, f->n);
+    f->stream = stream_new(f->config, f->publications.data, f->members.n);
     if (f->stream == NULL)
         return err_memory(e);
     rc = pthread_create(&f->thread, NULL, run_thread, f);
@@ -593,6 +565,6 @@ void follower_free(struct follower *f)
     stream_free(f->stream);
     buf_fini(&f->publications);
     slot_claims_fini(&f->claims);
-    free(f->members);
+    free(f->members.v);
     free(f);
 }

@@ -104,6 +104,12 @@ static enum method_hand_over hand_over(const struct source *s, const struct meth
     return m->stays == NULL || m->stays(s) ? METHOD_STAYS : METHOD_GIVES;
 }
 
+bool method_is_new_leaf(const struct method *m, const struct source *s, uint32_t oid)
+{
+    return m->is_new_leaf != NULL ? m->is_new_leaf(s, oid)
+                                  : position_leaf(&s->position, oid) == NULL;
+}
+
 bool method_begin(struct source *s, struct method_step *step, struct conn *conn, struct err *e)
 {
     const struct relation *t = &s->facts.table;
@@ -112,7 +118,7 @@ bool method_begin(struct source *s, struct method_step *step, struct conn *conn,
     step->method = m;
     step->hand_over = hand_over(s, m);
     for (size_t i = 0; i < t->n_leaves && m->leaf.put != NULL; i++)
-        if (position_leaf(&s->position, t->leaves[i].oid) == NULL)
+        if (method_is_new_leaf(m, s, t->leaves[i].oid))
             step->has_new_leaves = true;
     if (m->step_size > 0 && (step->own = calloc(1, m->step_size)) == NULL)
         return err_memory(e);

@@ -43,7 +43,8 @@ struct method_step {
     bool is_counted;         /* the host has compared the census with its rows: it knows all
                               * deletes */
     /* set by <begin>: */
-    const struct method_copy *copy; /* the COPY that the poll ends with */
+    const struct method_copy *copy; /* the COPY that the poll ends with; NULL: it reads only
+                                     * leaves that are new */
     bool is_recheck;         /* see increment.h */
     bool learns_all;         /* the census learns every row that the poll does not bring */
     bool is_held;            /* the poll cannot stop in the middle: all of it is delivered, or
@@ -190,6 +191,10 @@ struct method {
     struct method_copy reread;         /* reads a range again, see reread.h: delivers what is not
                                         * new. put NULL: the method cannot */
     struct method_copy leaf;           /* reads a new leaf. put NULL: the polls do */
+
+    /* True if the leaf is to be read. NULL: if the position does not know it. */
+    bool (*is_new_leaf)(const struct source *s, uint32_t oid);
+
     struct method_copy xids;           /* for start = "now": adds to <there>, delivers nothing.
                                         * put NULL: the polls do that, while is_silent */
 
@@ -222,6 +227,9 @@ const struct method *method_that_holds(const struct position *p);
 /* The same, except that a position of xmins is given to the method that takes it over: the one that
  * the source names. */
 const struct method *method_of(const struct source *s);
+
+/* True if a poll by <m> reads all rows of the leaf, before its own COPY. */
+bool method_is_new_leaf(const struct method *m, const struct source *s, uint32_t oid);
 
 /* Frees what <step> keeps. */
 void method_step_fini(struct method_step *step);

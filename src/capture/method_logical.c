@@ -10,6 +10,8 @@
 #include "capture/method.h"
 
 #include "capture/complete_plan.h"
+#include "capture/log_keys.h"
+#include "capture/logical_facts.h"
 #include "capture/slot_errors.h"
 #include "capture/slot_mark.h"
 #include "pg/lsn.h"
@@ -24,23 +26,15 @@
 
 /* What is kept of a source. */
 struct own {
-    bool is_known; /* the facts below were read */
-    char wal_level[16];
-    /* of the publication: */
-    bool is_published, has_publication, has_all_ops, has_root, is_filtered;
-    uint64_t published; /* another number once any of that may have been otherwise for a while */
-    char identity;   /* of the table: relreplident */
-    bool is_mixed;   /* it is FULL, and that of a partition is not */
-    bool has_strange; /* a leaf that the position does not know may have rows that the log lacks */
-    /* of the slot: */
-    bool has_slot, is_ours, is_lost;
-    bool is_synced; /* a standby has it from the primary, where it is to be read */
-    bool is_moved;  /* the table was written anew since the imported snapshot */
-    uint64_t version; /* of the server */
-    uint64_t confirmed;
+    struct logical_facts now;
     /* of the slot that was made last, until the position was handed over: */
     struct slot_mark mark;
     uint64_t published_before; /* <published>, as it was read before */
+    /* of the partitions that are read, see log_leaves.h: */
+    struct log_keys keys;
+    bool is_sure;
+    bool is_again;  /* the one in hand was known, and detached */
+    bool is_odd;    /* it has a row that cannot be there */
     /* a snapshot, for the floor: its xmin, and an LSN that was read after it; 0: none */
     uint64_t xmin, xmin_lsn;
 };
@@ -50,6 +44,7 @@ static void fini_source(void *own)
     struct own *log = own;
 
     slot_mark_fini(&log->mark);
+    log_keys_fini(&log->keys);
 }
 
 static struct own *log_of(const struct source *s)
@@ -64,105 +59,14 @@ static bool holds(const struct position *p)
 
 /* ---- facts ---- */
 
-enum { F_LEVEL, F_PUBLICATION, F_OPS, F_ROOT, F_PUBLISHED, F_FILTERED, F_IDENTITY, F_PLUGIN,
-       F_HERE, F_STATUS, F_CONFIRMED, F_MIXED, F_HASH, F_VERSION, F_SYNCED, F_MOVED,
-       F_STRANGE };
-
-static const struct result_shape facts_shape = {
-    "what the log brings", "tBBBbbcTBTUbuubbb", 1, 1
-};
-
-/* Rows of the catalogs that are made anew when a table, or the schema that it is in, leaves the
- * publication and enters it again, and are written anew when its other properties change. (Servers
- * before 15 have no pg_publication_namespace; that a row of it is there is in pg_depend.) */
-static void put_published(struct buf *sql)
-{
-    buf_puts(sql, ", hashtextextended(concat_ws(' ', p.oid, p.xmin, (SELECT"
-                  " string_agg(r.oid::text, ',' ORDER BY r.oid) FROM pg_publication_rel r WHERE"
-                  " r.prpubid = p.oid AND (r.prrelid = c.oid OR r.prrelid IN (SELECT"
-                  " pg_partition_ancestors(c.oid)))), (SELECT string_agg(d.objid::text, ',' ORDER"
-                  " BY d.objid) FROM pg_depend d JOIN pg_depend n ON n.classid = d.classid AND"
-                  " n.objid = d.objid WHERE d.classid = to_regclass('pg_publication_namespace')"
-                  " AND d.refclassid = 'pg_publication'::regclass AND d.refobjid = p.oid AND"
-                  " n.refclassid = 'pg_namespace'::regclass AND n.refobjid = c.relnamespace)), 0)"
-                  " & 9223372036854775807");
-}
-
-/* What was written to a leaf before it was part of the table is not in the log. So one that is new
- * is followed only if it is a partition and has no block yet: the log brings what it gets. */
-static void put_strange(const struct source *s, struct buf *sql)
-{
-    buf_puts(sql, ", EXISTS (WITH RECURSIVE tree(oid) AS (SELECT c.oid UNION ALL SELECT i.inhrelid"
-                  " FROM pg_inherits i JOIN tree ON i.inhparent = tree.oid) SELECT FROM tree JOIN"
-                  " pg_class l USING (oid) WHERE l.relkind = 'r' AND l.oid NOT IN (0");
-    for (size_t i = 0; i < s->position.n_leaves; i++)
-        buf_printf(sql, ",%" PRIu32, s->position.leaves[i].oid);
-    buf_puts(sql, ") AND (c.relkind <> 'p' OR pg_relation_size(l.oid) > 0))");
-}
-
-static void put_facts(const struct source *s, struct buf *sql)
-{
-    const struct relation *t = &s->facts.table;
-
-    buf_puts(sql, "SELECT current_setting('wal_level'), p.oid IS NOT NULL, p.pubinsert AND"
-                  " p.pubupdate AND p.pubdelete, p.pubviaroot, EXISTS (SELECT FROM"
-                  " pg_publication_tables WHERE pubname = p.pubname AND schemaname = ");
-    sql_put_literal(sql, t->schema);
-    buf_puts(sql, " AND tablename = ");
-    sql_put_literal(sql, t->name);
-    /* columns of 15: row filters and lists of columns */
-    buf_puts(sql, "), EXISTS (SELECT FROM pg_publication_rel r WHERE r.prpubid = p.oid AND"
-                  " r.prrelid = c.oid AND (to_jsonb(r)->>'prqual' IS NOT NULL OR"
-                  " to_jsonb(r)->>'prattrs' IS NOT NULL)), c.relreplident, coalesce(s.plugin::text,"
-                  " CASE WHEN s.slot_name IS NOT NULL THEN '' END),"
-                  " s.database = current_database(), s.wal_status,"
-                  " s.confirmed_flush_lsn - '0/0', c.relreplident = 'f' AND EXISTS (SELECT FROM"
-                  " pg_partition_tree(c.oid) t JOIN pg_class l ON l.oid = t.relid WHERE t.isleaf"
-                  " AND l.relreplident <> 'f')");
-    put_published(sql);
-    /* a slot that a standby has from the primary; and whether a snapshot that is older than the
-     * lock has another file than is there now: it shows nothing of that */
-    buf_puts(sql, ", current_setting('server_version_num')::int8, pg_is_in_recovery() AND"
-                  " coalesce((to_jsonb(s)->>'synced')::bool, false), EXISTS (WITH RECURSIVE"
-                  " tree(oid) AS (SELECT c.oid UNION ALL SELECT i.inhrelid FROM pg_inherits i JOIN"
-                  " tree ON i.inhparent = tree.oid) SELECT FROM tree JOIN pg_class l USING (oid)"
-                  " WHERE l.relfilenode <> 0 AND l.relfilenode"
-                  " IS DISTINCT FROM pg_relation_filenode(l.oid))");
-    put_strange(s, sql);
-    buf_puts(sql, " FROM pg_class c LEFT JOIN pg_publication p ON p.pubname = ");
-    sql_put_literal(sql, s->config->publication);
-    buf_puts(sql, " LEFT JOIN pg_replication_slots s ON s.slot_name = ");
-    sql_put_literal(sql, s->config->slot);
-    buf_puts(sql, " WHERE c.oid = ");
-    sql_put_regclass(sql, t);
-    buf_puts(sql, ";");
-}
-
 static bool read_facts(struct source *s, const struct result *r, struct err *e)
 {
-    struct own *log = log_of(s);
-    const char *plugin = result_text(r, 0, F_PLUGIN), *status = result_text(r, 0, F_STATUS);
+    return logical_facts_read(&log_of(s)->now, s, r, e);
+}
 
-    (void)e;
-    log->is_known = true;
-    snprintf(log->wal_level, sizeof log->wal_level, "%s", result_text(r, 0, F_LEVEL));
-    log->has_publication = result_bool(r, 0, F_PUBLICATION);
-    log->has_all_ops = result_bool(r, 0, F_OPS);
-    log->has_root = result_bool(r, 0, F_ROOT);
-    log->is_published = result_bool(r, 0, F_PUBLISHED);
-    log->is_filtered = result_bool(r, 0, F_FILTERED);
-    log->identity = *result_text(r, 0, F_IDENTITY);
-    log->is_mixed = result_bool(r, 0, F_MIXED);
-    log->has_slot = plugin != NULL;
-    log->is_ours = plugin != NULL && strcmp(plugin, "pgoutput") == 0 && result_bool(r, 0, F_HERE);
-    log->is_lost = status != NULL && strcmp(status, "lost") == 0;
-    log->confirmed = result_u64(r, 0, F_CONFIRMED);
-    log->published = result_u64(r, 0, F_HASH);
-    log->version = result_u64(r, 0, F_VERSION);
-    log->is_synced = result_bool(r, 0, F_SYNCED);
-    log->is_moved = result_bool(r, 0, F_MOVED);
-    log->has_strange = result_bool(r, 0, F_STRANGE);
-    return true;
+static bool check(const struct source *s, struct err *e)
+{
+    return logical_facts_check(&log_of(s)->now, s, e);
 }
 
 static void explain(const struct source *s, struct err *e)
@@ -170,84 +74,6 @@ static void explain(const struct source *s, struct err *e)
     slot_errors_explain(s->config, NULL, e);
     if (s->snapshot != NULL && e->code == ERR_SQL) /* who has exported it is perhaps not there */
         log_of(s)->mark.lsn = 0;
-}
-
-static bool refuse_publication(const struct source *s, const char *what, struct err *e)
-{
-    return err_set(e, ERR_REFUSED, "%s.%s: publication %s %s", s->facts.table.schema,
-                   s->facts.table.name, s->config->publication, what);
-}
-
-static bool check_publication(const struct source *s, struct err *e)
-{
-    const struct own *log = log_of(s);
-    const struct relation *t = &s->facts.table;
-
-    if (!log->has_publication)
-        return err_set(e, ERR_REFUSED, "there is no publication %s: CREATE PUBLICATION %s FOR TABLE"
-                       " %s.%s WITH (publish_via_partition_root = true)", s->config->publication,
-                       s->config->publication, t->schema, t->name);
-    if (!log->is_published)
-        return err_set(e, ERR_REFUSED, "publication %s does not have %s.%s: ALTER PUBLICATION %s "
-                       "ADD TABLE %s.%s", s->config->publication, t->schema, t->name,
-                       s->config->publication, t->schema, t->name);
-    if (!log->has_all_ops)
-        return refuse_publication(s, "leaves out inserts, updates or deletes: ALTER PUBLICATION ..."
-                                  " SET (publish = 'insert, update, delete, truncate')", e);
-    if (log->is_filtered)
-        return refuse_publication(s, "has a row filter or a list of columns: name a publication "
-                                  "without", e);
-    return !t->is_tree || log->has_root ||
-           refuse_publication(s, "publishes partitions one by one: ALTER PUBLICATION ... SET "
-                              "(publish_via_partition_root = true)", e);
-}
-
-/* (Of a partition whose identity is not FULL, the log has old rows with nothing but the key where
- * that of the whole table says that they are complete.) */
-static bool check_identity(const struct source *s, struct err *e)
-{
-    const struct own *log = log_of(s);
-    const struct relation *t = &s->facts.table;
-    const struct config *c = s->config;
-    const char *option = c->keeps_old ? "old = true"
-                         : c->skips_unchanged ? "skip_unchanged = true"
-                         : c->toast == CONFIG_TOAST_REQUIRE ? "toast = \"require\"" : NULL;
-
-    if (log->identity == 'n' || s->facts.rowtype->n_key == 0)
-        return err_set(e, ERR_REFUSED, "%s.%s: updates and deletes of it do not say of which row, "
-                       "see ALTER TABLE ... REPLICA IDENTITY", t->schema, t->name);
-    if (log->is_mixed)
-        return err_set(e, ERR_REFUSED, "%s.%s has REPLICA IDENTITY FULL, and a partition of it has "
-                       "not: ALTER TABLE ... REPLICA IDENTITY FULL of each partition",
-                       t->schema, t->name);
-    return option == NULL || log->identity == 'f' ||
-           err_set(e, ERR_REFUSED, "%s.%s: %s needs old rows, which the log has only with ALTER "
-                   "TABLE %s.%s REPLICA IDENTITY FULL", t->schema, t->name, option, t->schema,
-                   t->name);
-}
-
-static bool check(const struct source *s, struct err *e)
-{
-    const struct own *log = log_of(s);
-
-    if (s->facts.identity.in_recovery && log->version < 160000)
-        return err_set(e, ERR_REFUSED, "capture = \"logical\" reads standbys from Postgres 16 on, "
-                       "and this is an older one: connect to the primary");
-    if (log->is_synced)
-        return err_set(e, ERR_REFUSED, "slot %s is one of the primary: connect there, or name "
-                       "another slot for this standby", s->config->slot);
-    if (strcmp(log->wal_level, "logical") != 0)
-        return err_set(e, ERR_REFUSED, "capture = \"logical\" needs wal_level = logical, and it is "
-                       "%s: ALTER SYSTEM SET wal_level = 'logical', and restart the server",
-                       log->wal_level);
-    /* where a position is by the log, what the publication lacks now is a hole: see why_lost */
-    if (!holds(&s->position) && !check_publication(s, e))
-        return false;
-    if (!check_identity(s, e))
-        return false;
-    return !log->has_slot || log->is_ours ||
-           err_set(e, ERR_REFUSED, "slot %s is of another database or plug-in: name another one",
-                   s->config->slot);
 }
 
 /* ---- positions ---- */
@@ -264,7 +90,8 @@ static bool stays(const struct source *s)
 
 static bool wants_poll(const struct source *s)
 {
-    return !holds(&s->position) || !stays(s);
+    return !holds(&s->position) || !stays(s) || s->log_leaves.due_lsn != 0 ||
+           s->log_leaves.met_lsn != 0;
 }
 
 static bool is_ready(const struct source *s)
@@ -278,11 +105,23 @@ static const char *why_unpublished(const struct source *s)
 {
     const struct own *log = log_of(s);
 
-    if (!log->is_published || !log->has_all_ops || log->is_filtered)
+    if (!log->now.is_published || !log->now.has_all_ops || log->now.is_filtered)
         return "the publication does not have all changes of the table any more";
-    return log->published == s->position.logical.published
+    return log->now.published == s->position.logical.published
                ? NULL
                : "the publication was altered, and may have lacked changes of the table";
+}
+
+/* Why it cannot be told which rows of new partitions to read; NULL: it can, or there are none. */
+static const char *why_unread(const struct source *s)
+{
+    if (!log_leaves_has_new(&s->log_leaves, &s->position))
+        return NULL;
+    if (log_of(s)->now.version < 150000)
+        return "a partition is new, and has rows";
+    return log_keys_can_tell(s->facts.rowtype)
+               ? s->log_leaves.doubt
+               : "a partition is new, and the key does not tell its rows apart";
 }
 
 /* Why the log cannot bring what follows the position; NULL: it can. */
@@ -293,15 +132,17 @@ static const char *why_lost(const struct source *s)
 
     if (strcmp(l->slot, s->config->slot) != 0)
         return "the source names another slot";
-    if (!log->has_slot)
+    if (!log->now.has_slot)
         return "the slot is not there any more";
-    if (log->is_lost)
+    if (log->now.is_lost)
         return "the slot is lost, since it held too much of the log";
-    if (log->confirmed > l->lsn)
+    if (log->now.confirmed > l->lsn)
         return "the slot was moved by somebody else, or the state file is an old one";
     if (why_unpublished(s) != NULL)
         return why_unpublished(s);
-    return log->has_strange ? "a partition is new, and has rows" : NULL;
+    if (log->now.has_child)
+        return "a table is new that inherits from this one, and may have rows";
+    return why_unread(s);
 }
 
 /* Nobody but the user knows whether others use it. */
@@ -328,8 +169,8 @@ static bool outlives(struct source *s, struct conn *conn, bool *is_so, char *why
     bool ok;
 
     *is_so = false;
-    if (!stays(s) || now->timeline == then->timeline || now->in_recovery || !log->has_slot ||
-        log->is_lost || strcmp(l->slot, s->config->slot) != 0 || log->confirmed > l->lsn ||
+    if (!stays(s) || now->timeline == then->timeline || now->in_recovery || !log->now.has_slot ||
+        log->now.is_lost || strcmp(l->slot, s->config->slot) != 0 || log->now.confirmed > l->lsn ||
         s->facts.snapshot.xmax < s->position.horizon.floor)
         return true;
     r = replication_open(conn, s->config->slot_conninfo, NULL, e);
@@ -366,8 +207,12 @@ static bool check_position(struct source *s, const char **why)
     source_forget_polled(s);
     if (strcmp(s->position.logical.slot, s->config->slot) != 0 && !tell_of_slot(s, &ignored))
         return true;
-    if (why_unpublished(s) != NULL) /* of a transaction that was seen, a part may be unseen */
+    /* of a transaction that was seen, a part may be unseen */
+    if (why_unpublished(s) != NULL || why_unread(s) != NULL)
         xidset_fini(&s->position.horizon.seen);
+    s->log_leaves.is_stale = why_unread(s) != NULL;
+    s->log_leaves.doubt = NULL;
+    s->log_leaves.due_lsn = s->log_leaves.met_lsn = 0;
     logical_end(&s->position.logical);
     return true;
 }
@@ -379,7 +224,7 @@ static bool is_handing_over(const struct source *s)
 {
     const struct position *p = &s->position;
 
-    return p->phase == POSITION_POLL && !holds(p) && log_of(s)->is_known &&
+    return p->phase == POSITION_POLL && !holds(p) && log_of(s)->now.is_known &&
            p->logical.slot != NULL && strcmp(p->logical.slot, s->config->slot) == 0 &&
            method_that_holds(p) == &method_xmin;
 }
@@ -410,7 +255,7 @@ static bool prepare(struct source *s, struct conn *conn, struct err *e)
     forget_slot(s);
     if (!slot_mark_make(&log->mark, conn, &request, e))
         return false;
-    log->published_before = log->published;
+    log->published_before = log->now.published;
     s->snapshot = request.keeps ? log->mark.name : NULL;
     return true;
 }
@@ -422,7 +267,7 @@ static bool name_slot(struct source *s, struct err *e)
 {
     char *copy;
 
-    if (log_of(s)->has_slot && !s->has_slot)
+    if (log_of(s)->now.has_slot && !s->has_slot)
         return err_set(e, ERR_REFUSED, "slot %s is there already, and was not made by this script: "
                        "name another one, or, if nobody needs it, drop it: SELECT "
                        "pg_drop_replication_slot('%s')", s->config->slot, s->config->slot);
@@ -446,8 +291,8 @@ static bool begin_taking(struct source *s, struct method_step *step, struct conn
     }
     /* another source may have made the slot anew since, or the position has become one of xmins in
      * this step */
-    if (log->mark.lsn == 0 || !log->has_slot || log->confirmed > log->mark.lsn ||
-        log->published != log->published_before || (s->snapshot != NULL && log->is_moved) ||
+    if (log->mark.lsn == 0 || !log->now.has_slot || log->now.confirmed > log->mark.lsn ||
+        log->now.published != log->published_before || (s->snapshot != NULL && log->now.is_moved) ||
         !horizon_parse_snapshot(&s0, log->mark.shown)) {
         forget_slot(s);
         step->is_idle = true;
@@ -463,6 +308,103 @@ static bool begin_taking(struct source *s, struct method_step *step, struct conn
     return method_xmin.begin(s, step, conn, e);
 }
 
+/* ---- partitions that are new, see log_leaves.h ---- */
+
+static bool is_new_leaf(const struct source *s, uint32_t oid)
+{
+    return holds(&s->position) && stays(s)
+               ? log_leaves_is_new(&s->log_leaves, &s->position, oid)
+               : position_leaf(&s->position, oid) == NULL;
+}
+
+static bool tell_of_leaves(struct source *s, struct err *e)
+{
+    size_t n_new = 0, n_again = 0;
+    char text[200];
+
+    for (size_t i = 0; i < s->facts.table.n_leaves; i++) {
+        uint32_t oid = s->facts.table.leaves[i].oid;
+
+        if (is_new_leaf(s, oid))
+            *(position_leaf(&s->position, oid) == NULL ? &n_new : &n_again) += 1;
+    }
+    snprintf(text, sizeof text, "%zu partitions were attached with rows, which are read", n_new);
+    if (n_new > 0 && !source_add_notice(s, LOG_INFO, text, e))
+        return false;
+    snprintf(text, sizeof text, "%zu partitions were detached and attached again: their rows that "
+             "are new are read; deletes meanwhile are not known", n_again);
+    return n_again == 0 || source_add_notice(s, LOG_WARN, text, e);
+}
+
+/* Nobody can tell which rows to read. The next step goes by xmin. */
+static bool fail_doubt(struct source *s, const char *why, struct err *e)
+{
+    s->log_leaves.doubt = why;
+    err_set(e, ERR_SQL, "%s", why);
+    memcpy(e->sqlstate, "40001", 6);
+    return false;
+}
+
+static bool begin_leaves(struct source *s, struct method_step *step, struct conn *conn,
+                         struct err *e)
+{
+    struct own *log = log_of(s);
+
+    step->is_held = true;
+    log->is_odd = false;
+    if (!log_keys_read(&log->keys, s, s->log_leaves.lsn, conn, e))
+        return false;
+    if (log->keys.is_full)
+        return fail_doubt(s, "a partition is new, and much was written since", e);
+    if (log->keys.is_truncated && !log->is_sure)
+        return fail_doubt(s, "a partition is new, and the table was truncated since", e);
+    return tell_of_leaves(s, e);
+}
+
+static void put_leaf(const struct source *s, const struct method_extent *extent, struct buf *sql)
+{
+    log_of(s)->is_again = position_leaf(&s->position, extent->leaf->oid) != NULL;
+    method_put_leaf(s, extent, sql);
+}
+
+/* True if the log brings the row, or a version of it that comes later. *is_odd: it would have to,
+ * if the partition had been attached once only. */
+static bool is_in_log(const struct own *log, const struct log_keys_item *key,
+                      const struct method_row *row, bool *is_odd)
+{
+    if (key == NULL || (key->is_deleted && log->is_sure))
+        return false;
+    *is_odd = !log->is_sure &&
+              (key->is_deleted ||
+               (key->xid != (uint32_t)row->xid &&
+                key->row != log_keys_hash_row(row->p, (size_t)(row->end - row->p))));
+    return true;
+}
+
+/* Of what the partition had when it was attached. */
+static bool take_leaf(const struct source *s, struct method_step *step, struct method_row *row,
+                      struct err *e)
+{
+    struct own *log = log_of(s);
+    const struct log_keys_item *key;
+    bool ok, is_odd = false;
+
+    if (step->hand_over != METHOD_STAYS)
+        return method_take_leaf(s, step, row, e);
+    if (!method_take_xmin(s, row, false, e))
+        return false;
+    row->fate = METHOD_DELIVER;
+    row->is_old = true;
+    key = log_keys_find(&log->keys, s->facts.rowtype, row->p, (size_t)(row->end - row->p), &ok);
+    if (!ok)
+        return method_fail_row(e);
+    if ((log->is_again && row->xid < s->position.horizon.floor) ||
+        is_in_log(log, key, row, &is_odd))
+        row->fate = METHOD_SKIP;
+    log->is_odd = log->is_odd || is_odd;
+    return true;
+}
+
 static bool begin(struct source *s, struct method_step *step, struct conn *conn, struct err *e)
 {
     switch (step->hand_over) {
@@ -470,8 +412,13 @@ static bool begin(struct source *s, struct method_step *step, struct conn *conn,
         return begin_taking(s, step, conn, e);
     case METHOD_GIVES:
         step->is_held = step->learns_all = true;
+        if (log_leaves_has_new(&s->log_leaves, &s->position)) /* as in check_position */
+            xidset_fini(&s->position.horizon.seen);
         return tell_of_slot(s, e) && method_xmin.begin(s, step, conn, e);
     case METHOD_STAYS:
+        log_keys_fini(&log_of(s)->keys);
+        if (log_leaves_are_due(&s->log_leaves, &s->position, &log_of(s)->is_sure))
+            return begin_leaves(s, step, conn, e);
         step->is_idle = true;
         break;
     }
@@ -492,6 +439,7 @@ static bool take_over(struct source *s, struct method_step *step, struct err *e)
     if (step->goes_on)
         return true;
     s->position.is_learned = false; /* the log tells what is deleted from now on */
+    log_leaves_know_all(&s->log_leaves, &s->position);
     /* what the log brings after its own snapshot, that does not show */
     if (!logical_begin(&s->position.logical, log->mark.lsn, s->facts.snapshot.text,
                        s->snapshot != NULL ? log->mark.lsn : s->facts.identity.lsn,
@@ -535,14 +483,35 @@ static bool raise_floor(struct source *s, struct err *e)
     return true;
 }
 
-/* Those that are new are empty, see why_lost. */
+/* Those that are new are empty, or were read. */
 static bool follow_leaves(struct source *s, struct err *e)
 {
     bool is_same = s->facts.table.n_leaves == s->position.n_leaves;
 
     for (size_t i = 0; i < s->facts.table.n_leaves; i++)
         is_same = is_same && position_leaf(&s->position, s->facts.table.leaves[i].oid) != NULL;
-    return is_same || source_know_leaves(s, e);
+    if (!is_same && !source_know_leaves(s, e))
+        return false;
+    log_leaves_know_all(&s->log_leaves, &s->position);
+    return true;
+}
+
+/* The step has read facts, and perhaps partitions. */
+static bool go_on(struct source *s, const struct method_step *step, struct err *e)
+{
+    char *text;
+
+    if (log_of(s)->is_odd)
+        return fail_doubt(s, "a partition was attached, and perhaps more than once", e);
+    log_keys_fini(&log_of(s)->keys);
+    if (step->is_idle && s->log_leaves.due_lsn != 0)
+        return true; /* they are yet to be read */
+    text = strdup(s->facts.snapshot.text);
+    if (text == NULL)
+        return err_memory(e);
+    source_forget_polled(s);
+    s->polled = text;
+    return follow_leaves(s, e) && raise_floor(s, e);
 }
 
 /* Also what rows of the log lack is asked for. */
@@ -554,8 +523,6 @@ static void put_try(const struct source *s, struct buf *sql)
 
 static bool advance(struct source *s, struct method_step *step, struct err *e)
 {
-    char *text;
-
     switch (step->hand_over) {
     case METHOD_TAKES:
         return take_over(s, step, e);
@@ -565,12 +532,7 @@ static bool advance(struct source *s, struct method_step *step, struct err *e)
     case METHOD_STAYS:
         break;
     }
-    text = strdup(s->facts.snapshot.text);
-    if (text == NULL)
-        return err_memory(e);
-    source_forget_polled(s);
-    s->polled = text;
-    return follow_leaves(s, e) && raise_floor(s, e);
+    return go_on(s, step, e);
 }
 
 const struct method method_logical = {
@@ -578,9 +540,9 @@ const struct method method_logical = {
     .report = ", by the log",
     .source_size = sizeof(struct own),
     .source_fini = fini_source,
-    .put_facts = put_facts,
+    .put_facts = logical_facts_put,
     .read_facts = read_facts,
-    .facts_shape = &facts_shape,
+    .facts_shape = &logical_facts_shape,
     .explain = explain,
     .check = check,
     .put_try = put_try,
@@ -593,7 +555,8 @@ const struct method method_logical = {
     .prepare = prepare,
     .wants_poll = wants_poll,
     .range = { .put = method_put_range, .take = method_take_range },
-    .leaf = { .put = method_put_leaf, .take = method_take_leaf },
+    .leaf = { .put = put_leaf, .take = take_leaf },
+    .is_new_leaf = is_new_leaf,
     .xids = { .put = method_put_xids, .take = method_take_xid },
     .begin = begin,
     .advance = advance,

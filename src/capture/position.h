@@ -26,6 +26,7 @@ enum position_phase {
 struct position_leaf {
     uint32_t oid, filenode;
     uint32_t blocks, next;
+    uint64_t attached; /* where changes come by the log: see log_leaves.h; 0: it is not known */
 };
 
 /* A poll that ended early delivered the rows of <xid> up to and including the one with this key, or

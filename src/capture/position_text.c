@@ -72,6 +72,15 @@ static uint64_t sum(const char *source, const char *p, size_t len)
     return hash_bytes(hash_bytes(HASH_START, source, strlen(source)), p, len);
 }
 
+static void put_leaf(struct buf *b, const struct position_leaf *leaf)
+{
+    buf_printf(b, "leaf %" PRIu32 " %" PRIu32 " %" PRIu32 " %" PRIu32, leaf->oid, leaf->filenode,
+               leaf->blocks, leaf->next);
+    if (leaf->attached != 0)
+        buf_printf(b, " %" PRIu64, leaf->attached);
+    buf_putc(b, '\n');
+}
+
 static void put_increment(struct buf *b, const struct increment *i)
 {
     if (i->column == NULL)
@@ -161,8 +170,7 @@ void position_text_write(const struct position *p, const char *source, struct bu
     put_text(b, "declared", p->declared);
     put_text(b, "fed", p->fed);
     for (size_t i = 0; i < p->n_leaves; i++)
-        buf_printf(b, "leaf %" PRIu32 " %" PRIu32 " %" PRIu32 " %" PRIu32 "\n", p->leaves[i].oid,
-                   p->leaves[i].filenode, p->leaves[i].blocks, p->leaves[i].next);
+        put_leaf(b, &p->leaves[i]);
     for (size_t i = 0; i < p->n_resume_points; i++)
         put_resume_point(b, &p->resume_points[i]);
     buf_printf(b, "done %" PRIu32 " %" PRIu32 "\n", p->done.leaf, p->done.end);
@@ -196,10 +204,10 @@ static bool read_seen(const char *p, struct xidset *seen)
 
 static bool read_leaf(const char *text, struct position *p)
 {
-    struct position_leaf leaf;
+    struct position_leaf leaf = { .attached = 0 };
 
-    return sscanf(text, "%" SCNu32 " %" SCNu32 " %" SCNu32 " %" SCNu32, &leaf.oid, &leaf.filenode,
-                  &leaf.blocks, &leaf.next) == 4 &&
+    return sscanf(text, "%" SCNu32 " %" SCNu32 " %" SCNu32 " %" SCNu32 " %" SCNu64, &leaf.oid,
+                  &leaf.filenode, &leaf.blocks, &leaf.next, &leaf.attached) >= 4 &&
            ARRAY_PUSH(p->leaves, p->n_leaves, p->cap_leaves, leaf);
 }
 

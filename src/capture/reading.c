@@ -78,13 +78,14 @@ static const struct relation_leaf *next_leaf(struct reading *r)
     while (r->next_leaf < t->n_leaves) {
         const struct relation_leaf *leaf = &t->leaves[r->next_leaf++];
 
-        if (position_leaf(&r->source->position, leaf->oid) == NULL)
+        if (method_is_new_leaf(r->method.method, r->source, leaf->oid))
             return leaf;
     }
     return NULL;
 }
 
-/* Chooses the COPY of the part in hand. *extent: what it reads, if not the whole table. */
+/* Chooses the COPY of the part in hand; NULL: there is nothing left to read. *extent: what it
+ * reads, if not the whole table. */
 static void choose_copy(struct reading *r, struct method_extent *extent)
 {
     const struct source *s = r->source;
@@ -133,6 +134,9 @@ static bool start_copy(struct reading *r, struct conn *conn, struct err *e)
     struct buf sql;
 
     choose_copy(r, &extent);
+    r->is_over = r->copy == NULL;
+    if (r->is_over)
+        return true;
     setting = setting_of(r);
     if (setting != NULL && !conn_run(conn, setting, NULL, NULL, 0, e))
         return false;
@@ -398,7 +402,9 @@ bool reading_next(struct reading *r, struct conn *conn, struct message **message
         if (r->part == READING_TALLY || r->part == READING_KEYS) {
             if (!read_census(r, conn, message, e))
                 return false;
-        } else if ((!r->in_copy && !start_copy(r, conn, e)) || !fill_chunk(r, conn, e)) {
+        } else if (!r->in_copy && !start_copy(r, conn, e)) {
+            return false;
+        } else if (!r->is_over && !fill_chunk(r, conn, e)) {
             return false;
         }
     }

@@ -147,7 +147,8 @@ bool relation_read_facts(struct relation *t, const struct result *relation,
     for (size_t i = 0; i < n; i++)
         if (!add_leaf(t, leaves, i, allowed, e))
             return false;
-    t->is_tree = *result_text(relation, 0, R_KIND) == 'p' || n > 1;
+    t->is_partitioned = *result_text(relation, 0, R_KIND) == 'p';
+    t->is_tree = t->is_partitioned || n > 1;
     return true;
 }
 

@@ -23,6 +23,7 @@ struct relation {
     char *database; /* NULL until relation_read_facts */
     char *schema, *name;
     bool is_tree; /* partitioned, or others inherit from it */
+    bool is_partitioned;
     bool is_lockable; /* LOCK TABLE can lock it: a table, or a view with the tables under it */
     bool has_xmin; /* all its rows have one that can be used */
     struct relation_leaf *leaves;

@@ -23,6 +23,7 @@ void source_fini(struct source *s)
     position_fini(&s->position);
     xidset_fini(&s->restored_seen);
     source_forget_polled(s);
+    log_leaves_fini(&s->log_leaves);
     hints_fini(&s->hints.rule);
     free(s->hints.function);
 }

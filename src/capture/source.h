@@ -10,6 +10,7 @@
 #define SOURCE_H
 
 #include "capture/begin.h"
+#include "capture/log_leaves.h"
 #include "capture/message.h"
 #include "capture/quiet.h"
 #include "capture/sql_hints.h"
@@ -58,6 +59,7 @@ struct source {
     size_t checked_leaves; /* how many leaves the table had then */
     char *polled;         /* text of the snapshot of the newest complete poll; NULL: poll again */
     uint64_t glance_lsn;  /* the LSN that fault_glance read before the step's snapshot; 0: none */
+    struct log_leaves log_leaves;
     uint64_t log_passed;  /* the log was read up to here for other sources, see follower.h */
     bool shares_log;      /* other sources rely on the slot */
     bool has_slot;        /* the slot, where it is there, was made by us */

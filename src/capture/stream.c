@@ -6,16 +6,14 @@
 #include "capture/complete.h"
 #include "capture/fault.h"
 #include "capture/stream_connect.h"
-#include "capture/stream_batch.h"
+#include "capture/stream_events.h"
 #include "capture/stream_table.h"
 #include "pg/lsn.h"
 #include "pg/replication.h"
 
-#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define EPOCH_US (INT64_C(946684800) * 1000000) /* 2000-01-01, when times of the log begin */
 #define MOST_SEEN 1000000 /* xids that a position has; the oldest go first */
 
 struct stream {
@@ -28,11 +26,9 @@ struct stream {
     struct stream_table_list tables;
     uint64_t passed;
     bool has_messages;   /* somebody wants those of pg_logical_emit_message */
-    /* the transaction in hand: */
-    bool is_in_transaction;
-    struct pgoutput_begin begin;
-    uint64_t xid;
-    uint64_t lsn;        /* of the record in hand */
+    struct stream_events_transaction now;
+    uint32_t announced;  /* the table that was announced just before; 0: something else came */
+    bool meets_leaf;     /* a partition has changes that is to be read first, see log_leaves.h */
     /* one that the connection was lost in, and that the batch in hand has a part of: */
     uint64_t cut;        /* its commit LSN; 0: there is none */
     struct buf row, old; /* scratch; <old>: the row before, empty where that is not known */
@@ -83,7 +79,7 @@ bool stream_has(const struct stream *st, size_t i)
 
 bool stream_is_amid(const struct stream *st)
 {
-    return st->is_in_transaction || stream_batch_has(&st->batch) ||
+    return st->now.is_there || stream_batch_has(&st->batch) ||
            !queue_list_is_empty(complete_held(st->complete));
 }
 
@@ -135,19 +131,20 @@ static bool open(struct stream *st, struct conn *conn, struct err *e)
         st->replication = stream_connect_start(st->config, &(struct replication_request){
             st->config->slot, st->passed, st->publications, st->has_messages }, conn, &st->left, e);
     stream_table_fini_all(&st->tables);
-    st->is_in_transaction = false;
+    st->now.is_there = st->meets_leaf = false;
+    st->announced = 0;
     return ok && st->replication != NULL;
 }
 
 /* What was made of the transaction in hand stays, and is passed over when that comes again. */
 static void cut(struct stream *st)
 {
-    if (!st->is_in_transaction)
+    if (!st->now.is_there)
         return;
     for (size_t i = 0; i < st->batch.n_members; i++)
         stream_place_cut(&st->batch.members[i].place);
-    st->cut = stream_batch_has(&st->batch) ? st->begin.commit_lsn : 0;
-    st->is_in_transaction = false;
+    st->cut = stream_batch_has(&st->batch) ? st->now.begin.commit_lsn : 0;
+    st->now.is_there = false;
 }
 
 void stream_close(struct stream *st)
@@ -166,7 +163,7 @@ bool stream_confirm(struct stream *st, uint64_t lsn, bool asks, struct err *e)
 static bool flush(struct stream *st, struct conn *conn, struct err *e)
 {
     stream_batch_give(&st->batch, complete_held(st->complete));
-    return complete_flush(st->complete, st->is_in_transaction ? st->xid : 0, conn, e);
+    return complete_flush(st->complete, st->now.is_there ? st->now.xid : 0, conn, e);
 }
 
 bool stream_end(struct stream *st, struct conn *conn, struct queue_list *out, struct err *e)
@@ -212,15 +209,15 @@ static bool add(struct stream *st, struct stream_batch_member *m, enum op op,
         .op = op,
         .is_key_only = op == OP_DELETE,
         .has_unknown = op != OP_DELETE && st->lacks,
-        .xid = st->xid,
-        .log = { .lsn = st->lsn, .us = st->begin.ts + EPOCH_US },
+        .xid = st->now.xid,
+        .log = { .lsn = st->now.lsn, .us = st->now.begin.ts + STREAM_EVENTS_EPOCH_US },
     };
     bool is_passed;
 
     if (!buf_ok(&st->row) || !buf_ok(&st->old) || st->row.len > UINT32_MAX)
         return err_memory(e);
     m->n_rows++;
-    if (!stream_place_count(&m->place, st->lsn, &is_passed, e))
+    if (!stream_place_count(&m->place, st->now.lsn, &is_passed, e))
         return false;
     if (is_passed)
         return true;
@@ -282,7 +279,10 @@ static bool find_table(struct stream *st, size_t i, uint32_t oid, struct conn *c
     bool is_known;
 
     *t = NULL;
-    if (m->source->facts.table.oid != oid && relation_leaf(&m->source->facts.table, oid) == NULL)
+    /* (a partition's own name is that of rows that it got before it was one) */
+    if (m->source->facts.table.oid != oid &&
+        (m->source->facts.table.is_partitioned ||
+         relation_leaf(&m->source->facts.table, oid) == NULL))
         return true;
     if (!stream_table_find(&st->tables, oid, i, m->source, t, &is_known, e))
         return false;
@@ -307,7 +307,7 @@ static bool begin_table(struct stream *st, size_t i, const struct stream_table *
 static bool take_row(struct stream *st, const struct pgoutput_message *message, struct conn *conn,
                      struct queue_list *out, struct err *e)
 {
-    if (!st->is_in_transaction)
+    if (!st->now.is_there)
         return err_set(e, ERR_ANSWER, "a row outside of a transaction");
     for (size_t i = 0; i < st->batch.n_members; i++) {
         struct stream_batch_member *m = &st->batch.members[i];
@@ -323,89 +323,49 @@ static bool take_row(struct stream *st, const struct pgoutput_message *message, 
     return true;
 }
 
-static bool is_truncated(const struct stream_batch_member *m, const struct pgoutput_truncate *t)
+/* ---- relations ---- */
+
+/* The partition's changes come next: if it is new, it is to be read before. */
+static bool look_at_leaf(struct stream *st, struct stream_batch_member *m, uint32_t oid,
+                         struct conn *conn, struct queue_list *out, struct err *e)
 {
-    for (size_t k = 0; k < t->n; k++)
-        if (m->source->facts.table.oid == pgoutput_truncated(t, k))
-            return true;
-    return false;
+    struct log_leaves *l = &m->source->log_leaves;
+
+    if (!log_leaves_is_past(l, st->now.begin.commit_lsn) && !read_facts(m, conn, out, e))
+        return false;
+    if (!log_leaves_is_new(l, &m->source->position, oid))
+        return log_leaves_know(l, &m->source->position, oid) || err_memory(e);
+    l->met_lsn = st->now.begin.commit_lsn;
+    st->meets_leaf = true;
+    return true;
 }
 
-/* It is told where it stands among the rows, those of other sources too. */
-static bool take_truncate(struct stream *st, const struct pgoutput_truncate *t,
-                          struct queue_list *out, struct err *e)
+/* (A partition is announced after its table.) */
+static bool announce(struct stream *st, const struct pgoutput_relation *r, struct conn *conn,
+                     struct queue_list *out, struct err *e)
 {
-    if (!st->is_in_transaction)
-        return err_set(e, ERR_ANSWER, "a truncate outside of a transaction");
+    uint32_t before = st->announced;
+
+    st->announced = r->oid;
     for (size_t i = 0; i < st->batch.n_members; i++) {
         struct stream_batch_member *m = &st->batch.members[i];
-        bool is_passed;
 
-        if (m->source == NULL || m->is_done || !is_truncated(m, t))
-            continue;
-        if (!stream_place_count(&m->place, st->lsn, &is_passed, e))
+        if (m->source != NULL && m->source->facts.table.is_partitioned &&
+            m->source->facts.table.oid == before && st->now.is_there &&
+            !look_at_leaf(st, m, r->oid, conn, out, e))
             return false;
-        if (is_passed)
-            continue;
-        stream_batch_give(&st->batch, out);
-        if (!source_add_truncate(m->source, e))
-            return false;
-        stream_batch_give_news(m, out);
     }
-    return true;
-}
-
-/* A message that says what and when the transaction in hand is. */
-static struct message *make_message(const struct stream *st, enum message_kind kind,
-                                    const struct stream_batch_member *m, uint64_t lsn)
-{
-    struct message *message = message_new(kind, m->source->number);
-
-    if (message != NULL)
-        message->log = (struct message_log){ .xid = st->xid, .lsn = lsn,
-                                             .us = st->begin.ts + EPOCH_US, .count = m->n_rows };
-    return message;
-}
-
-/* Of pg_logical_emit_message. One that belongs to no transaction is nobody's. */
-static bool take_emitted(struct stream *st, const struct pgoutput_logical *emitted,
-                         struct queue_list *out, struct err *e)
-{
-    for (size_t i = 0; emitted->is_transactional && i < st->batch.n_members; i++) {
-        struct stream_batch_member *m = &st->batch.members[i];
-        struct message *message;
-        bool is_passed;
-
-        if (m->source == NULL || m->is_done || !m->source->config->wants_messages)
-            continue;
-        if (!st->is_in_transaction)
-            return err_set(e, ERR_ANSWER, "a message outside of its transaction");
-        if (!stream_place_count(&m->place, st->lsn, &is_passed, e))
-            return false;
-        if (is_passed)
-            continue;
-        message = make_message(st, MESSAGE_EMITTED, m, emitted->lsn);
-        if (message == NULL || (message->log.prefix = strdup(emitted->prefix)) == NULL ||
-            (message->log.content = malloc(emitted->len + 1)) == NULL) {
-            message_free(message);
-            return err_memory(e);
-        }
-        memcpy(message->log.content, emitted->p, emitted->len);
-        message->log.len = emitted->len;
-        stream_batch_add_size(&st->batch, emitted->len);
-        stream_batch_put(&st->batch, m, message, out);
-    }
-    return true;
+    return stream_table_announce(&st->tables, r, e);
 }
 
 /* ---- transactions ---- */
 
 static bool begin(struct stream *st, const struct pgoutput_begin *b, struct err *e)
 {
-    if (st->is_in_transaction)
+    if (st->now.is_there)
         return err_set(e, ERR_ANSWER, "a transaction in a transaction");
-    st->is_in_transaction = true;
-    st->begin = *b;
+    st->now.is_there = true;
+    st->now.begin = *b;
     st->batch.inside = (struct stream_batch_size){ 0 };
     for (size_t i = 0; i < st->batch.n_members; i++) {
         struct stream_batch_member *m = &st->batch.members[i];
@@ -415,8 +375,8 @@ static bool begin(struct stream *st, const struct pgoutput_begin *b, struct err 
         m->n_rows = 0;
         if (!stream_place_begin(&m->place, b->commit_lsn, e))
             return false;
-        st->xid = logical_widen(b->xid, m->source->facts.snapshot.xmax);
-        m->is_done = logical_is_done(&m->source->position.logical, b->commit_lsn, st->xid);
+        st->now.xid = logical_widen(b->xid, m->source->facts.snapshot.xmax);
+        m->is_done = logical_is_done(&m->source->position.logical, b->commit_lsn, st->now.xid);
     }
     return true;
 }
@@ -446,33 +406,18 @@ static bool pass(struct stream *st, uint64_t lsn, uint64_t xid, struct err *e)
     return true;
 }
 
-/* If a source wants to know: the transaction in hand, which changed it, is over. */
-static bool tell_commit(struct stream *st, struct stream_batch_member *m, struct queue_list *out,
-                        struct err *e)
-{
-    struct message *message;
-
-    if (m->source == NULL || m->is_done || m->n_rows == 0 || !m->source->config->wants_commits)
-        return true;
-    message = make_message(st, MESSAGE_COMMIT, m, st->begin.commit_lsn);
-    if (message == NULL)
-        return err_memory(e);
-    stream_batch_put(&st->batch, m, message, out);
-    return true;
-}
-
 static bool commit(struct stream *st, const struct pgoutput_commit *c, struct queue_list *out,
                    struct err *e)
 {
-    if (!st->is_in_transaction || c->commit_lsn != st->begin.commit_lsn)
+    if (!st->now.is_there || c->commit_lsn != st->now.begin.commit_lsn)
         return err_set(e, ERR_ANSWER, "a commit of another transaction than the one that began");
     for (size_t i = 0; i < st->batch.n_members; i++)
         if (!stream_place_end(&st->batch.members[i].place, e) ||
-            !tell_commit(st, &st->batch.members[i], out, e))
+            !stream_events_commit(&st->now, &st->batch, &st->batch.members[i], out, e))
             return false;
-    if (!pass(st, c->end_lsn, st->xid, e))
+    if (!pass(st, c->end_lsn, st->now.xid, e))
         return false;
-    st->is_in_transaction = false;
+    st->now.is_there = false;
     st->cut = 0;
     for (size_t i = 0; i < st->batch.n_members; i++)
         if (st->batch.members[i].source != NULL)
@@ -487,21 +432,23 @@ static bool take_pgoutput(struct stream *st, const struct replication_message *r
 
     if (!pgoutput_read(&m, r->p, r->len, e))
         return false;
+    if (m.kind != PGOUTPUT_RELATION && m.kind != PGOUTPUT_TYPE)
+        st->announced = 0;
     switch (m.kind) {
     case PGOUTPUT_BEGIN:
         return begin(st, &m.begin, e);
     case PGOUTPUT_COMMIT:
         return commit(st, &m.commit, out, e);
     case PGOUTPUT_RELATION:
-        return stream_table_announce(&st->tables, &m.relation, e);
+        return announce(st, &m.relation, conn, out, e);
     case PGOUTPUT_INSERT:
     case PGOUTPUT_UPDATE:
     case PGOUTPUT_DELETE:
         return take_row(st, &m, conn, out, e);
     case PGOUTPUT_TRUNCATE:
-        return take_truncate(st, &m.truncate, out, e);
+        return stream_events_truncate(&st->now, &st->batch, &m.truncate, out, e);
     case PGOUTPUT_MESSAGE:
-        return take_emitted(st, &m.logical, out, e);
+        return stream_events_emitted(&st->now, &st->batch, &m.logical, out, e);
     case PGOUTPUT_ORIGIN:
     case PGOUTPUT_TYPE:
         break;
@@ -516,25 +463,27 @@ static bool take_message(struct stream *st, const struct replication_message *r,
     char text[LSN_TEXT];
 
     if (r->lsn != 0)
-        st->lsn = r->lsn;
+        st->now.lsn = r->lsn;
     if (take_pgoutput(st, r, conn, out, e))
         return true;
-    return e->code != ERR_ANSWER ? false
-                                 : err_prefix(e, "the log at %s", lsn_write(st->lsn, text));
+    if (e->code != ERR_ANSWER)
+        return false;
+    e->code = ERR_INTERNAL; /* ours or the server's: the database did not refuse anything */
+    return err_prefix(e, "the log at %s", lsn_write(st->now.lsn, text));
 }
 
 /* ---- reading ---- */
 
 bool stream_can_end(const struct stream *st)
 {
-    return !st->is_in_transaction && st->cut == 0 && stream_is_amid(st);
+    return !st->now.is_there && st->cut == 0 && stream_is_amid(st);
 }
 
 /* True if the batch is too big to go on: between two transactions; in one only if that is too big
  * to wait for its end. */
 static bool must_end(const struct stream *st)
 {
-    if (st->is_in_transaction)
+    if (st->now.is_there)
         return stream_batch_is_big(&st->batch.inside);
     return stream_can_end(st) && stream_batch_is_big(&st->batch.size);
 }
@@ -553,7 +502,7 @@ static bool read_one(struct stream *st, struct conn *conn, int64_t deadline_ms,
         return take_message(st, &r, conn, out, e);
     case REPLICATION_KEEPALIVE:
         /* between Begin and Commit it says nothing of what we have */
-        return st->is_in_transaction || st->cut != 0 || pass(st, r.end, 0, e);
+        return st->now.is_there || st->cut != 0 || pass(st, r.end, 0, e);
     case REPLICATION_NOTHING:
         break;
     }
@@ -572,8 +521,8 @@ static bool read_some(struct stream *st, struct conn *conn, int64_t deadline_ms,
         deadline_ms = rest_ms > 0 ? clock_mono_ms() + rest_ms : 0;
     if (!read_one(st, conn, deadline_ms, out, &is_empty, e))
         return false;
-    *found = is_empty ? STREAM_NOTHING : STREAM_SOME;
-    if (!must_end(st))
+    *found = st->meets_leaf ? STREAM_LEAF : is_empty ? STREAM_NOTHING : STREAM_SOME;
+    if (st->meets_leaf || !must_end(st))
         return true;
     *found = STREAM_BATCH;
     return stream_batch_end(&st->batch, out, e) && flush(st, conn, e);

@@ -41,6 +41,8 @@ enum stream_found {
     STREAM_NOTHING, /* nothing came until the deadline */
     STREAM_SOME,
     STREAM_BATCH,   /* a batch is over */
+    STREAM_LEAF,    /* a partition that is new is to be read before the stream goes on: it is to be
+                     * abandoned, and the source's next step reads that */
 };
 
 /* Reads what there is to read, on a connection like <conn>, which is for other questions. If there

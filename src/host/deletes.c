@@ -3,6 +3,7 @@
 #include "host/deletes.h"
 
 #include "lua/hooks.h"
+#include "lua/hooks_deliver.h"
 
 /* Takes in what the message says. *is_over: all deletes are known. */
 static bool take_in(struct reader *r, struct diff *diff, struct message *m, bool *is_over,
@@ -30,8 +31,8 @@ bool deletes_deliver(struct script *s, struct delivery *d, bool *is_done, struct
 
     *is_done = false;
     for (;;) {
-        struct hooks_rows rows = { .source = delivery_source(d),
-                                   .may_stop = !delivery_is_whole(d) };
+        struct hooks_deliver_rows rows = { .source = delivery_source(d),
+                                           .may_stop = !delivery_is_whole(d) };
 
         if (!delivery_next_deletes(d, &rows.chunk, &rows.done, e))
             return err_prefix(e, "source %s", name);

@@ -240,16 +240,9 @@ static bool sleep_until_news(struct host *h, int64_t wait_ms, struct err *e)
 
 /* ---- paused sources ---- */
 
-/* Sources that are read together are paused together, so that what they have in common comes in its
- * order. */
 static bool is_paused(const struct host *h, size_t source)
 {
-    const struct delivery *d = h->deliveries[source];
-
-    for (size_t i = 0; i < h->n_sources; i++)
-        if (delivery_is_with(h->deliveries[i], d) && h->script->sources[i].pauses > 0)
-            return true;
-    return false;
+    return publish_is_paused(h->script, h->deliveries, source);
 }
 
 /* What is only for the log tells perhaps why a source is paused, or what comes of it. */
@@ -562,7 +555,7 @@ static bool run(struct host *h, struct err *e)
     if (h->o->is_graph)
         return hooks_graph(h->script, e) && flush_output(h, e);
     if (h->n_sources > 0 && h->o->mode != READER_CHECK &&
-        (!open_state(h, e) || (h->o->script.reset != NULL && !reset_source(h->script, e))))
+        (!open_state(h, e) || !reset_source(h->script, e)))
         return false;
     if (!start_recording(h, e) || !hooks_wire(h->script, e) ||
         (h->o->mode != READER_CHECK && !hooks_start(h->script, e)))

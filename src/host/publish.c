@@ -70,6 +70,15 @@ static void read_delivery(struct figures_source *s, struct delivery *d)
     s->reread_share = total > 0 ? (double)done / (double)total : 0;
 }
 
+bool publish_is_paused(const struct script *script, struct delivery *const *deliveries,
+                       size_t source)
+{
+    for (size_t i = 0; i < script->n_sources; i++)
+        if (delivery_is_with(deliveries[i], deliveries[source]) && script->sources[i].pauses > 0)
+            return true;
+    return false;
+}
+
 static void read_source(const struct publish *p, size_t i, struct figures_source *s)
 {
     const struct api_source *source = &p->script->sources[i];
@@ -79,7 +88,8 @@ static void read_source(const struct publish *p, size_t i, struct figures_source
     set_name(s->table, source->config->table);
     s->capture = source->config->capture;
     s->interval_ms = source->config->interval_max_ms;
-    s->is_paused = source->pauses > 0 || source->is_paused;
+    s->is_paused = source->pauses > 0 || source->is_paused ||
+                   (p->deliveries != NULL && publish_is_paused(p->script, p->deliveries, i));
     s->is_paused_by_user = source->is_paused;
     s->user_paused_us = source->user_paused_us;
     memcpy(s->changes, source->delivered, sizeof s->changes);

@@ -26,6 +26,11 @@ struct publish {
     int64_t published_ms, asked_ms; /* when that was done, and the Lua half asked, last */
 };
 
+/* True if nothing is delivered of the source: it is paused, or one that is read together with it,
+ * so that what they have in common comes in its order. */
+bool publish_is_paused(const struct script *script, struct delivery *const *deliveries,
+                       size_t source);
+
 /* Makes a board, and publishes for the first time. <p> must not be moved until publish_fini.
  * Where nobody watches the Lua half is asked by publish_now only, and the loop may sleep. */
 bool publish_init(struct publish *p, struct script *script, const char *state, bool is_watched,

@@ -1,10 +1,11 @@
-/* reset.c -- which source --reset=SOURCE means.
+/* reset.c -- which source --reset=SOURCE means, and whether a state is of these sources.
  * SPDX-License-Identifier: MIT */
 #include "host/reset.h"
 
 #include "base/buf.h"
 #include "base/text.h"
 #include "lua/api_source.h"
+#include "state/home.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -81,7 +82,7 @@ static bool forget(struct script *s, const struct config *c, const char *name, c
     return true;
 }
 
-bool reset_source(struct script *s, struct err *e)
+static bool forget_asked(struct script *s, struct err *e)
 {
     const char *asked = s->o.reset;
     char **names = calloc(s->n_sources + 1, sizeof *names), *plain = without_quotes(asked);
@@ -111,4 +112,37 @@ bool reset_source(struct script *s, struct err *e)
     free(names);
     free(plain);
     return ok;
+}
+
+/* Refuses a state that has positions, but of none of the sources of this script. A state without
+ * positions is nobody's. */
+static bool check_owner(struct script *s, struct err *e)
+{
+    struct buf others;
+    bool is_ours = false, ok = true;
+
+    for (size_t i = 0; ok && !is_ours && i < s->n_sources; i++) {
+        const struct config *c = s->sources[i].config;
+        char *name = c->name != NULL ? strdup(c->name) : without_quotes(c->table);
+
+        ok = name != NULL || err_memory(e);
+        is_ours = ok && store_has_position(s->store, name);
+        free(name);
+    }
+    if (!ok || is_ours)
+        return ok;
+    buf_init(&others, BUF_SQL_MAX);
+    ok = home_put_sources(s->store, &others, e) && (buf_ok(&others) || err_memory(e));
+    if (ok && others.len > 0)
+        ok = err_set(e, ERR_STATE, "the pipeline %.100s in the state's database is of other sources"
+                     " (%.300s): choose another --name, or forget them with --reset",
+                     s->o.pipeline, others.data);
+    buf_fini(&others);
+    return ok;
+}
+
+bool reset_source(struct script *s, struct err *e)
+{
+    return (s->o.reset == NULL || forget_asked(s, e)) &&
+           (s->o.database == NULL || s->store == NULL || check_owner(s, e));
 }

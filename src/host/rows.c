@@ -10,6 +10,7 @@
 
 #include "host/deletes.h"
 #include "host/output.h"
+#include "lua/hooks_deliver.h"
 
 #include <poll.h>
 
@@ -49,9 +50,9 @@ static bool deliver(struct checkpoint *c, size_t source, const struct chunk *chu
                     struct err *e)
 {
     const struct delivery *d = c->deliveries[source];
-    struct hooks_rows rows = { source, delivery_batch(d), chunk, *done,
-                               (chunk->is_snapshot || chunk->is_ordered) &&
-                               !delivery_is_whole(d) };
+    struct hooks_deliver_rows rows = { source, delivery_batch(d), chunk, *done,
+                                       (chunk->is_snapshot || chunk->is_ordered) &&
+                                       !delivery_is_whole(d) };
     bool ok = hooks_deliver(c->script, &rows, e);
 
     *done = rows.done;

@@ -352,9 +352,22 @@ static int chunk(lua_State *L)
     }
     if (at == from)
         return 0;
-    lua_pushlstring(L, bytes_at(L, o, from, (size_t)(at - from)), (size_t)(at - from));
+    if (lua_isuserdata(L, 4) && lua_rawlen(L, 4) >= at - from) {
+        memcpy(lua_touserdata(L, 4), bytes_at(L, o, from, (size_t)(at - from)),
+               (size_t)(at - from));
+        lua_pushvalue(L, 4);
+    } else {
+        lua_pushlstring(L, bytes_at(L, o, from, (size_t)(at - from)), (size_t)(at - from));
+    }
     lua_pushinteger(L, (lua_Integer)at);
-    return 2;
+    lua_pushinteger(L, (lua_Integer)(at - from));
+    return 3;
+}
+
+static int room(lua_State *L)
+{
+    lua_newuserdatauv(L, WINDOW, 0);
+    return 1;
 }
 
 uint64_t api_outbox_end(lua_State *L, struct api_outbox *o, int index)
@@ -573,4 +586,6 @@ void api_outbox_export(lua_State *L)
     lua_setfield(L, -2, "outbox");
     lua_pushcfunction(L, hash);
     lua_setfield(L, -2, "hash");
+    lua_pushcfunction(L, room);
+    lua_setfield(L, -2, "outbox_room");
 }

@@ -10,8 +10,9 @@
  *   each(upto) -> an iterator over (lane, id, ...), the oldest first, to the seal of that number;
  *     nil: to the end. What is put meanwhile may come too; after a drop it goes on with what is
  *     left;
- *   chunk(place, upto) -> bytes, place: some records as base/packed.h has them, from that place on
- *     (nil: the oldest), and where the next ones begin; nothing where there are none;
+ *   chunk(place, upto, room) -> bytes, place, length: some records as base/packed.h has them, from
+ *     that place on (nil: the oldest), and where the next ones begin; nothing where there are none.
+ *     The bytes are in the room, if that is given and they fit, else they are a text;
  *   rows(upto), bytes(upto) -> how many there are, up to the seal;
  *   distinct(part) -> list of what that part (the id is the first) is in the records that are not
  *     left out: each text once, if equal ones come one after the other;
@@ -19,7 +20,8 @@
  *   leave_out(list): each() passes over these from now on, and chunk() has them marked: numbers of
  *     records as each() gives them, from 1, rising. They count in rows and bytes until they are
  *     dropped.
- * hash(text) -> number, as a lane has it.
+ * hash(text) -> number, as a lane has it. outbox_room() -> a userdata that nearly all chunks fit
+ *   into: it is filled anew by each, so that they leave no garbage.
  *
  * Everything here may throw.
  *

@@ -3,12 +3,11 @@
 #include "lua/api_outbox_change.h"
 
 #include "base/hash.h"
-#include "base/packed.h"
 #include "lua/api_id_counts.h"
-#include "lua/api_outbox.h"
 #include "lua/change.h"
 #include "lua/change_id.h"
 #include "lua/change_key.h"
+#include "lua/change_plain.h"
 #include "lua/json.h"
 #include "lua/script.h"
 
@@ -70,15 +69,13 @@ static bool is_altered(lua_State *L)
     return is;
 }
 
-/* Appends the headers of the change, after those at <head>. */
-static void add_headers(lua_State *L, struct buf *b, int head)
+/* Appends the headers, those that are known first. */
+static void add_headers(lua_State *L, struct buf *b, const struct row_class *class,
+                        struct rowdata *d, struct packed_part known)
 {
-    struct row_class *class = row_class_at(L, CHANGE);
-    struct rowdata *d = rowdata_at(L, CHANGE, class);
-    size_t len, all = begin_part(b), begin;
-    const char *text = luaL_checklstring(L, head, &len);
+    size_t all = begin_part(b), begin;
 
-    buf_add(b, text, len);
+    buf_add(b, known.text, known.len);
     add_part(b, "id", 2);
     begin = begin_part(b);
     change_id_put(L, class, d, b);
@@ -94,41 +91,6 @@ static void add_headers(lua_State *L, struct buf *b, int head)
     add_part(b, "ts", 2);
     add_part(b, d->ts, strlen(d->ts));
     end_part(b, all);
-}
-
-/* Appends id, source, topic, key and value. */
-static void add_body(lua_State *L, struct buf *b, int topic)
-{
-    struct row_class *class = row_class_at(L, CHANGE);
-    struct rowdata *d = rowdata_at(L, CHANGE, class);
-    size_t len, begin = begin_part(b);
-    const char *text;
-
-    change_id_put(L, class, d, b);
-    end_part(b, begin);
-    text = luaL_optlstring(L, SOURCE, NULL, &len);
-    add_part(b, text, text != NULL ? len : 0);
-    text = luaL_checklstring(L, topic, &len);
-    add_part(b, text, len);
-    begin = begin_part(b);
-    change_key_put_json(L, CHANGE, b);
-    end_part(b, begin);
-    begin = begin_part(b);
-    json_put(L, CHANGE, b);
-    end_part(b, begin);
-}
-
-/* Pushes the topic and the headers that are known for the change. False, and pushes nothing of use,
- * if none are. */
-static bool push_known(lua_State *L)
-{
-    row_class_push_of(L, CHANGE);
-    if (lua_rawget(L, KNOWN) != LUA_TTABLE)
-        return false;
-    lua_rawgeti(L, -1, KNOWN_TOPIC);
-    return lua_rawgeti(L, -2, KNOWN_HEADERS + (int)rowdata_at(L, CHANGE,
-                                                              row_class_at(L, CHANGE))->op) ==
-           LUA_TSTRING;
 }
 
 /* The lane of the change, as remote.lane in Lua has it. */
@@ -171,21 +133,35 @@ static void add_own_id(lua_State *L, struct buf *b)
     end_part(b, begin);
 }
 
-static int put_change(lua_State *L)
+/* Makes the record of a change in the scratch. <change>: its index, or 0 if only its row data is
+ * there. */
+static struct buf *make_record(lua_State *L, const struct row_class *class, struct rowdata *d,
+                               const struct api_outbox_change_with *with, int change)
 {
     struct packed_head head = { .parts = 7 };
-    struct api_outbox *o = api_outbox_at(L, OUTBOX);
-    struct buf *b;
+    struct buf *b = script_scratch(L);
+    size_t begin;
 
-    lua_settop(L, COUNTS);
-    luaL_checktype(L, KNOWN, LUA_TTABLE);
-    if (!change_is(L, CHANGE) || !push_known(L) || is_altered(L))
-        return 0;                                              /* ... list topic headers */
-    b = script_scratch(L);
     buf_add(b, &head, sizeof head);
-    add_body(L, b, COUNTS + 2);
-    add_headers(L, b, COUNTS + 3);
-    if (lua_isnil(L, COUNTS)) {
+    begin = begin_part(b);
+    change_id_put(L, class, d, b);
+    end_part(b, begin);
+    add_part(b, with->source.text, with->source.len);
+    add_part(b, with->topic.text, with->topic.len);
+    begin = begin_part(b);
+    if (change != 0)
+        change_key_put_json(L, change, b);
+    else
+        change_key_put(L, class, d, b);
+    end_part(b, begin);
+    begin = begin_part(b);
+    if (change != 0)
+        json_put(L, change, b);
+    else
+        change_plain_put(L, class, d, b);
+    end_part(b, begin);
+    add_headers(L, b, class, d, with->headers);
+    if (change == 0 || lua_isnil(L, COUNTS)) {
         add_part(b, NULL, 0);
     } else {
         add_own_id(L, b);
@@ -194,7 +170,58 @@ static int put_change(lua_State *L)
     json_check(L, b);
     head.len = (uint32_t)b->len;
     memcpy(b->data, &head, sizeof head);
-    api_outbox_add(L, o, b);
+    return b;
+}
+
+struct packed_part api_outbox_change_text(lua_State *L, int index)
+{
+    size_t len = 0;
+    const char *text = lua_tolstring(L, index, &len);
+
+    return (struct packed_part){ text, (uint32_t)len };
+}
+
+bool api_outbox_change_find(lua_State *L, int known, enum op op,
+                            struct api_outbox_change_with *with)
+{
+    bool is_known = lua_rawget(L, known) == LUA_TTABLE;        /* list */
+
+    if (is_known) {
+        lua_rawgeti(L, -1, KNOWN_TOPIC);
+        is_known = lua_rawgeti(L, -2, KNOWN_HEADERS + (int)op) == LUA_TSTRING;
+        lua_remove(L, -3);                                     /* topic headers */
+    } else {
+        lua_pushnil(L);
+    }
+    with->topic = api_outbox_change_text(L, -2);
+    with->headers = api_outbox_change_text(L, -1);
+    return is_known;
+}
+
+void api_outbox_change_add(lua_State *L, struct api_outbox *o, const struct row_class *class,
+                           struct rowdata *d, const struct api_outbox_change_with *with)
+{
+    api_outbox_add(L, o, make_record(L, class, d, with, 0));
+}
+
+static int put_change(lua_State *L)
+{
+    struct api_outbox_change_with with;
+    struct api_outbox *o = api_outbox_at(L, OUTBOX);
+    const struct row_class *class;
+    struct rowdata *d;
+
+    lua_settop(L, COUNTS);
+    luaL_checktype(L, KNOWN, LUA_TTABLE);
+    if (!change_is(L, CHANGE))
+        return 0;
+    class = row_class_at(L, CHANGE);
+    d = rowdata_at(L, CHANGE, class);
+    row_class_push_of(L, CHANGE);
+    if (!api_outbox_change_find(L, KNOWN, d->op, &with) || is_altered(L))
+        return 0;
+    with.source = api_outbox_change_text(L, SOURCE);
+    api_outbox_add(L, o, make_record(L, class, d, &with, CHANGE));
     lua_pushinteger(L, api_outbox_bytes(o));
     return 1;
 }

@@ -4,7 +4,27 @@
 #ifndef API_OUTBOX_CHANGE_H
 #define API_OUTBOX_CHANGE_H
 
-#include <lua.h>
+#include "base/packed.h"
+#include "lua/api_outbox.h"
+#include "lua/rowdata.h"
+
+/* What goes with a change, borrowed from texts on the stack. */
+struct api_outbox_change_with {
+    struct packed_part source, topic, headers;
+};
+
+/* The text at <index>, borrowed. */
+struct packed_part api_outbox_change_text(lua_State *L, int index);
+
+/* Replaces the class on top of the stack by two values: topic and headers of its changes with this
+ * op, as the table at <known> has them, and sets them. False if it has none: then they are of no
+ * use. Throws nothing. */
+bool api_outbox_change_find(lua_State *L, int known, enum op op,
+                            struct api_outbox_change_with *with); /* [-1, +2] */
+
+/* Adds the record of a change of which only the row data is there: see change_plain_put. */
+void api_outbox_change_add(lua_State *L, struct api_outbox *o, const struct row_class *class,
+                           struct rowdata *d, const struct api_outbox_change_with *with);
 
 /* Adds to the module pgcdc.raw on top of the stack:
  *   learn_change(known, change, topic, headers): from now on these go with changes of the same row

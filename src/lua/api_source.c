@@ -171,8 +171,8 @@ static void add_source(lua_State *L, struct script *s, struct config *config)
     if (!ARRAY_RESERVE(s->sources, s->n_sources, s->cap_sources, 1))
         luaL_error(L, "out of memory");
     source = &s->sources[s->n_sources];
-    *source = (struct api_source){ .metatable = LUA_NOREF, .group = s->n_sources,
-                                   .config = config };
+    *source = (struct api_source){ .metatable = LUA_NOREF, .direct = LUA_NOREF,
+                                   .group = s->n_sources, .config = config };
     for (size_t i = 0; i < API_SOURCE_EVENTS; i++)
         source->handlers[i] = LUA_NOREF;
     s->n_sources++;
@@ -346,7 +346,7 @@ static int declare(lua_State *L)
     return 1;
 }
 
-static struct api_source *check_source(lua_State *L)
+struct api_source *api_source_check(lua_State *L)
 {
     struct script *s = script_of(L);
     lua_Integer number = luaL_checkinteger(L, 1);
@@ -360,13 +360,13 @@ static int handle(lua_State *L)
     int event = luaL_checkoption(L, 2, NULL, event_names), ref = LUA_NOREF;
     struct api_source *source;
 
-    check_source(L);
+    api_source_check(L);
     if (!lua_isnoneornil(L, 3)) {
         luaL_checktype(L, 3, LUA_TFUNCTION);
         lua_settop(L, 3);
         ref = luaL_ref(L, LUA_REGISTRYINDEX);
     }
-    source = check_source(L); /* not earlier: the array moves when another source is declared */
+    source = api_source_check(L); /* not earlier: the array moves when another source is declared */
     luaL_unref(L, LUA_REGISTRYINDEX, source->handlers[event]);
     source->handlers[event] = ref;
     return 0;
@@ -380,7 +380,7 @@ static int source_count(lua_State *L)
 
 static int source_name(lua_State *L)
 {
-    const struct api_source *source = check_source(L);
+    const struct api_source *source = api_source_check(L);
 
     lua_pushstring(L, source->name != NULL ? source->name : source->config->name);
     lua_pushboolean(L, source->is_named);
@@ -389,14 +389,14 @@ static int source_name(lua_State *L)
 
 static int set_exact(lua_State *L)
 {
-    check_source(L)->config->is_exact = true;
+    api_source_check(L)->config->is_exact = true;
     return 0;
 }
 
 static int want(lua_State *L)
 {
     static const char *const events[] = { "commit", "message", NULL };
-    struct config *c = check_source(L)->config;
+    struct config *c = api_source_check(L)->config;
 
     if (luaL_checkoption(L, 2, NULL, events) == 0)
         c->wants_commits = true;
@@ -408,7 +408,7 @@ static int want(lua_State *L)
 /* (source, +1 or -1, [seconds that it is known to take]) */
 static int pause_source(lua_State *L)
 {
-    struct api_source *source = check_source(L);
+    struct api_source *source = api_source_check(L);
     int64_t until_ms = (int64_t)(luaL_optnumber(L, 3, 0) * 1000);
 
     source->pauses += (int)luaL_checkinteger(L, 2);
@@ -421,13 +421,13 @@ static int pause_source(lua_State *L)
 
 static int is_paused(lua_State *L)
 {
-    lua_pushboolean(L, check_source(L)->pauses > 0);
+    lua_pushboolean(L, api_source_check(L)->pauses > 0);
     return 1;
 }
 
 static int group(lua_State *L)
 {
-    check_source(L)->group = (size_t)luaL_checkinteger(L, 2) - 1;
+    api_source_check(L)->group = (size_t)luaL_checkinteger(L, 2) - 1;
     return 0;
 }
 

@@ -37,6 +37,7 @@ struct api_source {
     bool is_named;         /* <name> is what is saved, not what the script calls the table */
     int handlers[API_SOURCE_EVENTS]; /* registry references; LUA_NOREF where there is none */
     int metatable;         /* of its changes, see change.h */
+    int direct;            /* registry reference, see api_direct.h; LUA_NOREF: there is none */
     struct rowtype *announced; /* counted reference: of the last API_SOURCE_COLUMNS, or NULL */
     int pauses;            /* > 0: its changes wait, */
     int64_t paused_until_ms; /* by clock_mono_ms, at least until then; 0: nobody knows */
@@ -48,6 +49,10 @@ struct api_source {
     struct histogram took; /* by change, in handlers and operators; see is_timed of script.h */
     size_t group;          /* the same number for all sources of a group */
 };
+
+/* The source whose number is at index 1, borrowed until another one is declared. Throws if there is
+ * none. */
+struct api_source *api_source_check(lua_State *L);
 
 /* Adds the functions to the module on top of the stack. */
 void api_source_export(lua_State *L);

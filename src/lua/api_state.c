@@ -5,6 +5,7 @@
 #include "lua/api_source.h"
 #include "lua/json.h"
 #include "state/home.h"
+#include "state/transfer.h"
 
 #include <lauxlib.h>
 #include <stdio.h>
@@ -91,7 +92,7 @@ bool api_state_open(struct script *s, struct err *e)
     if (s->store != NULL)
         return true;
     s->store = s->o.database != NULL ? open_database(s, e) : store_open(s->o.state, e);
-    return s->store != NULL &&
+    return s->store != NULL && transfer_check(s->store, e) &&
            (!s->o.resets || s->o.reset != NULL || forget_all(s->store, e));
 }
 

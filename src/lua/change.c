@@ -12,6 +12,7 @@
 #include "base/text.h"
 #include "lua/change_id.h"
 #include "lua/change_key.h"
+#include "lua/change_plain.h"
 #include "lua/change_row.h"
 #include "lua/json.h"
 #include "pg/lsn.h"
@@ -413,23 +414,13 @@ static void put_untouched(lua_State *L, const struct row_class *class, int index
 {
     struct rowdata *d = rowdata_at(L, index, class);
 
-    row_class_put_text(b, class->heads[d->op]);
-    change_key_put(L, class, d, b);
-    buf_puts(b, ",\"row\":");
+    change_plain_put_head(L, class, d, b);
     put_row(L, class, index, b, depth);
     if (d->has_old) {
         buf_puts(b, ",\"old\":");
         put_old(L, class, index, b, depth);
     }
-    buf_puts(b, ",\"xid\":");
-    rowdata_put_xid(class, d, b);
-    buf_puts(b, ",\"seq\":");
-    rowdata_put_seq(d, b);
-    buf_puts(b, ",\"ts\":");
-    put_quoted(b, d->ts);
-    buf_puts(b, ",\"id\":");
-    change_id_put_json(L, class, d, b);
-    buf_putc(b, '}');
+    change_plain_put_tail(L, class, d, b);
 }
 
 /* True if the field on top of the stack, its value above its name, is the row or the old row that

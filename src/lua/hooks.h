@@ -20,21 +20,6 @@ bool hooks_wire(struct script *s, struct err *e) WARN_UNUSED;
 /* Opens the sinks. The state file must be open. */
 bool hooks_start(struct script *s, struct err *e) WARN_UNUSED;
 
-/* Rows for the handlers of a source. */
-struct hooks_rows {
-    size_t source;
-    uint64_t batch; /* the number of the batch that they are of */
-    const struct chunk *chunk;
-    size_t done;   /* how many are handled: the index of the next one */
-    bool may_stop; /* delivery may end in the middle of the chunk when the program is to stop */
-};
-
-/* Gives the rows from <done> on to the handlers, and counts <done> up. Stops early and returns true
- * if the source was paused, if a handler asks for the same change again later, or by <may_stop>,
- * where a sink wants to be flushed as well.
- * After a failure row <done> is the one that failed, and <e> names its key. */
-bool hooks_deliver(struct script *s, struct hooks_rows *rows, struct err *e) WARN_UNUSED;
-
 /* Where a source is at this moment. */
 struct hooks_position {
     bool is_member;       /* of the group that is saved */

@@ -7,6 +7,7 @@
 #include "lua/api_copy_lines.h"
 #include "lua/api_csv.h"
 #include "lua/api_db.h"
+#include "lua/api_direct.h"
 #include "lua/api_file.h"
 #include "lua/api_host.h"
 #include "lua/api_id_counts.h"
@@ -20,6 +21,7 @@
 #include "lua/api_shape.h"
 #include "lua/api_source.h"
 #include "lua/api_state.h"
+#include "lua/api_transfer.h"
 #include "lua/api_tagged.h"
 #include "lua/api_terminal.h"
 #include "lua/api_value.h"
@@ -45,6 +47,7 @@ static int open_raw(lua_State *L)
     api_source_export(L);
     project_export(L);
     api_state_export(L);
+    api_transfer_export(L);
     api_watch_export(L);
     api_file_export(L);
     api_path_export(L);
@@ -57,6 +60,7 @@ static int open_raw(lua_State *L)
     api_outbox_export(L);
     api_outbox_change_export(L);
     api_id_counts_export(L);
+    api_direct_export(L);
     api_lanes_export(L);
     api_tagged_export(L);
     api_change_export(L);

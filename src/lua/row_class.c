@@ -315,6 +315,11 @@ void row_class_push_of(lua_State *L, int index)
     lua_remove(L, -2);
 }
 
+void row_class_push_of_metatable(lua_State *L, int metatable)
+{
+    lua_rawgetp(L, metatable, &class_key);
+}
+
 struct row_class *row_class_upvalue(lua_State *L)
 {
     return row_class_from(L, lua_upvalueindex(1));

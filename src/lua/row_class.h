@@ -63,6 +63,9 @@ struct row_class *row_class_of_metatable(lua_State *L, int metatable);
 struct row_class *row_class_at(lua_State *L, int index);
 void row_class_push_of(lua_State *L, int index);               /* [-0, +1] */
 
+/* Pushes the class that a metatable is bound to, or nil. */
+void row_class_push_of_metatable(lua_State *L, int metatable); /* [-0, +1] */
+
 /* Sets mt[name] = closure(class, upvalue) in the metatable on top of the stack. <class_at> and
  * <upvalue> are absolute indexes; an upvalue of 0 is none. */
 void row_class_set_method(lua_State *L, const char *name, lua_CFunction f, int class_at,

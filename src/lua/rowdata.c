@@ -56,6 +56,24 @@ struct rowdata *rowdata_push(lua_State *L, const struct chunk *chunk,
     return d;
 }
 
+void rowdata_push_room(lua_State *L, size_t n, size_t len)
+{
+    push_room(L, n, len, 0);
+}
+
+bool rowdata_refill(lua_State *L, int index, const struct chunk *chunk,
+                    const struct chunk_row *row)
+{
+    struct rowdata *d = lua_touserdata(L, index);
+    size_t n = chunk->rowtype->n_columns;
+
+    if (d == NULL || lua_rawlen(L, index) < sizeof *d + n * sizeof d->ends[0] + row->len)
+        return false;
+    *d = (struct rowdata){ .n_columns = (uint32_t)n, .len = row->len };
+    fill(d, chunk, row, row->start);
+    return true;
+}
+
 struct rowdata *rowdata_push_like(lua_State *L, const struct rowdata *like,
                                   const struct rowtype *rowtype, size_t n, size_t len)
 {

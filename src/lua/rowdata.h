@@ -42,6 +42,13 @@ struct rowdata {
 struct rowdata *rowdata_push(lua_State *L, const struct chunk *chunk,
                              const struct chunk_row *row);
 
+/* Pushes row data that is to be that of one row after the other, of <n> columns and <len> bytes at
+ * most, while nobody else has it. rowdata_refill makes it that of a row of a chunk that has no old
+ * one; false: it has not that much room. */
+void rowdata_push_room(lua_State *L, size_t n, size_t len);
+bool rowdata_refill(lua_State *L, int index, const struct chunk *chunk,
+                    const struct chunk_row *row);
+
 /* Pushes row data of <rowtype> with the op, xid, seq and ts of <like> and room for <n> columns and
  * <len> bytes, which the caller fills. Returns it, borrowed. */
 struct rowdata *rowdata_push_like(lua_State *L, const struct rowdata *like,

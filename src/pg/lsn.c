@@ -38,3 +38,11 @@ const char *lsn_write(uint64_t lsn, char text[LSN_TEXT])
     snprintf(text, LSN_TEXT, "%" PRIX32 "/%" PRIX32, (uint32_t)(lsn >> 32), (uint32_t)lsn);
     return text;
 }
+
+#define PAGE 8192
+#define PAGE_HEAD 40 /* the longer one of its two heads */
+
+bool lsn_reaches(uint64_t lsn, uint64_t target)
+{
+    return lsn >= target || (lsn % PAGE == 0 && lsn + PAGE_HEAD >= target);
+}

@@ -20,4 +20,8 @@ bool lsn_read(const char *text, uint64_t *lsn) WARN_UNUSED;
 /* Writes it as the server does. Returns <text>. */
 const char *lsn_write(uint64_t lsn, char text[LSN_TEXT]);
 
+/* True if all before <target> is before <lsn> too. (At the beginning of a page of the log, an LSN
+ * of the server may be that of what follows its head.) */
+bool lsn_reaches(uint64_t lsn, uint64_t target);
+
 #endif

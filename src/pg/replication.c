@@ -174,6 +174,25 @@ bool replication_drop_slot(struct replication *r, const char *name, struct err *
     return ok;
 }
 
+static const struct result_shape copied_shape = { "the copy of a slot", "t", 1, 1 };
+
+/* (Names of slots have small letters, digits and _ only.) */
+bool replication_copy_slot(struct replication *r, const char *slot, const char *name,
+                           struct err *e)
+{
+    struct result *rows = NULL;
+    struct buf sql;
+    bool ok;
+
+    buf_init(&sql, BUF_SQL_MAX);
+    buf_printf(&sql, "SELECT slot_name FROM pg_catalog.pg_copy_logical_replication_slot('%s', '%s',"
+               " true)", slot, name);
+    ok = buf_ok(&sql) ? conn_run(r->conn, sql.data, &copied_shape, &rows, 1, e) : err_memory(e);
+    buf_fini(&sql);
+    result_free(rows);
+    return ok;
+}
+
 static const struct result_shape history_shape = { "the history of a timeline", "tt", 1, 1 };
 
 /* Lines of "1 \t 0/3000158 \t why", of all timelines that came before. */

@@ -46,6 +46,10 @@ bool replication_create_slot(struct replication *r, const char *name,
                              enum replication_slot_kind kind, struct replication_slot *slot,
                              struct err *e) WARN_UNUSED;
 
+/* Makes a temporary slot that is where <slot> is, which somebody else may read. */
+bool replication_copy_slot(struct replication *r, const char *slot, const char *name,
+                           struct err *e) WARN_UNUSED;
+
 /* A lasting slot, which nobody reads, is to be on standbys too. From 17 on. */
 bool replication_set_failover(struct replication *r, const char *name, struct err *e) WARN_UNUSED;
 

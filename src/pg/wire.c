@@ -23,7 +23,9 @@
 #define STOPPING_BYTES 16384
 #define SILENT_MS 600       /* how long nothing may show that the server is at work, or connects */
 #define SILENT_AGAIN_MS 100 /* the same once there was such a silence */
-#define WORK_MS 15000       /* how long servers may be at work */
+#ifndef WIRE_WORK_MS
+#define WIRE_WORK_MS 15000  /* how long servers may be at work */
+#endif
 
 /* A thread is to stop once, so it has one time for that, whichever connection it waits on. */
 static _Thread_local struct {
@@ -75,9 +77,9 @@ static bool is_in_time(struct wire *w, int64_t deadline_ms, int64_t *left, struc
     }
     if (!w->is_stopping || deadline_ms != WIRE_WHILE_AT_WORK)
         return true;
-    *left = stopping.since_ms + WORK_MS - now;
+    *left = stopping.since_ms + WIRE_WORK_MS - now;
     return *left > 0 || err_set(e, ERR_CONNECTION, "the program is to stop, for which the server"
-                                " had 15 s");
+                                " had %d s", WIRE_WORK_MS / 1000);
 }
 
 /* As is_in_time; if the wait is for the server's work, false too if the server is not at work. *fd:

@@ -14,10 +14,10 @@
  *   limit(messages, bytes): how much may be on its way, see kafka_client.h;
  *   begin(): a new batch of messages begins;
  *   produce(index, topic, key, value, headers) -> true; or false, problem. What is nil is absent;
- *   produce_chunk(bytes, at, index) -> at, index: the records from that byte on of what the outbox
- *     has, the first of which has the number index + 1: up to the end, or to one that did not go,
- *     and then the problem with it. Their parts: id, source, topic, key, value, headers, whether
- *     a tombstone follows;
+ *   produce_chunk(bytes, at, index, length) -> at, index: the records from that byte on of a chunk
+ *     of the outbox, a text or a userdata, the first of which has the number index + 1: up to the
+ *     end, or to one that did not go, and then the problem with it, and where it ends. Their parts:
+ *     id, source, topic, key, value, headers, whether a tombstone follows;
  *   step(seconds) -> whether reports came; outstanding() -> messages without a report;
  *   failures() -> a list of {index=, name=, text=} of messages that did not get there; failed() ->
  *     how many there are;
@@ -358,12 +358,14 @@ static rd_kafka_error_t *produce_record(struct box *b, const char *at, const cha
 static int produce_chunk(lua_State *L)
 {
     size_t len, at, index = (size_t)luaL_checkinteger(L, 4);
-    const char *bytes = luaL_checklstring(L, 2, &len);
+    const char *bytes = lua_isuserdata(L, 2) ? lua_touserdata(L, 2) : luaL_checkstring(L, 2);
     struct box *b = box_at(L);
     rd_kafka_error_t *error = NULL;
     struct packed_head head;
 
     at = (size_t)luaL_checkinteger(L, 3);
+    luaL_argcheck(L, (size_t)luaL_checkinteger(L, 5) <= lua_rawlen(L, 2), 5, "within the chunk");
+    len = (size_t)lua_tointeger(L, 5);
     luaL_argcheck(L, at <= len, 3, "within the chunk");
     for (; packed_read(bytes + at, bytes + len, &head); at += head.len) {
         if (head.parts & PACKED_LEFT_OUT)
@@ -375,7 +377,13 @@ static int produce_chunk(lua_State *L)
     }
     lua_pushinteger(L, (lua_Integer)at);
     lua_pushinteger(L, (lua_Integer)index);
-    return error == NULL ? 2 : 2 + push_error(L, error);
+    if (error == NULL)
+        return 2;
+    if (rd_kafka_error_code(error) != RD_KAFKA_RESP_ERR__QUEUE_FULL)
+        b->halves = 0;
+    push_error(L, error);
+    lua_pushinteger(L, (lua_Integer)(at + head.len));
+    return 4;
 }
 
 static int step(lua_State *L)

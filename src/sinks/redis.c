@@ -240,9 +240,22 @@ static bool go_on_connecting(struct client *c, bool *moved)
     return true;
 }
 
+/* Gives back the room before *at, which is done, once it is half of all. (Where the server is slow
+ * something is always left to be sent.) */
+static void drop_done(struct buf *b, size_t *at)
+{
+    if (*at < b->len / 2)
+        return;
+    b->len -= *at;
+    if (b->len > 0)
+        memmove(b->data, b->data + *at, b->len);
+    *at = 0;
+}
+
 /* Sends as much of what waits as the socket takes now. Sets *moved if that was anything. */
 static bool send_some(struct client *c, bool *moved)
 {
+    drop_done(&c->out, &c->out_at);
     while (c->out_at < c->out.len) {
         size_t len = c->out.len - c->out_at;
         ssize_t n;
@@ -272,11 +285,7 @@ static bool receive_some(struct client *c, bool *moved)
     char *to;
     ssize_t n;
 
-    if (c->in_at > 0 && c->in_at >= c->in.len / 2) {
-        memmove(c->in.data, c->in.data + c->in_at, c->in.len - c->in_at);
-        c->in.len -= c->in_at;
-        c->in_at = 0;
-    }
+    drop_done(&c->in, &c->in_at);
     to = buf_reserve(&c->in, PIECE);
     if (to == NULL)
         return fail(c, "not enough memory");
@@ -417,9 +426,7 @@ static int call(lua_State *L)
 
 static int pending(lua_State *L)
 {
-    const struct client *c = client_at(L);
-
-    lua_pushinteger(L, (lua_Integer)(c->out.len - c->out_at));
+    lua_pushinteger(L, (lua_Integer)(client_at(L)->out.len - client_at(L)->out_at));
     return 1;
 }
 

@@ -7,10 +7,11 @@
 #include "capture/sql.h"
 #include "pg/conn.h"
 #include "pg/connect.h"
-#include "pg/copytext.h"
 #include "pg/sqlstate.h"
+#include "state/database_load.h"
 #include "state/lease.h"
 #include "state/lease_row.h"
+#include "state/schema.h"
 
 #include <inttypes.h>
 #include <poll.h>
@@ -19,28 +20,7 @@
 #include <sys/random.h>
 #include <unistd.h>
 
-#define ROW_COLUMNS "source, id, hash, xid, digest, flags, note, sum," \
-    " pg_catalog.encode(key, 'hex'), form, pg_catalog.encode(\"row\", 'hex')," \
-    " pg_catalog.encode(older, 'hex')"
 #define TRY_MS 200 /* from one look at a lease that another process has to the next */
-
-static const char make_tables[] =
-    "BEGIN;"
-    "SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtext('pgcdc.state'));"
-    "CREATE SCHEMA IF NOT EXISTS pgcdc;"
-    "CREATE TABLE pgcdc.state (pipeline text, kind text, name bytea, key bytea,"
-    " value bytea NOT NULL, saved timestamptz NOT NULL DEFAULT now(),"
-    " PRIMARY KEY (pipeline, kind, name, key));"
-    "CREATE TABLE pgcdc.state_rows (pipeline text, source text, id bigint, hash bigint NOT NULL,"
-    " xid bigint NOT NULL, digest bigint NOT NULL, flags bigint NOT NULL, note bigint NOT NULL,"
-    " sum bigint NOT NULL, key bytea NOT NULL, form bigint, \"row\" bytea, older bytea,"
-    " PRIMARY KEY (pipeline, source, id));"
-    "CREATE TABLE pgcdc.lease (pipeline text PRIMARY KEY, owner text NOT NULL,"
-    " epoch bigint NOT NULL, expires timestamptz NOT NULL, since timestamptz NOT NULL,"
-    " host text NOT NULL, pid int NOT NULL, next text, next_until timestamptz);"
-    "CREATE TABLE pgcdc.standby (pipeline text, owner text, host text NOT NULL, pid int NOT NULL,"
-    " seen timestamptz NOT NULL, wished timestamptz, PRIMARY KEY (pipeline, owner));"
-    "COMMIT";
 
 struct database {
     struct database_options o;   /* but for its texts */
@@ -77,11 +57,7 @@ static void disconnect(struct database *d)
  * program, keeps its code. */
 static bool fail(struct err *e)
 {
-    if (e->code == ERR_SQL && strcmp(e->sqlstate, "42501") == 0)
-        err_prefix(e, "the state's database: grant CREATE on it, or let its owner start this "
-                   "once, and then grant USAGE on the schema pgcdc, and SELECT, INSERT, UPDATE, "
-                   "DELETE on pgcdc.state, pgcdc.state_rows, pgcdc.lease and pgcdc.standby");
-    else if (e->code != ERR_MEMORY && e->code != ERR_STOPPED && e->code != ERR_TAKEN)
+    if (e->code != ERR_MEMORY && e->code != ERR_STOPPED && e->code != ERR_TAKEN)
         err_prefix(e, "the state's database");
     if (e->code == ERR_SQL || e->code == ERR_ANSWER || e->code == ERR_CONNECTION)
         e->code = ERR_STATE;
@@ -94,26 +70,6 @@ static bool passes(const struct err *e)
            (e->code == ERR_SQL && sqlstate_passes(e->sqlstate, SQLSTATE_TARGET));
 }
 
-/* Refuses a database that state cannot be kept in, and tells whether our tables are there. */
-static bool look(struct database *d, bool *is_there, struct err *e)
-{
-    static const struct result_shape shape = { "what the database is", "tbb", 1, 1 };
-    struct result *r = NULL;
-    bool ok = conn_run(d->conn,
-                       "SELECT pg_catalog.current_setting('server_encoding'),"
-                       " pg_catalog.pg_is_in_recovery(),"
-                       " pg_catalog.to_regclass('pgcdc.lease') IS NOT NULL", &shape, &r, 1, e);
-
-    if (ok && result_bool(r, 0, 1))
-        ok = err_set(e, ERR_STATE, "it is a standby: state is kept on a primary");
-    if (ok && strcmp(result_text(r, 0, 0), "UTF8") != 0)
-        ok = err_set(e, ERR_STATE, "its encoding is %s: state is kept in a database with UTF8",
-                     result_text(r, 0, 0));
-    *is_there = ok && result_bool(r, 0, 2);
-    result_free(r);
-    return ok;
-}
-
 static bool connect_to(struct database *d, struct err *e)
 {
     bool is_there;
@@ -122,10 +78,11 @@ static bool connect_to(struct database *d, struct err *e)
         return true;
     disconnect(d);
     d->conn = conn_open(d->conninfo, d->o.stop_fd, CONN_STOP_GENTLY, &d->left, e);
-    if (d->conn == NULL || !look(d, &is_there, e))
+    if (d->conn == NULL || !schema_look(d->conn, &is_there, e))
         return false;
-    return (is_there || conn_run(d->conn, make_tables, NULL, NULL, 0, e)) &&
-           conn_run(d->conn, writes_temporary, NULL, NULL, 0, e);
+    if (!is_there && d->o.must_exist)
+        return err_set(e, ERR_STATE, "nothing is kept there yet");
+    return is_there || schema_make(d->conn, e);
 }
 
 /* Waits. False with ERR_STOPPED if the program is to stop. */
@@ -148,7 +105,7 @@ static bool persist(struct database *d, bool (*f)(struct database *, struct err 
 
         if (d->conn != NULL)
             conn_rollback(d->conn);
-        if (!passes(&why))
+        if (!passes(&why) || d->o.at_once)
             return fail(e);
         disconnect(d);
         if (failures == 0)
@@ -194,6 +151,9 @@ static bool take(struct database *d, struct err *e)
     tell_role(d, &row);
     if (row.is_mine) {
         d->epoch = row.epoch;
+    } else if (row.is_there && d->o.at_once) {
+        return err_set(e, ERR_STATE, "%.200s, pid %" PRIu64 ", is at work on the pipeline %.100s: "
+                       "stop it first", row.host, row.pid, d->name);
     } else if (role_take_wish(d->o.role)) {
         return lease_row_wish(d->conn, &claim, e);
     } else if (row.is_there && !d->is_waiting) {
@@ -268,8 +228,11 @@ bool database_confirm(struct database *d, struct err *e)
 
 /* ---- saving ---- */
 
-/* Begins a transaction, in which the lease is ours. *saves: the number of the last save. */
-static bool begin(struct database *d, uint64_t *saves, struct err *e)
+static const char begin_transaction[] = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;";
+
+/* Reads how the pipeline stands, in a transaction that stays open: refuses if it is not ours any
+ * more. *saves: the number of the last save. */
+static bool ask(struct database *d, uint64_t *saves, struct err *e)
 {
     const struct result_shape shapes[] = {
         lease_row_shape, { "the number of the last save", "u", 0, 1 },
@@ -280,10 +243,12 @@ static bool begin(struct database *d, uint64_t *saves, struct err *e)
     bool ok;
 
     buf_init(&sql, BUF_SQL_MAX);
-    buf_puts(&sql, "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;");
+    buf_puts(&sql, begin_transaction);
     lease_row_put_question(&sql, &claim);
-    buf_printf(&sql, " FOR SHARE; SELECT pg_catalog.convert_from(value, 'UTF8') FROM pgcdc.state"
-               " WHERE pipeline = %s AND kind = 'save'", d->writes.pipeline);
+    buf_printf(&sql, " FOR SHARE; INSERT INTO pgcdc.state (pipeline, kind, name, key, value)"
+               " VALUES (%s, 'save', '', '', '0') ON CONFLICT DO NOTHING;"
+               "SELECT pg_catalog.convert_from(value, 'UTF8') FROM pgcdc.state"
+               " WHERE pipeline = %s AND kind = 'save'", d->writes.pipeline, d->writes.pipeline);
     ok = (buf_ok(&sql) || err_memory(e)) && conn_run(d->conn, sql.data, shapes, r, 2, e) &&
          check_lease(d, r[0], e);
     *saves = ok && result_count(r[1]) == 1 ? result_u64(r[1], 0, 0) : 0;
@@ -293,42 +258,67 @@ static bool begin(struct database *d, uint64_t *saves, struct err *e)
     return ok;
 }
 
-static bool send_rows(struct database *d, const struct buf *lines, struct err *e)
-{
-    uint64_t n;
-    struct buf sql;
-    bool ok;
+#define NOT_AS_LEFT "22012" /* division by zero: see put_fence */
 
-    buf_init(&sql, BUF_SQL_MAX);
-    writes_put_take_over(&d->writes, &sql);
-    ok = (buf_ok(&sql) || err_memory(e)) && conn_load(d->conn, WRITES_COPY, e) &&
-         conn_load_put(d->conn, lines->data, lines->len, e) && conn_load_end(d->conn, &n, e) &&
-         conn_run(d->conn, sql.data, NULL, NULL, 0, e);
-    buf_fini(&sql);
+/* The first statement of each save. It gives the save its number, and fails if the lease is not
+ * ours, or if the number of the last save is not what it was. Whoever takes over waits for the
+ * lock on the lease until the transaction ends. So all of a save may be sent at once, COMMIT
+ * included. */
+static void put_fence(const struct database *d, struct buf *sql)
+{
+    buf_printf(sql, "WITH mine AS (SELECT FROM pgcdc.lease WHERE pipeline = %s AND epoch = %" PRIu64
+               " FOR SHARE), counted AS (UPDATE pgcdc.state SET value = '%" PRIu64 "',"
+               " saved = pg_catalog.now() WHERE pipeline = %s AND kind = 'save' AND name = ''"
+               " AND key = '' AND value = '%" PRIu64 "' AND EXISTS (SELECT FROM mine)"
+               " RETURNING 1) SELECT 1 / pg_catalog.count(*) FROM counted;",
+               d->writes.pipeline, d->epoch, d->saves + 1, d->writes.pipeline, d->saves);
+}
+
+/* Runs what is in <sql>, and empties it. */
+static bool run(struct database *d, struct buf *sql, struct err *e)
+{
+    bool ok = (buf_ok(sql) || err_memory(e)) && conn_run(d->conn, sql->data, NULL, NULL, 0, e);
+
+    buf_clear(sql);
     return ok;
 }
 
-/* Writes the number of this save, and commits. */
-static bool commit(struct database *d, struct err *e)
+static bool copy_rows(struct database *d, const struct writes_piece *piece, struct buf *sql,
+                      struct err *e)
 {
-    char number[24];
-    struct writes end;
-    const struct store_record record = {
-        .kind = { "save", 4 }, .name = { "", 0 }, .key = { "", 0 },
-        .value = { number, (size_t)snprintf(number, sizeof number, "%" PRIu64, d->saves + 1) },
-    };
-    bool ok = writes_init(&end, d->name, e);
+    uint64_t n;
 
-    if (ok) {
-        writes_put(&end, &record);
-        ok = writes_ok(&end) || err_memory(e);
+    writes_put_temporary(sql);
+    if (!run(d, sql, e) || !conn_load(d->conn, WRITES_COPY, e) ||
+        !conn_load_put(d->conn, piece->text.data, piece->text.len, e) ||
+        !conn_load_end(d->conn, &n, e))
+        return false;
+    writes_put_take_over(&d->writes, sql);
+    return true;
+}
+
+/* Sends a save: at once, unless it has many rows. */
+static bool send_save(struct database *d, struct err *e)
+{
+    struct buf sql;
+    bool ok = true;
+
+    buf_init(&sql, SIZE_MAX / 2);
+    buf_puts(&sql, begin_transaction);
+    put_fence(d, &sql);
+    for (size_t i = 0; ok && i < d->writes.n; i++) {
+        const struct writes_piece *piece = &d->writes.pieces[i];
+
+        if (!piece->is_rows)
+            buf_add(&sql, piece->text.data, piece->text.len);
+        else if (writes_are_few(piece))
+            writes_put_rows(&d->writes, piece, &sql);
+        else
+            ok = copy_rows(d, piece, &sql, e);
     }
-    if (ok) {
-        buf_puts(&end.pieces[0].text, "COMMIT");
-        ok = (writes_ok(&end) || err_memory(e)) &&
-             conn_run(d->conn, end.pieces[0].text.data, NULL, NULL, 0, e);
-    }
-    writes_fini(&end);
+    buf_puts(&sql, "COMMIT");
+    ok = ok && run(d, &sql, e);
+    buf_fini(&sql);
     return ok;
 }
 
@@ -336,23 +326,18 @@ static bool save(struct database *d, struct err *e)
 {
     uint64_t saves;
 
-    if (!begin(d, &saves, e))
-        return false;
-    if (saves == d->saves + 1) { /* the one before was committed, though nobody said so */
-        conn_rollback(d->conn);
+    if (send_save(d, e))
         return true;
-    }
-    if (saves != d->saves)
-        return err_set(e, ERR_STATE, "the pipeline %.200s is not as this process left it: was it "
-                       "restored? A new start goes on from what is there", d->name);
-    for (size_t i = 0; i < d->writes.n; i++) {
-        const struct writes_piece *piece = &d->writes.pieces[i];
-
-        if (piece->is_rows ? !send_rows(d, &piece->text, e)
-                           : !conn_run(d->conn, piece->text.data, NULL, NULL, 0, e))
-            return false;
-    }
-    return commit(d, e);
+    if (e->code != ERR_SQL || strcmp(e->sqlstate, NOT_AS_LEFT) != 0)
+        return false;
+    conn_rollback(d->conn);
+    if (!ask(d, &saves, e))
+        return false;
+    conn_rollback(d->conn);
+    if (saves == d->saves + 1)
+        return true; /* it was committed before, though nobody said so */
+    return err_set(e, ERR_STATE, "the pipeline %.200s is not as this process left it: was it "
+                   "restored? A new start goes on from what is there", d->name);
 }
 
 struct writes *database_writes(struct database *d)
@@ -364,7 +349,7 @@ bool database_save(struct database *d, struct err *e)
 {
     bool ok;
 
-    if (!writes_ok(&d->writes))
+    if (!writes_end(&d->writes))
         return err_memory(e);
     if (d->writes.n == 0)
         return true;
@@ -375,134 +360,15 @@ bool database_save(struct database *d, struct err *e)
     return ok;
 }
 
-/* ---- loading ---- */
-
-/* Turns hex digits into the bytes they stand for, in their place. */
-static bool unhex(char *p, size_t len, struct store_slice *slice)
+bool database_remove(struct database *d, struct err *e)
 {
-    if (len % 2 != 0)
-        return false;
-    for (size_t i = 0; i < len; i += 2) {
-        int high = text_hex_digit(p[i]), low = text_hex_digit(p[i + 1]);
-
-        if (high < 0 || low < 0)
-            return false;
-        p[i / 2] = (char)(high << 4 | low);
-    }
-    *slice = (struct store_slice){ p, len / 2 };
-    return true;
+    writes_remove(&d->writes);
+    return database_save(d, e);
 }
 
-#define MAX_FIELDS 12
-
-/* A line of COPY, cut into fields, which end with a NUL. */
-struct line {
-    struct buf text;
-    char *fields[MAX_FIELDS]; /* NULL: NULL */
-    size_t lengths[MAX_FIELDS];
-};
-
-/* What fields hold has no backslash but in \N: names of tables, numbers, hex. */
-static bool cut(struct line *l, const char *p, size_t len, size_t n)
+bool database_load(struct database *d, const struct database_load_visit *visit, struct err *e)
 {
-    uint32_t ends[MAX_FIELDS];
-
-    buf_clear(&l->text);
-    buf_add(&l->text, p, len);
-    if (!buf_ok(&l->text) || !copytext_split(p, len, ends, n))
-        return false;
-    for (size_t i = 0; i < n; i++) {
-        size_t from = i > 0 ? ends[i - 1] + 1 : 0;
-
-        l->lengths[i] = ends[i] - from;
-        l->fields[i] = l->text.data + from;
-        if (copytext_is_null((struct copytext_field){ l->fields[i], l->lengths[i] }))
-            l->fields[i] = NULL;
-        l->text.data[ends[i]] = '\0';
-    }
-    return true;
-}
-
-static bool read_bytes(const struct line *l, size_t i, struct store_slice *slice)
-{
-    if (l->fields[i] != NULL)
-        return unhex(l->fields[i], l->lengths[i], slice);
-    *slice = (struct store_slice){ NULL, 0 };
-    return true;
-}
-
-static bool read_record(struct line *l, struct store_record *r)
-{
-    *r = (struct store_record){ .kind = { l->fields[0], l->lengths[0] } };
-    return l->fields[0] != NULL && read_bytes(l, 1, &r->name) && read_bytes(l, 2, &r->key) &&
-           read_bytes(l, 3, &r->value) && r->value.p != NULL;
-}
-
-static bool read_row(struct line *l, struct kept_row *r)
-{
-    int64_t n[8] = { 0 };
-
-    *r = (struct kept_row){ 0 };
-    for (size_t i = 1; i < 8; i++)
-        if (l->fields[i] == NULL || !text_is_i64(l->fields[i], &n[i]))
-            return false;
-    if (l->fields[9] != NULL && !text_is_i64(l->fields[9], &n[0]))
-        return false;
-    r->id = n[1];
-    r->hash = (uint64_t)n[2];
-    r->now.xid = (uint64_t)n[3];
-    r->now.digest = (uint64_t)n[4];
-    kept_row_set_flags(&r->now, (uint64_t)n[5]);
-    r->now.change = (uint64_t)n[6];
-    r->now.columns = (uint32_t)n[0];
-    return l->fields[0] != NULL && read_bytes(l, 8, &r->key) && r->key.p != NULL &&
-           read_bytes(l, 10, &r->now.row) && read_bytes(l, 11, &r->older) &&
-           kept_row_sum(r) == (int32_t)n[7];
-}
-
-/* Calls the visitor for a line. */
-static bool take_line(struct line *l, size_t n, const struct database_visit *visit, struct err *e)
-{
-    struct store_record record;
-    struct kept_row row;
-
-    if (n == 4 && read_record(l, &record))
-        return visit->record(visit->arg, &record, e);
-    if (n == MAX_FIELDS && read_row(l, &row))
-        return visit->row(visit->arg, l->fields[0], &row, e);
-    return err_set(e, ERR_STATE, "%s cannot be read: restore it, or forget all with --reset",
-                   n == 4 ? "a record in pgcdc.state" : "a row in pgcdc.state_rows");
-}
-
-/* Reads what a COPY of <n> columns gives. */
-static bool load_all(struct database *d, const char *format, size_t n,
-                     const struct database_visit *visit, struct err *e)
-{
-    struct line l;
-    struct buf sql;
-    const char *p;
-    size_t len;
-    enum conn_copy got = CONN_COPY_FAILED;
-    bool ok;
-
-    buf_init(&l.text, SIZE_MAX / 2);
-    buf_init(&sql, BUF_SQL_MAX);
-    buf_printf(&sql, "COPY (SELECT %s WHERE pipeline = %s ORDER BY 1) TO STDOUT", format,
-               d->writes.pipeline);
-    ok = (buf_ok(&sql) || err_memory(e)) && conn_copy(d->conn, sql.data, e);
-    while (ok && (got = conn_copy_next(d->conn, &p, &len, e)) == CONN_COPY_LINE)
-        ok = cut(&l, p, len, n) ? take_line(&l, n, visit, e)
-                                : err_set(e, ERR_STATE, "its answer cannot be read");
-    buf_fini(&l.text);
-    buf_fini(&sql);
-    return ok && got == CONN_COPY_END;
-}
-
-bool database_load(struct database *d, const struct database_visit *visit, struct err *e)
-{
-    return (load_all(d, "kind, pg_catalog.encode(name, 'hex'), pg_catalog.encode(key, 'hex'),"
-                     " pg_catalog.encode(value, 'hex') FROM pgcdc.state", 4, visit, e) &&
-            load_all(d, ROW_COLUMNS " FROM pgcdc.state_rows", MAX_FIELDS, visit, e)) || fail(e);
+    return database_load_all(d->conn, d->writes.pipeline, visit, e) || fail(e);
 }
 
 /* ---- birth and death ---- */
@@ -517,9 +383,33 @@ static bool make_owner(struct database *d, struct err *e)
     return true;
 }
 
+/* Refuses a name that no pipeline has. */
+static bool find(struct database *d, struct err *e)
+{
+    static const struct result_shape shape = { "the pipelines", "bt", 1, 1 };
+    struct result *r = NULL;
+    struct buf sql;
+    bool ok;
+
+    buf_init(&sql, BUF_SQL_MAX);
+    buf_printf(&sql, "SELECT EXISTS (SELECT FROM pgcdc.lease WHERE pipeline = %s),"
+               " coalesce(pg_catalog.string_agg(pipeline, ', '), 'none')"
+               " FROM (SELECT pipeline FROM pgcdc.lease ORDER BY 1 LIMIT 20) known",
+               d->writes.pipeline);
+    ok = (buf_ok(&sql) || err_memory(e)) && conn_run(d->conn, sql.data, &shape, &r, 1, e);
+    if (ok && !result_bool(r, 0, 0))
+        ok = err_set(e, ERR_STATE, "there is no pipeline %.200s; those that are there: %.600s",
+                     d->name, result_text(r, 0, 1));
+    result_free(r);
+    buf_fini(&sql);
+    return ok;
+}
+
 /* Takes the pipeline, when it can be had, and learns the number of its last save. */
 static bool take_over(struct database *d, struct err *e)
 {
+    if (d->o.must_exist && !persist(d, find, e))
+        return false;
     while (true) {
         if (!persist(d, take, e))
             return false;
@@ -541,10 +431,7 @@ static bool keep_lease(struct database *d, struct err *e)
 
 static bool learn_saves(struct database *d, struct err *e)
 {
-    bool ok = begin(d, &d->saves, e);
-
-    conn_rollback(d->conn);
-    return ok;
+    return ask(d, &d->saves, e) && conn_run(d->conn, "COMMIT", NULL, NULL, 0, e);
 }
 
 struct database *database_open(const struct database_options *o, struct err *e)

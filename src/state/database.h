@@ -12,6 +12,9 @@
  * save any more. A save is tried again while the database is away, without end, until the program
  * is to stop; whether an interrupted one was committed is told by its number, the record "save".
  *
+ * A save goes over in one message: the transaction begins with a statement that fails unless epoch
+ * and number are ours, so that nobody need wait for its answer. Only many rows at once go by COPY.
+ *
  * Errors are ERR_STATE and name the database, never a password; ERR_TAKEN: another process has
  * taken over.
  *
@@ -19,6 +22,7 @@
 #ifndef DATABASE_H
 #define DATABASE_H
 
+#include "state/database_load.h"
 #include "state/role.h"
 #include "state/writes.h"
 
@@ -33,6 +37,8 @@ struct database_options {
     const char *pipeline; /* its name */
     int lease_s;          /* seconds after which another process may take over */
     int stop_fd;          /* readable from when the program is to stop */
+    bool at_once;         /* fails rather than wait, for another process or for the database */
+    bool must_exist;      /* fails where nothing is kept of the pipeline */
     database_says *says;  /* what is waited for, and for how long it is tried */
     bool (*pause)(void *arg, int64_t ms, struct err *e); /* waits for the pipeline: so long, or
                              until <role> wishes something. False: why not. NULL: just waits */
@@ -50,14 +56,11 @@ struct database *database_open(const struct database_options *o, struct err *e);
 /* Gives the pipeline back, if that can be done at once. Takes NULL too. */
 void database_close(struct database *d);
 
-/* Reads all that is kept of the pipeline: records, then rows, those of one table after the other.
- * What the functions get is valid until they return. */
-struct database_visit {
-    bool (*record)(void *arg, const struct store_record *r, struct err *e);
-    bool (*row)(void *arg, const char *table, const struct kept_row *r, struct err *e);
-    void *arg;
-};
-bool database_load(struct database *d, const struct database_visit *visit,
+/* Takes all that is kept of the pipeline away, and its lease. */
+bool database_remove(struct database *d, struct err *e) WARN_UNUSED;
+
+/* Reads all that is kept of the pipeline, as database_load_all. */
+bool database_load(struct database *d, const struct database_load_visit *visit,
                    struct err *e) WARN_UNUSED;
 
 /* *may: nobody else can be at work on the pipeline, so that changes may be delivered. False with

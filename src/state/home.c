@@ -4,6 +4,7 @@
 
 #include "state/kept_table.h"
 
+#include <sqlite3.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -45,7 +46,7 @@ static bool add_row(void *arg, const char *table, const struct kept_row *r, stru
 static bool fill(struct store *s, struct database *d, struct err *e)
 {
     struct filling f = { .store = s };
-    const struct database_visit visit = { .record = add_record, .row = add_row, .arg = &f };
+    const struct database_load_visit visit = { .record = add_record, .row = add_row, .arg = &f };
     bool ok = store_begin(s, e) && database_load(d, &visit, e) && end_table(&f, e);
 
     kept_table_close(f.table);
@@ -54,7 +55,7 @@ static bool fill(struct store *s, struct database *d, struct err *e)
 
 /* ---- what the store calls ---- */
 
-static void begin(void *arg)
+static void clear(void *arg)
 {
     writes_clear(database_writes(arg));
 }
@@ -106,7 +107,7 @@ struct store *home_open_database(const struct database_options *o, struct err *e
 
     if (s != NULL && fill(s, d, e)) {
         const struct store_home home = {
-            .arg = d, .writes = database_writes(d), .begin = begin, .put = put, .forget = forget,
+            .arg = d, .writes = database_writes(d), .clear = clear, .put = put, .forget = forget,
             .forget_all = forget_all, .may_work = may_work, .leads = leads, .confirm = confirm,
             .save = save, .close = shut, .epoch = database_epoch(d),
         };
@@ -117,4 +118,17 @@ struct store *home_open_database(const struct database_options *o, struct err *e
     store_close(s);
     database_close(d);
     return NULL;
+}
+
+bool home_put_sources(struct store *s, struct buf *text, struct err *e)
+{
+    sqlite3_stmt *st = NULL;
+    bool ok = store_prepare(s, "SELECT name FROM %s WHERE kind = 'position' ORDER BY name LIMIT 5",
+                            "kept", &st, e);
+
+    while (ok && sqlite3_step(st) == SQLITE_ROW)
+        buf_printf(text, "%s%s", text->len > 0 ? ", " : "",
+                   (const char *)sqlite3_column_text(st, 0));
+    sqlite3_finalize(st);
+    return ok;
 }

@@ -10,4 +10,8 @@
  * or NULL. */
 struct store *home_open_database(const struct database_options *o, struct err *e);
 
+/* Appends the names of sources whose positions are kept, some of them, commas between. */
+struct buf;
+bool home_put_sources(struct store *s, struct buf *text, struct err *e) WARN_UNUSED;
+
 #endif

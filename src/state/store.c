@@ -416,7 +416,7 @@ bool store_save_alone(struct store *s, struct err *e)
 bool store_begin(struct store *s, struct err *e)
 {
     if (s->home.arg != NULL)
-        s->home.begin(s->home.arg);
+        s->home.clear(s->home.arg);
     return step(s, s->begin, e);
 }
 
@@ -450,6 +450,8 @@ void store_rollback(struct store *s)
 
     s->rollbacks++;
     end_next(s, false);
+    if (s->home.arg != NULL)
+        s->home.clear(s->home.arg);
     if (!sqlite3_get_autocommit(s->db) && !step(s, s->rollback, &e)) {
         /* the next call fails in the same way */
     }

@@ -17,6 +17,8 @@
  *   paused    source   ""   a user has paused it
  *   save      ""       ""   in a database only: the number of the last save
  *   epoch     ""       ""   from a database: the number of the newest lease, which only grows
+ *   epoch     ""       ""   in a database: that of the last lease
+ *   move      ""       ""   it was copied elsewhere, or from there, see transfer.h
  *   former    ""       ""   what it was called before it was reset, each followed by a blank
  * and those of kind "form", see kept_columns.h.
  *
@@ -105,7 +107,7 @@ struct writes;
 struct store_home {
     void *arg;              /* of the functions */
     struct writes *writes;  /* what the open transaction changes, see kept_table.c */
-    void (*begin)(void *arg);
+    void (*clear)(void *arg); /* forgets what the open transaction changes */
     void (*put)(void *arg, const struct store_record *r);
     void (*forget)(void *arg, const char *source, bool is_any_schema);
     void (*forget_all)(void *arg);

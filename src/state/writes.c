@@ -9,22 +9,14 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-const char writes_temporary[] =
-    "CREATE TEMPORARY TABLE IF NOT EXISTS pgcdc_rows (n bigint, source text, id bigint,"
-    " hash bigint, xid bigint, digest bigint, flags bigint, note bigint, sum bigint, key bytea,"
-    " form bigint, \"row\" bytea, older bytea)";
+#define FEW 50 /* rows */
 
-void writes_put_take_over(const struct writes *w, struct buf *sql)
-{
-    buf_printf(sql, "INSERT INTO pgcdc.state_rows SELECT DISTINCT ON (source, id) %s, source, id,"
-               " hash, xid, digest, flags, note, sum, key, form, \"row\", older"
-               " FROM pg_temp.pgcdc_rows ORDER BY source, id, n DESC"
-               " ON CONFLICT (pipeline, source, id) DO UPDATE SET hash = excluded.hash,"
-               " xid = excluded.xid, digest = excluded.digest, flags = excluded.flags,"
-               " note = excluded.note, sum = excluded.sum, key = excluded.key,"
-               " form = excluded.form, \"row\" = excluded.\"row\", older = excluded.older;"
-               "TRUNCATE pg_temp.pgcdc_rows;", w->pipeline);
-}
+/* What a row becomes that is there already. */
+static const char replace[] =
+    " ON CONFLICT (pipeline, source, id) DO UPDATE SET hash = excluded.hash, xid = excluded.xid,"
+    " digest = excluded.digest, flags = excluded.flags, note = excluded.note, sum = excluded.sum,"
+    " key = excluded.key, form = excluded.form, \"row\" = excluded.\"row\","
+    " older = excluded.older;";
 
 bool writes_init(struct writes *w, const char *pipeline, struct err *e)
 {
@@ -42,6 +34,8 @@ void writes_clear(struct writes *w)
     for (size_t i = 0; i < w->n; i++)
         buf_fini(&w->pieces[i].text);
     w->n = 0;
+    free(w->dropped);
+    w->dropped = NULL;
     w->failed = false;
 }
 
@@ -52,8 +46,19 @@ void writes_fini(struct writes *w)
     free(w->pipeline);
 }
 
-bool writes_ok(const struct writes *w)
+/* Ends the list of ids that is open. */
+static void end_list(struct writes *w)
 {
+    if (w->dropped == NULL)
+        return;
+    buf_puts(&w->pieces[w->n - 1].text, ");");
+    free(w->dropped);
+    w->dropped = NULL;
+}
+
+bool writes_end(struct writes *w)
+{
+    end_list(w);
     for (size_t i = 0; i < w->n; i++)
         if (!buf_ok(&w->pieces[i].text))
             return false;
@@ -65,6 +70,7 @@ static struct buf *open_piece(struct writes *w, bool is_rows)
 {
     struct writes_piece fresh = { .is_rows = is_rows };
 
+    end_list(w);
     if (w->n > 0 && w->pieces[w->n - 1].is_rows == is_rows)
         return &w->pieces[w->n - 1].text;
     buf_init(&fresh.text, SIZE_MAX / 2);
@@ -87,9 +93,9 @@ static void put_hex(struct buf *b, struct store_slice s)
 
 static void put_bytes(struct buf *sql, struct store_slice s)
 {
-    buf_puts(sql, "pg_catalog.decode('");
+    buf_puts(sql, "E'\\\\x");
     put_hex(sql, s);
-    buf_puts(sql, "','hex')");
+    buf_puts(sql, "'::bytea");
 }
 
 static struct store_slice slice_of(const char *text)
@@ -146,7 +152,17 @@ void writes_forget_all(struct writes *w)
     struct buf *sql = open_piece(w, false);
 
     if (sql != NULL)
-        buf_printf(sql, "DELETE FROM pgcdc.state WHERE pipeline = %s;", w->pipeline);
+        buf_printf(sql, "DELETE FROM pgcdc.state WHERE pipeline = %s"
+                   " AND kind NOT IN ('save', 'epoch');", w->pipeline);
+}
+
+void writes_remove(struct writes *w)
+{
+    static const char *const tables[] = { "state_rows", "state", "standby", "lease" };
+    struct buf *sql = open_piece(w, false);
+
+    for (size_t i = 0; sql != NULL && i < sizeof tables / sizeof *tables; i++)
+        buf_printf(sql, "DELETE FROM pgcdc.%s WHERE pipeline = %s;", tables[i], w->pipeline);
 }
 
 /* ---- rows ---- */
@@ -172,6 +188,7 @@ void writes_row_put(struct writes *w, const char *table, const struct kept_row *
 
     if (line == NULL)
         return;
+    w->pieces[w->n - 1].n_rows++;
     buf_printf(line, "%" PRIu64 "\t%s", w->rows++, table);
     put_number(line, (uint64_t)r->id);
     put_number(line, r->hash);
@@ -203,10 +220,19 @@ static struct buf *begin_delete(struct writes *w, const char *table)
 
 void writes_row_drop(struct writes *w, const char *table, int64_t id)
 {
-    struct buf *sql = begin_delete(w, table);
+    struct buf *sql;
 
-    if (sql != NULL)
-        buf_printf(sql, " AND id = %" PRId64 ";", id);
+    if (w->dropped != NULL && strcmp(w->dropped, table) == 0) {
+        buf_printf(&w->pieces[w->n - 1].text, ",%" PRId64, id);
+        return;
+    }
+    sql = begin_delete(w, table);
+    if (sql == NULL)
+        return;
+    buf_printf(sql, " AND id IN (%" PRId64, id);
+    w->dropped = strdup(table);
+    if (w->dropped == NULL)
+        w->failed = true;
 }
 
 void writes_rows_clear(struct writes *w, const char *table)
@@ -223,4 +249,80 @@ void writes_rows_drop_deleted(struct writes *w, const char *table, uint64_t save
 
     if (sql != NULL)
         buf_printf(sql, " AND flags & 2 <> 0 AND note <= %" PRId64 ";", (int64_t)saved);
+}
+
+/* ---- sending rows ---- */
+
+bool writes_are_few(const struct writes_piece *piece)
+{
+    return piece->n_rows <= FEW;
+}
+
+/* The end of the field that begins at <p>. */
+static const char *field_end(const char *p)
+{
+    return p + strcspn(p, "\t\n");
+}
+
+/* Appends a field of a line as a value of SQL: text in hex, a number, or NULL. */
+static void put_value(struct buf *sql, const char *p, const char *end)
+{
+    buf_putc(sql, ',');
+    if (*p != '\\') {
+        buf_add(sql, p, (size_t)(end - p));
+    } else if (p[1] == 'N') {
+        buf_puts(sql, "NULL");
+    } else {
+        buf_puts(sql, "E'");
+        buf_add(sql, p, (size_t)(end - p));
+        buf_putc(sql, '\'');
+    }
+}
+
+/* A statement takes rows of one source whose ids grow, so that it has none twice. */
+void writes_put_rows(const struct writes *w, const struct writes_piece *piece, struct buf *sql)
+{
+    const char *source = NULL;
+    size_t source_len = 0;
+    long long id = 0;
+
+    for (const char *p = piece->text.data, *end; *p != '\0'; p = end + 1) {
+        const char *from = field_end(p) + 1; /* the first field is not needed here */
+        const char *to = field_end(from);
+        long long next = strtoll(to + 1, NULL, 10);
+        bool goes_on = source != NULL && (size_t)(to - from) == source_len &&
+                       memcmp(source, from, source_len) == 0 && next > id;
+
+        if (!goes_on && source != NULL)
+            buf_puts(sql, replace);
+        buf_puts(sql, goes_on ? "," : "INSERT INTO pgcdc.state_rows VALUES ");
+        buf_printf(sql, "(%s,'%.*s'", w->pipeline, (int)(to - from), from);
+        for (end = to; *end == '\t'; ) {
+            p = end + 1;
+            end = field_end(p);
+            put_value(sql, p, end);
+        }
+        buf_putc(sql, ')');
+        source = from;
+        source_len = (size_t)(to - from);
+        id = next;
+    }
+    if (source != NULL)
+        buf_puts(sql, replace);
+}
+
+void writes_put_temporary(struct buf *sql)
+{
+    buf_puts(sql, "CREATE TEMPORARY TABLE pgcdc_rows (n bigint, source text, id bigint,"
+             " hash bigint, xid bigint, digest bigint, flags bigint, note bigint, sum bigint,"
+             " key bytea, form bigint, \"row\" bytea, older bytea) ON COMMIT DROP;");
+}
+
+void writes_put_take_over(const struct writes *w, struct buf *sql)
+{
+    buf_printf(sql, "INSERT INTO pgcdc.state_rows SELECT DISTINCT ON (source, id) %s, source, id,"
+               " hash, xid, digest, flags, note, sum, key, form, \"row\", older"
+               " FROM pg_temp.pgcdc_rows ORDER BY source, id, n DESC", w->pipeline);
+    buf_puts(sql, replace);
+    buf_puts(sql, "DROP TABLE pg_temp.pgcdc_rows;");
 }

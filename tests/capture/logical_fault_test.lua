@@ -6,6 +6,7 @@ local cluster = require "cluster"
 local files = require "files"
 local fixtures = require "fixtures"
 local liar = require "liar"
+local log_state = require "log_state"
 local lu = require "luaunit"
 local pooler = require "pooler"
 local program = require "program"
@@ -483,7 +484,7 @@ function TestLogicalFault.test_a_log_that_lies()
    db:exec "INSERT INTO t VALUES (4, 'x')"
    for lie, text in pairs(lies) do
       local p = running[lie]
-      ends(p, 3, text)
+      ends(p, 70, text)
       lu.assertStrMatches(p:stderr(), ".*the log at %x+/%x+: .*", nil, nil, lie)
       p = start(db, { slot = (lie:gsub(" ", "_")) }, { state = p.state })
       by_log.wait_words(p, "i4=x")
@@ -494,7 +495,7 @@ end
 -- ---- bad input ----
 
 function TestLogicalFault.test_bad_options()
-   local db = by_log.database "CREATE VIEW w AS SELECT * FROM t"
+   local db = by_log.database "CREATE TABLE w (id int PRIMARY KEY)"
    local function fails(source, text, more, status)
       local result = program.run { dsn = db, script = watch.script(tables.merge(
          { table = "t", capture = "logical" }, source), more), options = { "--once" } }
@@ -516,10 +517,70 @@ function TestLogicalFault.test_bad_options()
    if cluster.version() < 17 then
       fails({ failover = true }, "failover = true needs Postgres 17", nil, 3)
    end
-   db:exec "CREATE UNLOGGED TABLE l (id int PRIMARY KEY)"
-   fails({ table = "l" }, "l", nil, 3)
-   fails({ table = "w", pk = "id" }, "w", nil, 3)
-   fails({ table = "pg_class" }, "pg_class", nil, 3)
+end
+
+-- The log lacks a transaction that was delivered in part: nobody knows what it has instead.
+function TestLogicalFault.test_a_log_that_lacks_what_was_delivered()
+   local db = by_log.database()
+   local p = started(db, { slot = "lacks_" .. db.name:gsub("%W", "_") })
+   db:exec "INSERT INTO t VALUES (4, 'x')"
+   wait_word(p, "i4=x")
+   p:stop()
+   log_state.set_inside(p.state, "public.t", db:value
+      "SELECT pg_current_wal_insert_lsn() - '0/0' + 100")
+   db:exec "INSERT INTO t VALUES (5, 'y'); INSERT INTO t VALUES (6, 'z')"
+   p = start(db, { slot = "lacks_" .. db.name:gsub("%W", "_") }, { state = p.state })
+   ends(p, 4, "the log does not have the transaction that commits at ")
+   lu.assertStrMatches(p:stderr(), ".*of which the changes up to %x+/%x+ were delivered: is this"
+      .. " the server that they came from%? %-%-reset=SOURCE reads the table again.*")
+   lu.assertEquals(by_log.words(p), "")
+end
+
+-- What the log does not have is refused, with what captures it instead.
+function TestLogicalFault.test_what_the_log_does_not_have()
+   local db = by_log.database [[CREATE VIEW w AS SELECT * FROM t;
+      CREATE MATERIALIZED VIEW m AS SELECT * FROM t; CREATE UNIQUE INDEX ON m (id);
+      CREATE UNLOGGED TABLE l (id int PRIMARY KEY); CREATE EXTENSION IF NOT EXISTS file_fdw;
+      CREATE SERVER files FOREIGN DATA WRAPPER file_fdw;
+      CREATE FOREIGN TABLE f (id int) SERVER files OPTIONS (filename '/dev/null')]]
+   local other = db:connect()
+   other:exec "CREATE TEMPORARY TABLE mine (id int PRIMARY KEY)"
+   local schema = other:value "SELECT pg_my_temp_schema()::regnamespace"
+   for table, text in pairs {
+      w = 'public.w is a view: its rows have no xmin; name the table under it, or use capture =',
+      m = "public.m is a materialized view",
+      f = "public.f is a foreign table",
+      l = 'public.l is unlogged, and the log does not have it: use capture = "xmin"',
+      pg_class = 'pg_catalog.pg_class is a catalog of the server, which the log does not have: use'
+         .. ' capture = "xmin"',
+      [schema .. ".mine"] = "is a temporary table, which other sessions cannot read",
+   } do
+      local p = start(db, nil, { table = table, options = { "--once" },
+         source = { pk = table == "pg_class" and "oid" or "id" } })
+      local result = p:finish(60)
+      lu.assertEquals(result.status, 3, table .. result.stderr)
+      lu.assertStrContains(result.stderr:gsub('\\"', '"'), text)
+   end
+end
+
+-- Filters: what they leave out does not come.
+function TestLogicalFault.test_filters()
+   lu.skipIf(cluster.version() < 15, "publications have no filters")
+   local db = by_log.database [[CREATE PUBLICATION rows FOR TABLE t WHERE (id > 1);
+      CREATE PUBLICATION columns FOR TABLE t (id)]]
+   for _, name in ipairs { "rows", "columns" } do
+      ends(start(db, { publication = name }), 3, ("public.t: publication %s has a row filter or a"
+         .. " list of columns: name a publication without"):format(name))
+   end
+end
+
+-- A slot of another database.
+function TestLogicalFault.test_a_slot_of_another_database()
+   local db, other = by_log.database(), by_log.database()
+   local name = "of_other_" .. other.name:gsub("%W", "_")
+   other:exec(("SELECT pg_create_logical_replication_slot('%s', 'pgoutput')"):format(name))
+   ends(start(db, { slot = name }), 3, ("slot %s is of another database or plug-in: name another"
+      .. " one"):format(name))
 end
 
 return TestLogicalFault

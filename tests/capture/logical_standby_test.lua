@@ -58,6 +58,24 @@ function TestLogicalStandby.test_versions_without()
    lu.assertStrContains(result.stderr, "reads standbys from Postgres 16 on")
 end
 
+-- A partition that is attached with rows is read there too.
+function TestLogicalStandby.test_a_partition_that_is_attached()
+   needs(16, "standbys decode from 16 on")
+   local primary, standby, db = pair [[
+      CREATE TABLE p (id int PRIMARY KEY, v text) PARTITION BY RANGE (id);
+      CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (100);
+      ALTER PUBLICATION pgcdc ADD TABLE p; INSERT INTO p VALUES (1, 'a')]]
+   local p = by_log.start(db, { table = "p", dsn = dsn_of(standby, db) })
+   wait_ready(primary, p)
+   db:exec [[CREATE TABLE p2 (id int PRIMARY KEY, v text); INSERT INTO p2 VALUES (101, 'b');
+      ALTER TABLE p ATTACH PARTITION p2 FOR VALUES FROM (100) TO (200)]]
+   by_log.wait_words(p, "r1=a r101=b")
+   db:exec "UPDATE p SET v = 'c'"
+   by_log.wait_words(p, "r1=a r101=b u1=c u101=c")
+   p:stop()
+   lu.assertNotStrContains(p:stderr(), "is read by xmin")
+end
+
 -- First read, handing over and stream under writers on the primary: each version once, in order;
 -- then the standby is promoted, and it goes on.
 function TestLogicalStandby.test_exact_on_a_standby()

@@ -1,6 +1,7 @@
 -- ctl_test.lua: pgcdc-lua ctl: what each command answers, and that it does so.
 -- SPDX-License-Identifier: MIT
 
+local by_log = require "by_log"
 local child = require "child"
 local ctl = require "ctl"
 local files = require "files"
@@ -111,6 +112,37 @@ function TestCtl.test_pause_and_resume()
    p:stop()
    p = start(db, nil, { state = p.state })
    lu.assertFalse(ctl.status(p).sources[1].paused)
+   p:stop()
+end
+
+-- Sources that share a slot pause together, whichever of them is paused, and each says so. What
+-- comes meanwhile comes, of both, when that one is resumed.
+function TestCtl.test_sources_of_one_slot_pause_together()
+   local db = by_log.database [[CREATE TABLE u (id int PRIMARY KEY, v text);
+      CREATE TABLE w (id int PRIMARY KEY); ALTER PUBLICATION pgcdc ADD TABLE u]]
+   local p = program.start { dsn = db, script = [[
+      for name, capture in pairs { t = "logical", u = "logical", w = "xmin" } do
+         pgcdc.source { table = name, capture = capture, interval = 0.2, start = "now",
+            on_change = function(c) print(name, c.key.id) end }
+      end]] }
+   p:wait_stderr "msg=\"?ready.*msg=\"?ready.*msg=\"?ready"
+   local function paused()
+      local is = {}
+      for _, source in ipairs(ctl.status(p).sources) do
+         is[source.table] = source.paused
+      end
+      return is
+   end
+   lu.assertEquals(ctl.ok(p, "pause", "u"), "public.u: paused")
+   lu.assertEquals(paused(), { t = true, u = true, w = false })
+   db:exec "INSERT INTO t VALUES (4, 'x'); INSERT INTO u VALUES (5, 'y')"
+   db:exec "INSERT INTO w VALUES (6)" -- which is captured in another way
+   p:wait_until(function() return #p:lines() > 0 end)
+   lu.assertEquals(p:lines(), { "w\t6" })
+   lu.assertEquals(ctl.ok(p, "resume", "u"), "public.u: resumed")
+   p:wait_until(function() return #p:lines() == 3 end)
+   lu.assertEquals(p:lines(), { "w\t6", "t\t4", "u\t5" })
+   lu.assertEquals(paused(), { t = false, u = false, w = false })
    p:stop()
 end
 

@@ -8,6 +8,7 @@
 local cluster = require "cluster"
 local fixtures = require "fixtures"
 local lu = require "luaunit"
+local program = require "program"
 local wait = require "wait"
 local watch = require "watch"
 
@@ -23,9 +24,18 @@ local function new_pair(conf)
    return primary, standby
 end
 
+-- What a state's database must not be.
+local function check_keeps_no_state(standby)
+   local result = program.run { script = "pgcdc.source { table = 't' }", dsn = standby,
+                                state = standby:dsn(), options = { "--once" } }
+   lu.assertEquals(result.status, 4)
+   lu.assertStrContains(result.stderr, "it is a standby: state is kept on a primary")
+end
+
 -- The cases of fault_transaction_test.lua where a standby's snapshot knows less than a primary's.
 function TestFaultStandby.test_transactions_as_a_standby_sees_them()
    local primary, standby = new_pair()
+   check_keeps_no_state(standby)
    local first = watch.once(standby)
    lu.assertEquals(watch.ops(first.program), { read = 20, upsert = 0 })
    local function poll()

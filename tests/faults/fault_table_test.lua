@@ -55,6 +55,22 @@ function TestFaultTable.test_dropped_and_created_again()
    lu.assertEquals(p:stop().status, 0)
 end
 
+-- While the program does not run; the new rows have the keys of the old ones.
+function TestFaultTable.test_dropped_and_created_between_two_runs()
+   local db = new_database()
+   local result = watch.once(db)
+   lu.assertEquals(#result.changes, 20)
+   db:exec "drop table t"
+   db:exec(CREATE)
+   db:exec "update t set n = 7 where id = 3"
+   result = watch.once(db, result.program.state)
+   lu.assertEquals(watch.ops(result.program), { read = 20, upsert = 0 })
+   lu.assertStrContains(result.stderr, "the table was dropped and created again, or swapped: the"
+      .. " table is read again from its start")
+   result = watch.once(db, result.program.state)
+   lu.assertEquals(#result.changes, 0)
+end
+
 -- With seconds in between, in which there is no such table: that is waited out.
 function TestFaultTable.test_dropped_and_created_seconds_later()
    local db = new_database()

@@ -208,6 +208,77 @@ test("one_of_three_brokers_is_lost", function()
    check_java(three, topic)
 end)
 
+-- ---- what is sent before the flush ----
+
+-- Rows of which the broker has some before their batch is complete.
+local LARGE = "repeat(md5(i::text), 30)"
+
+-- An operator of another branch holds a row of each poll, so the position that can be saved is that
+-- before: what is sent already of later polls is not stored with it.
+test("what_is_sent_beyond_the_position", function()
+   local topic, options = fresh()
+   local db = fixtures.database "create table t (id int primary key, name text, k text)"
+   local how = { dsn = db, state = fixtures.state(), script = ([[
+      local s = pgcdc.source {table = "t", interval = 0.01, start = "now"}
+      s:sink(pgcdc.sinks.kafka {brokers = %q, %s})
+      s:only(function(c) return c.row.k end):partition(2, {key = "k"}):sink(function() end)
+      s:on("ready", function() print "ready" io.flush() end)
+      s:on("batch", function(batch) print("batch " .. batch.count) io.flush() end)]]):format(
+         cluster.brokers, options) }
+   local p = program.start(how)
+   local function add(first, last, at_first, at_last)
+      db:exec(([[insert into t select i, %s, case i when %d then %s when %d then %s end
+         from generate_series(%d, %d) i]]):format(LARGE, first, at_first, last, at_last, first,
+         last))
+      p:wait_until(function()
+         return p:stdout():find("batch " .. last - first + 1 .. "\n", 1, true)
+      end, 20, "a batch")
+   end
+   p:wait_until(function() return p:stdout():find "ready" end, 20, "the start")
+   add(1, 801, "null", "'a'")
+   lu.assertEquals(cluster:read(topic), {})
+   add(802, 1803, "'a'", "'b'")
+   wait.until_(function() return #cluster:read(topic) == 801 end, 20, "the first poll")
+   add(1804, 2606, "'b'", "null")
+   wait.until_(function() return #cluster:read(topic) >= 1803 end, 20, "the rest")
+   p:kill9()
+   once.ok(how)
+   local expected = {}
+   for i = 1, 2606 do
+      expected[i] = i
+   end
+   lu.assertEquals(ids(cluster:read(topic)), table.concat(expected, " "))
+end)
+
+-- It is killed when the broker has some of a batch, and when it has all of it or not.
+test("kills_while_a_batch_is_sent", function()
+   local topic, options = fresh()
+   local db, state = fixtures.names(6000, LARGE), fixtures.state()
+   local how = { dsn = db, state = state, script = script(options) }
+   for round = 1, KILLS do
+      local before = round > 1 and cluster:count(topic) or 0
+      local p = program.start(how)
+      wait.until_(function()
+         return cluster:count(topic) > before + 100
+      end, 30, "a part of a batch")
+      p:kill9()
+      db:exec(("update t set name = name || 'x' where id %% 7 = %d"):format(round % 7))
+   end
+   once.ok(how)
+   local seen = {}
+   for _, message in ipairs(cluster:read(topic)) do
+      lu.assertNil(seen[message.headers.id], message.headers.id)
+      seen[message.headers.id] = true
+   end
+   local all = db:value "select string_agg('public.t/' || xmin || '/' || id, ' ') from t"
+   local count = 0
+   for id in all:gmatch "%S+" do
+      lu.assertTrue(seen[id], id)
+      count = count + 1
+   end
+   lu.assertEquals(count, 6000)
+end)
+
 -- ---- records that are too large ----
 
 test("a_record_too_large_for_the_broker", function()

@@ -73,9 +73,9 @@ local words = {
    { "form", "a row class, or the columns of kept rows", lines = "kind \"form\"",
       files = { "%.md$" } },
    { "slot", "a slot is a replication slot", files = {
-      "%.md$", "^src/pg/replication%.", "^src/capture/stream%.", "^src/capture/followers?%.",
-      "^src/capture/stream_connect%.",
-      "^src/capture/.*logical%.", "^src/capture/config%.", "^src/capture/source%.h",
+      "%.md$", "^src/pg/replication%.", "^src/capture/stream%.", "^src/capture/follower.*%.",
+      "^src/capture/stream_connect%.", "^src/capture/log_keys%.",
+      "^src/capture/.*logical.*%.", "^src/capture/config%.", "^src/capture/source%.h",
       "^src/capture/meter%.", "^src/serve/metrics%.", "^src/serve/status%.",
       "^src/capture/position_text%.", "^src/lua/api_source%.", "^lua/pgcdc/stream/source",
       "^lua/pgcdc/stream/messages%.lua", "^lua/pgcdc/meta%.lua", "^lua/pgcdc/postgres/slot%.lua",

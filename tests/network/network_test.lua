@@ -357,6 +357,39 @@ function TestNetwork.test_a_stop_while_a_target_is_at_work()
    end
 end
 
+-- A target that is at work for too long: it ends without that flush, which comes with the next run,
+-- once. (This program gives it two seconds, not fifteen.)
+function TestNetwork.test_a_stop_while_a_target_is_at_work_for_too_long()
+   local db = fixtures.database("create table t (id int primary key, n int)")
+   local target = cluster.main():database()
+   target:exec "create table a (id int, n int)"
+   local options = { dsn = db, state = fixtures.state(), script = ([[
+      pgcdc.source {table = "t", interval = 0.02}:sink(pgcdc.sinks.postgres {connect = %q,
+         table = "a", mode = "append", create = false})]]):format(target:dsn()) }
+   local p = program.start(tables.merge(options, { binary = program.binary() .. "-hasty" }))
+   p:wait_stderr '"ready"'
+   local locker = target:connect()
+   locker:exec "begin; lock table a in access exclusive mode"
+   db:exec "insert into t values (1, 1), (2, 2)"
+   wait.until_(function()
+      return target:value [[select 1 from pg_stat_activity where wait_event_type = 'Lock'
+         and datname = current_database()]]
+   end, 10, "the lock")
+   local start = native.now()
+   p:signal "TERM"
+   local result = p:finish(10)
+   local took = native.now() - start
+   lu.assertTrue(took > 1.9, took)
+   lu.assertStrContains(result.stderr, "the program is to stop, for which the server had 2 s")
+   wait.until_(function()
+      return target:value [[select count(*) from pg_stat_activity where wait_event_type = 'Lock'
+         and datname = current_database()]] == "0"
+   end, 10, "the end of the flush at the server")
+   locker:exec "commit"
+   lu.assertEquals(program.run(tables.merge(options, { options = { "--once" } })).status, 0)
+   lu.assertEquals(target:value "select count(*), sum(n) from a", "2")
+end
+
 -- The second one ends it at once, whoever waits for whatever.
 function TestNetwork.test_a_second_stop_while_nothing_answers()
    local db = new_database(10)

@@ -185,6 +185,54 @@ test("changes_that_a_script_has_altered", function(cluster)
    end
 end)
 
+-- What is in a topic, by the ids of the changes, without times and numbers that differ by run.
+local function contents(cluster, topic)
+   local all = {}
+   for _, message in ipairs(cluster:read(topic)) do
+      local headers = message.headers
+      message.payload = message.payload:gsub('"seq":%d+,"ts":"[^"]*"', "")
+      headers.seq, headers.ts = nil, nil
+      lu.assertNil(all[headers.id], headers.id)
+      all[headers.id] = { message.key, message.payload, headers, message.partition }
+   end
+   return all
+end
+
+-- Rows go to a sink without Lua where it is all that listens: what gets there is the same.
+test("rows_that_nobody_else_takes", function(cluster)
+   cluster:tell "topic direct 3"
+   cluster:tell "topic handled 3"
+   local db = fixtures.database [[create table t (a text, b int, n numeric, at timestamptz, j jsonb,
+         bytes bytea, list int[], x text, primary key (a, b));
+      insert into t select 'a,' || i % 7 || E'\t%', i, i / 3.0, timestamptz '2020-01-01' + i
+            * interval '1 s', jsonb_build_object('k', i), '\xff00', array[i, null],
+            case when i % 3 > 0 then repeat('é"\n', i) end
+         from generate_series(1, 400) i]]
+   local states = {}
+   local function run()
+      for topic, more in pairs { direct = "", handled = 's:on("change", function() end)' } do
+         states[topic] = states[topic] or fixtures.state()
+         once.ok { dsn = db, state = states[topic], script = ([[
+            local s = pgcdc.source {table = "t", deletes = true, old = true}
+            s:sink(pgcdc.sinks.kafka {brokers = %q, topic = %q})
+            %s]]):format(cluster.brokers, topic, more) }
+      end
+   end
+   run()
+   db:exec [[update t set x = 'new' where b % 10 = 0;
+      insert into t (a, b) select 'null', i from generate_series(1, 50) i;
+      delete from t where b between 100 and 150]]
+   run()
+   local direct, handled = contents(cluster, "direct"), contents(cluster, "handled")
+   local count = 0
+   for id, message in pairs(direct) do
+      lu.assertEquals(message, handled[id])
+      count, handled[id] = count + 1, nil
+   end
+   lu.assertNil(next(handled))
+   lu.assertEquals(count, 400 + 34 + 50 + 51)
+end)
+
 test("values_that_are_no_changes", function(cluster)
    once.ok { script = ([[local s = pgcdc.sinks.kafka {brokers = %q, topic = %q}
       s:write {a = 1}
@@ -356,6 +404,38 @@ test("more_than_the_queue_takes", function(cluster)
       config = {["queue.buffering.max.kbytes"] = 1, ["queue.buffering.max.messages"] = 40}]]) }
    lu.assertEquals(select(2, ids(cluster:read "many", true):gsub("%d+", "")), 60)
 end)
+
+-- ---- what is sent before the flush ----
+
+-- Rows of which the broker has some before their batch is complete.
+local LARGE = "repeat(md5(i::text), 30)"
+
+test("a_batch_is_sent_while_it_is_taken", function(cluster)
+   cluster:tell "topic one 1"
+   local db = fixtures.names(2000, LARGE)
+   local seen = once.ok { dsn = db, script = ([[
+      local s = pgcdc.source {table = "t"}
+      s:sink(pgcdc.sinks.kafka {brokers = %q, topic = "one"})
+      s:on("change", function(c)
+         if c.row.id == 1900 then
+            local f = io.popen "kcat -b %s -Q -t one:0:-1"
+            print(f:read "a":match "offset (%%d+)")
+            f:close()
+         end
+      end)]]):format(cluster.brokers, cluster.brokers) }
+   lu.assertTrue(tonumber(seen.stdout) >= 200, seen.stdout)
+   lu.assertEquals(select(2, ids(cluster:read "one"):gsub("%d+", "")), 2000)
+end)
+
+for _, code in ipairs { "not_leader", "invalid_epoch" } do
+   test("trouble_with_what_is_sent_early_" .. code, function(cluster)
+      cluster:tell "topic one 1"
+      local db = fixtures.names(2000, LARGE)
+      cluster:fail("produce", code, 2)
+      once.ok { dsn = db, script = script(cluster, 'topic = "one"') }
+      lu.assertEquals(select(2, ids(cluster:read "one", true):gsub("%d+", "")), 2000)
+   end)
+end
 
 test("waits_for_brokers", function(cluster)
    cluster:tell "down 1"

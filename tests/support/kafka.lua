@@ -69,6 +69,21 @@ function methods:read(topic, isolation)
    return list
 end
 
+-- How many records a topic of so many partitions (default 3) has got, those of transactions that
+-- have not ended too.
+function methods:count(topic, partitions)
+   local argv = { find "kcat", "-b", self.brokers, "-Q" }
+   for i = 1, partitions or 3 do
+      argv[#argv + 1] = "-t"
+      argv[#argv + 1] = ("%s:%d:-1"):format(topic, i - 1)
+   end
+   local sum = 0
+   for offset in child.run({ argv = argv, stderr = "null" }, 60):gmatch "offset (%d+)" do
+      sum = sum + math.tointeger(tonumber(offset))
+   end
+   return sum
+end
+
 -- Puts one record into a topic, by kcat. <headers>: {name = value}, or nil.
 function methods:write(topic, key, text, headers)
    local argv = { find "kcat", "-b", self.brokers, "-P", "-t", topic, "-k", key }

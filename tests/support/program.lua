@@ -7,10 +7,12 @@
 -- killed at the end of the scope it was started in.
 
 local files = require "files"
+local homes = require "homes"
 local json = require "json"
 local native = require "native"
 local scope = require "scope"
 local server = require "server"
+local tables = require "tables"
 local wait = require "wait"
 
 local program = {}
@@ -69,9 +71,8 @@ local function command_line(self, options)
    if options.dsn then
       table.move({ "--dsn", options.dsn }, 1, 2, #argv + 1, argv)
    end
-   if self.state then
-      table.move({ "--state", self.state }, 1, 2, #argv + 1, argv)
-   end
+   local home, env = homes.options(self.state, self)
+   table.move(home, 1, #home, #argv + 1, argv)
    if options.script then
       self.script = self.dir .. "/" .. (options.name or "script.lua")
       files.write(self.script, options.script)
@@ -82,7 +83,7 @@ local function command_line(self, options)
    end
    argv[#argv + 1] = self.script
    local words = words_of(options.args or {})
-   return table.move(words, 1, #words, #argv + 1, argv)
+   return table.move(words, 1, #words, #argv + 1, argv), env
 end
 
 -- Follows a file that grows.
@@ -132,11 +133,12 @@ function program.start(options)
    local dsn = options.dsn
    options = setmetatable({ dsn = type(dsn) == "table" and dsn:dsn() or dsn },
       { __index = options })
-   self.argv = command_line(self, options)
+   local env
+   self.argv, env = command_line(self, options)
    if options.user then
       assert(native.chown(self.dir, options.user))
    end
-   local env = { HOME = self.dir, XDG_STATE_HOME = false }
+   env = tables.merge({ HOME = self.dir, XDG_STATE_HOME = false }, env)
    for name, value in pairs(options.env or {}) do
       env[name] = value
    end

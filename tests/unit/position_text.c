@@ -69,8 +69,9 @@ static struct position make(const char *text, uint64_t big)
     p.columns = copy(text);
     p.declared = copy(text);
     CHECK(position_set_leaves(&p, 2));
-    p.leaves[0] = (struct position_leaf){ 1, 2, 3, 4 };
-    p.leaves[1] = (struct position_leaf){ 4294967295u, 4294967294u, 4294967293u, 4294967292u };
+    p.leaves[0] = (struct position_leaf){ 1, 2, 3, 4, 0 };
+    p.leaves[1] = (struct position_leaf){ 4294967295u, 4294967294u, 4294967293u, 4294967292u,
+                                             18446744073709551615u };
     CHECK(position_add_resume_point(&p, &(struct position_last){
         .xid = big - 7, .is_tombstone = false, .key = text, .len = strlen(text) }));
     CHECK(position_add_resume_point(&p, &(struct position_last){

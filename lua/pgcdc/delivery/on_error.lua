@@ -261,6 +261,11 @@ function on_error.guard(source, handlers, op)
    end
 end
 
+--- True if a change of the source, or a dead letter, is to be tried again before others come.
+function on_error.is_waiting(source)
+   return retries[source] ~= nil
+end
+
 --- A user gives up the change of the source that is tried again. Returns true, and what becomes of
 --- it; or false, and why there is nothing to give up.
 function on_error.skip(number)

@@ -190,10 +190,10 @@ end
 local AGAIN = 10000 -- values, before the host is asked again
 
 --- The sink has much that is not flushed: asks the host to save at the next row where it may. To be
---- called after each write while `wants_flush` is set. Something may hold the save back, so after
---- some more values the host is asked again.
-function participants.ask_flush(participant)
-   participant.asked = (participant.asked or AGAIN) + 1
+--- called after each write, or after n of them, while `wants_flush` is set. Something may hold the
+--- save back, so after some more values the host is asked again.
+function participants.ask_flush(participant, n)
+   participant.asked = (participant.asked or AGAIN) + (n or 1)
    if participant.asked > AGAIN then
       participant.asked = 0
       raw.want_flush()

@@ -16,7 +16,7 @@ local ask = redis_client.ask
 
 local PORT = "6379"
 local STEP = 0.1 -- seconds
-local AHEAD = 256 -- values that are taken before they are sent
+local AHEAD = 64 * 1024 -- bytes that are taken before they are sent
 
 local modes = { stream = true, json = true, hash = true, publish = true }
 
@@ -235,8 +235,10 @@ local function tag(name)
    return "{" .. name .. "}"
 end
 
--- Puts a value into the outbox.
-local function put(sink, value)
+local function encode(sink, value)
+   if sink.is_plain and sink:put_change(sink.learned, value) then
+      return
+   end
    local key = sink.key(value, sink.named)
    if key == nil then
       return
@@ -250,16 +252,10 @@ local function put(sink, value)
    end
 end
 
-local function encode(sink, value)
-   if not (sink.is_plain and sink:put_change(sink.learned, value)) then
-      put(sink, value)
-   end
-   sink.unsent_here = sink.unsent_here + 1
-   if sink.unsent_here >= AHEAD then
-      sink.unsent_here = 0
-      if sink.can_go_ahead then
-         redis_transaction.go_ahead(sink)
-      end
+local function send_early(sink)
+   sink.early_at = sink.outbox:bytes() + AHEAD
+   if sink.can_go_ahead then
+      redis_transaction.go_ahead(sink)
    end
 end
 
@@ -301,7 +297,7 @@ local function read(sink, spec, what)
    sink.is_plain = mode == "stream" and not sink.has_format and sink.key_text ~= nil
       and not sink.key_text:gsub("{name}", ""):gsub("{schema}", ""):gsub("{table}", "")
          :find "[{}]"
-   sink.can_go_ahead, sink.unsent_here = sink.is_plain or mode ~= "stream", 0
+   sink.can_go_ahead = sink.is_plain or mode ~= "stream"
    sink.learned = setmetatable({}, { __mode = "k" }) -- see raw.learn_change
    sink.savepoint_key = "pgcdc:" .. tag(sink.name)
    sink.epoch_key = sink.savepoint_key .. ":epoch"
@@ -317,6 +313,7 @@ end
 return remote.sink {
    kind = "redis", address = "connect", fields = fields, read = read, encode = encode, open = open,
    recall = redis_transaction.recall, send = redis_transaction.send,
-   commit = redis_transaction.commit, close = close, check = check_server,
-   mends = redis_check.mends, promise = promise,
+   early_after = AHEAD, send_early = send_early, commit = redis_transaction.commit,
+   close = close, check = check_server, mends = redis_check.mends, promise = promise,
+   takes_rows = true,
 }

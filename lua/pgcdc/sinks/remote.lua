@@ -31,6 +31,7 @@ local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
 local participants = require "pgcdc.delivery.participants"
 local format = require "pgcdc.sinks.format"
+local intake = require "pgcdc.sinks.intake"
 local leftover = require "pgcdc.sinks.leftover"
 local secret = require "pgcdc.sinks.secret"
 local tls = require "pgcdc.sinks.tls"
@@ -141,48 +142,7 @@ end
 
 -- ---- records ----
 
--- The outbox has taken a record, and has so many bytes now; nil: it has not.
-local function took(self, bytes)
-   if not bytes then
-      return false
-   end
-   local rows = self.rows + 1
-   self.rows, self.unsent_rows = rows, self.unsent_rows + 1
-   if rows >= self.flush_rows or bytes >= self.flush_bytes then
-      self.wants_flush = true
-   end
-   return true
-end
-
---- Puts a record into the outbox; `encode` calls it. `lane`: see remote.lane. `id`: of the change,
---- or nil; ...: texts, or nil for what is absent, always as many of one kind of sink.
-function Sink:put(lane, id, ...)
-   local before = participants.enter_sink(self) -- from now on the value is not to blame
-   local source = participants.source()
-   self.outbox:put(lane, id, source and tostring(source), ...)
-   took(self, self.outbox:bytes())
-   participants.leave_sink(before)
-end
-
--- The number of the source that the value in hand stems from, as text, or nil.
-local function source_of(self)
-   local origin = self.participant.origin -- `touch` has set it
-   if origin ~= self.last_origin then
-      local source = participants.source()
-      self.last_origin, self.last_source = origin, source and tostring(source)
-   end
-   return self.last_source
-end
-
---- Puts a change, as `put` does: raw.put_change (nil) or raw.put_json. `a` and `b`: what that gets
---- after the change. Returns false if it cannot.
-function Sink:put_change(known, change, a, b, put)
-   local source = source_of(self)
-   local before = participants.enter_sink(self)
-   local bytes = (put or raw.put_change)(self.outbox, known, source, change, a, b)
-   participants.leave_sink(before)
-   return took(self, bytes)
-end
+Sink.put, Sink.put_change, Sink.way = intake.put, intake.put_change, intake.way
 
 --- An iterator over the records up to that seal: index, lane, id, then what `encode` gave.
 function Sink:records(upto)
@@ -223,8 +183,7 @@ end
 
 --- Takes a value. The next `flush` brings it to the target.
 function Sink:write(value)
-   participants.touch(self.participant)
-   self.is_touched = true
+   intake.touch(self)
    self.kind.encode(self, value)
 end
 
@@ -273,6 +232,7 @@ local function end_flush(self, seal, savepoint)
    self.outbox:drop(seal)
    self.left_out = 0
    self.rows = self.outbox:rows()
+   self.early_at = self.kind.early_after or math.huge
    self.stored = savepoint or self.stored
    self.tried = nil
    self.failures, self.wait, self.last_error = 0, 0, nil
@@ -520,6 +480,9 @@ end
 ---    open(sink)               connects. Returns when records can be sent
 ---    recall(sink)             the savepoint of the last flush that is in the target, or nil; none
 ---                             of a flush before can get there any more. nil: it keeps none
+---    send_early(sink)         the outbox has sink.early_at bytes, after a flush `early_after`: may
+---                             send some, and sets that anew. Raises nothing; nil: all waits for
+---                             `send`
 ---    send(sink, upto, savepoint)   moves sink:records(upto)
 ---    commit(sink, savepoint)  makes them durable; nil: `send` does
 ---    (Both get the list of parts of `flush_together` as well, where sinks have an `owner`: the one
@@ -530,6 +493,8 @@ end
 ---    promise =   what the sink promises, or a function of the sink that returns that: {crash = how
 ---                often a change is there after any crash, position = what it is in, order =
 ---                whose}, as the table in lua/README.md has it
+---    takes_rows =             if sink.is_plain, changes as they came can go into the outbox
+---                             without `encode`, by raw.put_change with sink.learned
 ---    prepares =, identify =   see delivery/checkpoint
 ---    holds =                  which part of a record is what leftover.hold returned, counted as in
 ---                             api_outbox.h: `send` may end with records that are left. It returns
@@ -565,7 +530,7 @@ function remote.sink(kind)
          flush_rows = check.count(what .. ": flush_rows", given("flush_rows", FLUSH_ROWS), 1),
          flush_bytes = remote.size(what .. ": flush_bytes", given("flush_bytes", FLUSH_BYTES)),
          rows = 0, unsent_rows = 0, left_out = 0, sent_rows = 0, sent_bytes = 0, retries = 0,
-         refused_rows = 0, in_flight = 0,
+         refused_rows = 0, in_flight = 0, early_at = kind.early_after or math.huge,
          failures = 0, wait = 0, flush_seconds = 0, is_open = false, is_busy = false,
       }, Sink)
       for _, field in ipairs { "user", "password" } do

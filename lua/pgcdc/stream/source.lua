@@ -159,6 +159,35 @@ local function functions_of(source, event)
    return functions
 end
 
+-- True if this consumer or handler takes changes.
+local function takes_changes(entry)
+   for op in pairs(ops) do
+      if takes(entry, op) then
+         return true
+      end
+   end
+   return false
+end
+
+-- How all changes get to the one sink that takes them, without Lua, see raw.direct; nil: they are
+-- for the handlers.
+local function way_of(source)
+   local only
+   for _, entry in ipairs(source.consumers) do
+      if takes_changes(entry) then
+         if only then
+            return nil
+         end
+         only = entry
+      end
+   end
+   local node = only and only.node
+   local sink = node and node.kind == "sink" and node.about
+   return type(sink) == "table" and sink.enters_itself and sink.way and sink:way(function()
+      return not on_error.is_waiting(source)
+   end) or nil
+end
+
 function Source:rewire()
    for event in pairs(all_events) do
       local functions = functions_of(self, event)
@@ -168,6 +197,7 @@ function Source:rewire()
       end
       raw.handle(self.number, event, f)
    end
+   raw.direct(self.number, way_of(self))
    raw.handle(self.number, "columns", function(x)
       local columns = raw.copy_columns(x)
       compared.warn(raw.source_name(self.number), columns)

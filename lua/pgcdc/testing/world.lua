@@ -115,6 +115,7 @@ local function own_raw(self)
          return sources[number].name, true
       end,
       set_exact = function() end,
+      direct = function() end, -- handlers get all rows
       want = function() end,
       methods = function() end,
       pause = function(number, by)

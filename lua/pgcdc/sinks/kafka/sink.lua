@@ -20,114 +20,25 @@
 
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
+local early = require "pgcdc.sinks.kafka.early"
 local flushed = require "pgcdc.sinks.kafka.flushed"
 local native = require "pgcdc.native.kafka"
 local overtaken = require "pgcdc.sinks.overtaken"
 local record = require "pgcdc.sinks.kafka.record"
 local remote = require "pgcdc.sinks.remote"
 local settings = require "pgcdc.sinks.kafka.settings"
+local task = require "pgcdc.sinks.kafka.task"
 
-local STEP = 0.1 -- seconds
+local ask, raise, serve, STEP = task.ask, task.raise, task.serve, task.STEP
+
 local PUSH = 0.002 -- seconds that librdkafka is told not to wait for more, see `push`
 local PATIENCE = 0.01 -- seconds without a report before that
-local SLICE = 1 -- seconds of a call that goes on where it was when it is made again
-
-local resumable = { connect = true, recall = true, init = true, commit = true, abort = true }
 
 -- Errors of which the record is to blame. All of its batch fail with it.
 local unfit = { MSG_SIZE_TOO_LARGE = true, RECORD_LIST_TOO_LARGE = true, INVALID_RECORD = true,
                 INVALID_MSG_SIZE = true }
 -- What follows from another error.
 local following = { _STATE = true, _PURGE_QUEUE = true, _PURGE_INFLIGHT = true, _FATAL = true }
-local unknown = { _UNKNOWN_TOPIC = true, UNKNOWN_TOPIC_OR_PART = true, _UNKNOWN_PARTITION = true,
-                  TOPIC_EXCEPTION = true }
-local fenced = { _FENCED = true, PRODUCER_FENCED = true, INVALID_PRODUCER_EPOCH = true }
--- Errors that ask for another login.
-local denied = { _AUTHENTICATION = true, SASL_AUTHENTICATION_FAILED = true,
-                 UNSUPPORTED_SASL_MECHANISM = true, ILLEGAL_SASL_STATE = true,
-                 SECURITY_DISABLED = true }
--- Errors that ask for a privilege, and which one. %s: the topic.
-local privileges = {
-   TOPIC_AUTHORIZATION_FAILED = "WRITE and DESCRIBE on the topic '%s'",
-   GROUP_AUTHORIZATION_FAILED = "READ on the group '%s'",
-   TRANSACTIONAL_ID_AUTHORIZATION_FAILED = "WRITE and DESCRIBE on the transactional id '%s'",
-   CLUSTER_AUTHORIZATION_FAILED = "IDEMPOTENT_WRITE on the cluster",
-}
-
--- ---- trouble ----
-
--- True if this trouble does not pass by itself: brokers let us not in, or we do not trust them.
-local function is_final(trouble)
-   return trouble.is_fatal or denied[trouble.name]
-      or trouble.name == "_SSL" and trouble.text:find("certificate verify failed", 1, true)
-end
-
--- Raises what a problem means. `what`: what was done. `topic`, `group`: those that it was about, or
--- nil.
-local function raise(sink, what, problem, topic, group)
-   local name = problem.name
-   local message = ("%s: %s"):format(what, problem.text)
-   if privileges[name] then
-      local of = (name:find "^TOPIC" and (topic or sink.positions))
-         or name:find "^GROUP" and group or sink.id
-      local needed = name:find "^TOPIC" and group and "READ on the topic '%s'" or privileges[name]
-      sink:deny(("%s: the user needs %s"):format(message, needed:format(of)))
-   elseif is_final(problem) and not problem.is_fatal then
-      sink:deny(message .. settings.hint(message))
-   elseif unknown[name] and not sink.is_unknown then -- perhaps it is only being made
-      sink.is_unknown = true
-      sink:again(message)
-   elseif unknown[name] then
-      sink:deny(("%s: the topic '%s' is not there, and Kafka does not make it: create it"):format(
-         what, topic or sink.positions))
-   elseif problem.is_fatal or fenced[name] then
-      sink:again(message)
-   end
-   sink:broken(message)
-end
-
--- Takes reports and news from brokers. `what`: what is waited for.
-local function serve(sink, what, seconds)
-   local has_moved = sink.client:step(seconds)
-   local trouble = sink.client:trouble()
-   if trouble then
-      if is_final(trouble) then
-         raise(sink, what, trouble)
-      elseif trouble.name ~= "_ALL_BROKERS_DOWN" then
-         sink.trouble = trouble.text
-      elseif not sink.is_connected then
-         sink:retry(("cannot connect to %s: %s"):format(sink.brokers, sink.trouble
-            or trouble.text))
-      end
-   end
-   return has_moved
-end
-
--- Does a task. Returns what it brings; or nil and the problem, if `may_fail`.
-local function ask(sink, task, argument, may_fail)
-   local clock = sink:clock(task)
-   while true do
-      sink.client:start(task, resumable[task] and SLICE or sink.timeout, argument)
-      local is_done, text, number, is_there
-      repeat
-         serve(sink, task, STEP)
-         is_done, text, number, is_there = sink.client:result()
-         if is_done == nil then
-            clock:check(false)
-         end
-      until is_done ~= nil
-      if is_done then
-         return true, text, number, is_there
-      elseif not text.is_retriable and not (resumable[task] and text.name == "_TIMED_OUT") then
-         if may_fail then
-            return nil, text
-         end
-         raise(sink, task, text, argument and argument.topic, argument and argument.group)
-      end
-      serve(sink, task, STEP)
-      clock:check(false)
-   end
-end
 
 -- ---- the connection ----
 
@@ -176,6 +87,7 @@ end
 
 local function close(sink)
    local home = home_of(sink)
+   pcall(early.leave, home)
    remote.close_client(home)
    for _, other in ipairs(home.guests) do
       other.is_open, other.is_recalled = false, false
@@ -344,28 +256,28 @@ local function produce_shapes(sink, clock, part)
    end
 end
 
--- All records of a part, {sink =, seal = up to where, base = number of records before it}. Returns
--- false, early, if something failed.
-local function produce_all(sink, clock, part)
-   local index, outbox, upto = part.base, part.sink.outbox, part.seal
-   local bytes, place = outbox:chunk(nil, upto)
+-- All records of a part, {sink =, seal = up to where, base = number of records before it}, but
+-- those that were `sent` early. Returns false, at once, if something failed.
+local function produce_all(sink, clock, part, sent)
+   local index, outbox, upto = sent and sent.index or part.base, part.sink.outbox, part.seal
+   local bytes, place, length = outbox:chunk(sent and sent.place, upto, sink.room)
    while bytes do
       local at = 0
-      while at < #bytes do
-         local problem
-         at, index, problem = sink.client:produce_chunk(bytes, at, index)
+      while at < length do
+         local problem, after
+         at, index, problem, after = sink.client:produce_chunk(bytes, at, index, length)
          local again = problem and is_to_go_again(sink, clock, problem, index + 1)
          if again == false then
             return false
-         elseif problem and again == nil then -- goes on behind it
-            at, index = at + ("=I4"):unpack(bytes, at + 1), index + 1
+         elseif problem and again == nil then -- goes on after it
+            at, index = after, index + 1
          end
       end
       serve(sink, "produce", 0)
       if sink.client:failed() > 0 then
          return false
       end
-      bytes, place = outbox:chunk(place, upto)
+      bytes, place, length = outbox:chunk(place, upto, sink.room)
    end
    return true
 end
@@ -459,16 +371,20 @@ end
 local function try(sink, parts)
    local clock = sink:clock "reports"
    sink.unfit, sink.patience = {}, PATIENCE
-   if sink.id then
+   local sent = early.take(sink, parts)
+   if sink.id and not sent then
       ask(sink, "begin")
    end
-   sink.client:begin()
+   if not sent then
+      sink.client:begin()
+   end
    local is_whole, base = true, 0
    for _, part in ipairs(parts) do
       part.base, base = base, base + part.sink.outbox:rows(part.seal)
       if is_whole then
          produce_shapes(sink, clock, part)
-         is_whole = (next(part.sink.dead) and produce_with_dead or produce_all)(sink, clock, part)
+         is_whole = (next(part.sink.dead) and produce_with_dead or produce_all)(sink, clock, part,
+            sent)
       end
    end
    await_reports(sink, clock)
@@ -535,7 +451,7 @@ local function read(sink, spec, what)
    if (spec.user == nil) ~= (spec.password == nil) then
       check.fail("%s: user and password belong together", what)
    end
-   sink.token = native.token()
+   sink.token, sink.room = native.token(), raw.outbox_room()
    if sink.kind.recall then
       sink.id = "pgcdc." .. sink.name
    end
@@ -548,7 +464,8 @@ end
 
 local plain = {
    kind = "kafka", address = "brokers", fields = fields, read = read, encode = record.encode,
-   open = open, send = send, commit = commit, close = close, check = check_brokers,
+   takes_rows = true, open = open, early_after = early.AFTER, send_early = early.send, send = send,
+   commit = commit, close = close, check = check_brokers,
    promise = { crash = "at least once; a repeat has the same `id`", position = "the state file",
                order = "per key" },
 }
