@@ -11,7 +11,8 @@
 #define ANNOUNCED_MS 5     /* a poll for an announced commit waits so long after another */
 #define SHORTEST_MS 100    /* a poll of a shorter interval is not made to wait for others */
 #define EARLY_MS 100       /* so much earlier a poll may come to be one of a round, */
-#define EARLY_PART 10      /* but not earlier than this part of its interval */
+#define EARLY_PART 2       /* but not earlier than this part of its interval. (With half of it two
+                            * groups of a short interval come together, whatever lies between.) */
 
 /* ---- which unit is due ---- */
 
