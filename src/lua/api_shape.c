@@ -6,6 +6,7 @@
 #include "lua/json.h"
 
 #include <lauxlib.h>
+#include <string.h>
 
 static const char shapes_key; /* of a weak table in the registry: row class -> shape */
 
@@ -13,6 +14,14 @@ static void set_text(lua_State *L, const char *name, const char *text)
 {
     lua_pushstring(L, text);
     lua_setfield(L, -2, name);
+}
+
+/* True if the type itself says that its values are arrays. */
+static bool is_array(const char *type)
+{
+    size_t n = type != NULL ? strlen(type) : 0;
+
+    return n > 2 && strcmp(type + n - 2, "[]") == 0;
 }
 
 /* Sets field <name> of the table on top of the stack to a list of columns: all of the row, or those
@@ -31,7 +40,7 @@ static void set_columns(lua_State *L, const struct rowtype *s, const char *name,
         set_text(L, "name", column->name);
         if (column->base_type != NULL)
             set_text(L, "type", column->base_type);
-        if (column->wants_to_json) {
+        if (column->wants_to_json && !is_array(column->base_type)) {
             lua_pushboolean(L, true);
             lua_setfield(L, -2, "json");
         }
