@@ -325,12 +325,15 @@ local function tell_apart(sink, parts)
 end
 
 -- What is sent again goes over a new connection. (The transaction that failed ends with the old
--- one.)
-local function reopen(sink)
+-- one.) That fences whoever has taken over meanwhile, whose batch must not come once more.
+local function reopen(sink, parts)
    remote.close_client(sink)
    open(sink)
    if sink.id then
       ask(sink, "init")
+      for _, part in ipairs(parts) do
+         check_token(part.sink, stored_in(part.sink).token)
+      end
    end
 end
 
@@ -353,7 +356,7 @@ local function blame(sink, parts)
    end
    if refusing then
       refusing.dead = {} -- the others will have other numbers
-      reopen(sink)
+      reopen(sink, parts)
       refusing:refuse(list)
    end
 end
@@ -398,7 +401,7 @@ end
 
 local function send(sink, _, savepoint, parts)
    while not try(sink, parts) do
-      reopen(sink)
+      reopen(sink, parts)
    end
    for _, part in ipairs(savepoint and parts or {}) do
       store(part.sink, savepoint, raw.decode(savepoint).serial)
