@@ -2,12 +2,13 @@
  * SPDX-License-Identifier: MIT
  *
  * First byte 'F': the rest is the file. Else it is the contents of a good one: values of records,
- * and what stands in the rows that are known beside what their sums cover. Whatever it is, it is
- * read, or refused with one line that says so, and a file that was read can be written. */
+ * and a page of rows, with a sum that fits. Whatever it is, it is read, or refused with one line
+ * that says so, and a file that was read can be written. */
 #include "fuzz.h"
 
 #include "capture/position_text.h"
 #include "state/kept_columns.h"
+#include "state/kept_page.h"
 #include "state/kept_rows.h"
 
 #include <sqlite3.h>
@@ -258,18 +259,60 @@ static void put(struct store *s, const char *kind, const char *key, struct store
     CHECK(store_put(s, &r, &e));
 }
 
-static void run_sql(struct store *s, const char *format, const char *table,
-                    struct store_slice bytes, int64_t number)
+/* Puts a page with these bytes, and the sum that belongs to them, in the place of all. */
+static void put_page(struct store *s, const char *table, int64_t first, struct store_slice bytes)
 {
     char sql[256];
     sqlite3_stmt *st;
+    struct kept_page page;
 
-    sqlite3_snprintf(sizeof sql, sql, format, table);
+    kept_page_init(&page);
+    kept_page_clear(&page, first);
+    buf_add(&page.data, bytes.p, bytes.len);
+    sqlite3_snprintf(sizeof sql, sql, "UPDATE %s SET first = ?1, sum = ?2, data = ?3", table);
     CHECK(sqlite3_prepare_v2(store_sqlite(s), sql, -1, &st, NULL) == SQLITE_OK);
-    sqlite3_bind_blob(st, 1, bytes.p, (int)bytes.len, SQLITE_TRANSIENT);
-    sqlite3_bind_int64(st, 2, number);
+    sqlite3_bind_int64(st, 1, first);
+    sqlite3_bind_int64(st, 2, kept_page_sum(&page));
+    sqlite3_bind_blob(st, 3, bytes.p, (int)bytes.len, SQLITE_TRANSIENT);
     sqlite3_step(st);
     sqlite3_finalize(st);
+    kept_page_fini(&page);
+}
+
+/* The page that is there. Returns what its bytes are, owned; *first: where it begins. */
+static struct buf take_page(struct store *s, const char *table, int64_t *first)
+{
+    char sql[256];
+    sqlite3_stmt *st;
+    struct buf bytes;
+
+    buf_init(&bytes, SIZE_MAX / 2);
+    sqlite3_snprintf(sizeof sql, sql, "SELECT first, data FROM %s", table);
+    CHECK(sqlite3_prepare_v2(store_sqlite(s), sql, -1, &st, NULL) == SQLITE_OK);
+    CHECK(sqlite3_step(st) == SQLITE_ROW);
+    *first = sqlite3_column_int64(st, 0);
+    buf_add(&bytes, sqlite3_column_blob(st, 1), (size_t)sqlite3_column_bytes(st, 1));
+    sqlite3_finalize(st);
+    return bytes;
+}
+
+/* Changes some bytes of the page, or all of them, or where it begins. */
+static void change_page(struct store *s, const char *table, struct input *in)
+{
+    int64_t first;
+    struct buf bytes = take_page(s, table, &first);
+    size_t at;
+
+    for (int i = 0; i < 4; i++) {
+        at = take(in);
+        if (at < bytes.len)
+            bytes.data[at] = (char)take(in);
+    }
+    if (take(in) % 4 == 1)
+        first = take_number(in);
+    put_page(s, table, first, take(in) % 4 == 1 ? take_slice(in)
+                                                : (struct store_slice){ bytes.data, bytes.len });
+    buf_fini(&bytes);
 }
 
 static void name_table(struct store *s, char *to, size_t size)
@@ -313,13 +356,7 @@ static void make_contents(struct input *in)
     put(s, "form", keys[take(in) % 5], take_slice(in));
     put_rows(s);
     name_table(s, table, sizeof table);
-    for (int64_t id = 1; id <= 4; id++) {
-        run_sql(s, "UPDATE %s SET older = ?1 WHERE id = ?2", table, take_slice(in), id);
-        run_sql(s, "UPDATE %s SET row = ?1 WHERE id = ?2", table, take_slice(in), id);
-    }
-    if (take(in) % 4 == 1)
-        run_sql(s, "UPDATE %s SET id = CASE WHEN ?1 THEN ?2 END WHERE id = 1", table,
-                (struct store_slice){ "1", 1 }, take_number(in));
+    change_page(s, table, in);
     store_close(s);
 }
 

@@ -64,7 +64,7 @@ return {
    no_tail = {
       file = "sinks/nats.lua",
       found_by = { "nats", "held", "there twice" },
-      changes = { { 'elseif not (id and tail[name .. "\\0" .. id]) then', "else" } },
+      changes = { { "local tail = next(sink.tail) and sink.tail or nil", "local tail" } },
    },
 
    -- It is taken for the beginning of the batch that is to be sent.
@@ -73,7 +73,12 @@ return {
       found_by = { "nats", "held", "is not there as it is" },
       changes = {
          { 'tail[name .. "\\0" .. id] = true', "tail[#tail + 1] = true" },
-         { 'elseif not (id and tail[name .. "\\0" .. id]) then', "elseif index > #tail then" },
+         { "local tail = next(sink.tail) and sink.tail or nil", [[local tail = {}
+            each(sink, upto, function(number, _, id, name)
+               if id and number <= #sink.tail then
+                  tail[name .. "\0" .. id] = true
+               end
+            end)]] },
       },
    },
 
