@@ -282,10 +282,12 @@ static void read_slot(lua_State *L, struct config *c)
 static void read_config(lua_State *L, struct config *c)
 {
     c->table = text_field(L, "table");
-    c->capture = capture_field(L);
-    if (c->capture != CONFIG_BY_FEED)
-        c->conninfo = conninfo_field(L, "connect");
     c->name = text_field(L, "name");
+    c->capture = capture_field(L);
+    read_start(L, c);
+    if (c->capture == CONFIG_BY_FEED)
+        return;
+    c->conninfo = conninfo_field(L, "connect");
     c->where = text_field(L, "where");
     c->soft_delete = text_field(L, "soft_delete");
     read_list(L, "columns", &c->columns, &c->n_columns);
@@ -294,7 +296,6 @@ static void read_config(lua_State *L, struct config *c)
     c->column = text_field(L, "column");
     c->lookback = number_field(L, "lookback");
     c->recheck_ms = ms_field(L, "recheck");
-    read_start(L, c);
     c->interval_min_ms = ms_field(L, "interval_min");
     c->interval_max_ms = ms_field(L, "interval_max");
     c->parallel = (unsigned)number_field(L, "parallel");

@@ -333,12 +333,8 @@ local function declare_topics(spec)
    source.policy, source.patience, source.capture = on_error.policy(spec.on_error), 0, "feed"
    local letters
    source.dead_letter, letters = dead_letter.node(spec.dead_letter, source.policy, called)
-   source.number = raw.declare {
-      table = called, name = name(called), capture = "feed", start = feed.start, lookback = -1,
-      recheck = 0, interval_min = 0, interval_max = 0, connections = 1, check_interval = 0,
-      max_load = 1,
-      hints = "never",
-   }
+   source.number = raw.declare { table = called, name = name(called), capture = "feed",
+                                 start = feed.start }
    topics.declare(source, feed)
    feeds.declare(source.number, {
       deletes = true, old = false, spec = spec, table = called, interval = 0, capture = "feed",
