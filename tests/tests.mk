@@ -26,7 +26,7 @@ FUZZ_FLAGS = -DFUZZ_TOP='"$(CURDIR)"'
 IN_TEST = TMPDIR="$$(tests/tmpdir.sh)" PGCDC_LUA="$(CURDIR)/$(PROGRAM)"
 SUITES ?=
 SERVERS ?= 14 15 16 17 18
-JOBS ?= $(shell n=$$(nproc); echo $$((n > 4 ? 4 : n)))
+JOBS ?= $(shell n=$$(($$(nproc) + 1)); echo $$((n > 4 ? 4 : n)))
 ROWS ?= 2000000
 SECONDS ?= 600
 SOAK_ROWS ?= 20000000

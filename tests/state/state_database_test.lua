@@ -94,7 +94,7 @@ function TestStateDatabase.test_cut_off_from_the_state()
    how.state, how.options = way:dsn(QUICK), { "--lease", "3" }
    local p = program.start(how)
    await(p, 1)
-   way:fault("stall", "up", 0, true)
+   way:strike("stall", true)
    await_trouble(p)
    db:exec "insert into t values (2), (3)"
    local at = db:value "select clock_timestamp()"
@@ -117,7 +117,7 @@ function TestStateDatabase.test_taken_over_while_cut_off()
    local p = program.start(tables.merge(how, { state = way:dsn(QUICK),
                                                options = { "--lease", "3" } }))
    await(p, 1)
-   way:fault("stall", "up", 0, true)
+   way:strike("stall", true)
    await_trouble(p)
    db:exec "insert into t values (2)"
    local lines = once.ok(how).lines -- an upsert where it cannot know what the other one told

@@ -119,7 +119,7 @@ function troubles.slept(c, old, new, is_quick)
 end
 
 function troubles.cut_off_from_the_state(c, old, new)
-   c.way:fault("stall", "up", 0, true)
+   c.way:strike("stall", true)
    await_takeover(c, new)
    c.way:heal()
    await_fenced(old)
@@ -128,7 +128,7 @@ end
 
 -- That is no reason for another one to lead.
 function troubles.cut_off_from_the_target(c, old, new)
-   c.target.way:fault("stall", "up", 0, true)
+   c.target.way:strike("stall", true)
    native.sleep(LEASE * (0.5 + math.random()))
    c.target.way:heal()
    lu.assertTrue(old:alive() and not new:stderr():find "leads the pipeline")
