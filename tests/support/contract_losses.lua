@@ -138,8 +138,8 @@ function losses.taken_over(name, target, tag)
 end
 
 -- Two programs with state files of their own write to one target all the time: the end state is
--- exact once each of them has come to its end. (What one has read before a delete it may write after
--- the other one has told that, with a later number; then it tells the delete, too.)
+-- exact once each of them has come to its end. (What one has read before a delete it may write
+-- after the other one has told that, with a later number; then it tells the delete, too.)
 function losses.two_programs(name, target, tag)
    local case = contract_case.new(name, target, tag)
    local programs = {}
