@@ -30,6 +30,7 @@ local common = {
    { "columns", "", "columns to read, with commas between; default: all" },
    { "where", "", "SQL condition" },
    { "interval", 1, "seconds between polls" },
+   { "max_load", 0.1, "share of the time that scans may take, else polls wait; 1: they never do" },
    { "connections", 8, "how many connections to the database at most" },
    { "start", "snapshot",
      "begin with the rows that are there (snapshot), with what comes (now), or at an xid" },
@@ -305,6 +306,7 @@ function bundled.sources(options, more)
          deletes = deletes,
          old = old,
       }
+      spec.max_load = options_of.is_given "max_load" and options.max_load or nil
       for _, option in ipairs(by_log) do
          spec[option] = options_of.is_given(option) and options[option] or nil
       end

@@ -479,7 +479,7 @@ function TestVerify.test_live_mirror()
    pgbench.make_tables(source)
    local names = "pgbench_accounts,pgbench_branches"
    local mirror = program.start { bundled = "mirror", dsn = source, args = { table = names,
-      target = target:dsn(), interval = 0.05 } }
+      target = target:dsn(), interval = 0.05, max_load = 1 } }
    mirror:wait_until(function()
       return select(2, mirror:stderr():gsub('msg="ready"', "")) == 2
    end, 60, "both snapshots")

@@ -87,6 +87,15 @@ function TestStateDatabase.test_a_second_one_waits()
    lu.assertEquals(second:stop().status, 0)
 end
 
+-- The position of the first batch is saved, so that nothing is on its way to the state's database.
+local function await_save(home)
+   wait.until_(function()
+      return home:value "select count(*) from pgcdc.state where kind = 'position'" ~= "0"
+         and home:value [[select count(*) from pg_stat_activity where state <> 'idle'
+            and application_name = 'pgcdc-lua' and datname = current_database()]] == "0"
+   end, 20, "the first save")
+end
+
 -- Who cannot renew its lease delivers nothing, and goes on when it can again.
 function TestStateDatabase.test_cut_off_from_the_state()
    local db, home, how = case(1)
@@ -94,6 +103,7 @@ function TestStateDatabase.test_cut_off_from_the_state()
    how.state, how.options = way:dsn(QUICK), { "--lease", "3" }
    local p = program.start(how)
    await(p, 1)
+   await_save(home)
    way:strike("stall", true)
    await_trouble(p)
    db:exec "insert into t values (2), (3)"
@@ -117,6 +127,7 @@ function TestStateDatabase.test_taken_over_while_cut_off()
    local p = program.start(tables.merge(how, { state = way:dsn(QUICK),
                                                options = { "--lease", "3" } }))
    await(p, 1)
+   await_save(home)
    way:strike("stall", true)
    await_trouble(p)
    db:exec "insert into t values (2)"
