@@ -155,7 +155,7 @@ for what in pairs(troubles) do
          TestTakeover[("test_%s_%s"):format(name, what)] = function()
             for _ = 1, drivers[name].is_there() and (times or 1) or 0 do
                scope.open()
-               -- messages of NATS know no epoch: there a leader that sleeps is kept off by time alone
+               -- messages of NATS know no epoch: a leader that sleeps is kept off by time alone
             trouble(name, what, not times and name ~= "nats")
                scope.close()
             end
