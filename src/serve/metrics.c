@@ -286,9 +286,9 @@ static void put_counts(struct out *o)
 
 /* ---- sinks and operators ---- */
 
-#define EACH_SINK(half, s) \
-    for (const struct script_figures_sink *s = (half)->sinks; s < (half)->sinks + (half)->n_sinks; \
-         s++)
+#define EACH_SINK(half, s) /* without sinks the list is NULL, to which nothing may be added */ \
+    for (const struct script_figures_sink *s = (half)->sinks; \
+         s != NULL && s < (half)->sinks + (half)->n_sinks; s++)
 #define OF_SINK(s) (struct label[]){ { "sink", (s)->name }, { NULL, NULL } }
 #define AT(member) offsetof(struct script_figures_sink, member)
 
