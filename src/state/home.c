@@ -2,54 +2,30 @@
  * SPDX-License-Identifier: MIT */
 #include "state/home.h"
 
-#include "state/kept_table.h"
+#include "state/filling.h"
 
 #include <sqlite3.h>
-#include <stdio.h>
-#include <string.h>
 
-/* What reading a state's database fills. */
-struct filling {
-    struct store *store;
-    struct kept_table *table; /* owned; NULL: none yet */
-    char name[40];            /* of the table */
-};
+/* What reading a state's database calls. */
 
 static bool add_record(void *arg, const struct store_record *r, struct err *e)
 {
-    struct filling *f = arg;
-
-    return store_put(f->store, r, e);
-}
-
-/* All rows of the table have come. */
-static bool end_table(struct filling *f, struct err *e)
-{
-    return f->table == NULL || kept_table_flush(f->table, e);
+    return filling_add_record(arg, r, e);
 }
 
 static bool add_row(void *arg, const char *table, const struct kept_row *r, struct err *e)
 {
-    struct filling *f = arg;
-
-    if (f->table == NULL || strcmp(f->name, table) != 0) {
-        if (!end_table(f, e))
-            return false;
-        kept_table_close(f->table);
-        snprintf(f->name, sizeof f->name, "%s", table);
-        f->table = kept_table_open(f->store, f->name, e);
-    }
-    return f->table != NULL && kept_table_put(f->table, r, e);
+    return filling_add_row(arg, table, r, e);
 }
 
 /* Copies all that is in the database into the store. */
 static bool fill(struct store *s, struct database *d, struct err *e)
 {
-    struct filling f = { .store = s };
+    struct filling f = { .to = s };
     const struct database_load_visit visit = { .record = add_record, .row = add_row, .arg = &f };
-    bool ok = store_begin(s, e) && database_load(d, &visit, e) && end_table(&f, e);
+    bool ok = store_begin(s, e) && database_load(d, &visit, e) && filling_end_table(&f, e);
 
-    kept_table_close(f.table);
+    filling_fini(&f);
     return ok && store_commit(s, e);
 }
 

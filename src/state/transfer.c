@@ -4,8 +4,8 @@
 
 #include "base/text.h"
 #include "pg/connect.h"
+#include "state/filling.h"
 #include "state/home.h"
-#include "state/kept_table.h"
 
 #include <limits.h>
 #include <sqlite3.h>
@@ -254,43 +254,21 @@ static bool look(struct store *s, bool *is_empty, struct err *e)
 
 /* ---- copying ---- */
 
-/* What a copy fills. */
-struct filling {
-    struct store *to;
-    struct kept_table *table; /* owned; NULL: none yet */
-    char name[40];            /* of the table */
-    size_t rows;              /* of the open transaction */
-};
-
 static bool add_record(void *arg, const struct store_record *r, struct err *e)
 {
-    struct filling *f = arg;
-
-    return store_put(f->to, r, e);
+    return filling_add_record(arg, r, e);
 }
 
-/* All rows of the table have come, or what follows is another transaction. */
-static bool end_table(struct filling *f, struct err *e)
-{
-    return f->table == NULL || kept_table_flush(f->table, e);
-}
-
+/* After some rows there is another transaction. */
 static bool add_row(void *arg, const char *table, const struct kept_row *r, struct err *e)
 {
     struct filling *f = arg;
 
-    if (f->table == NULL || strcmp(f->name, table) != 0) {
-        if (!end_table(f, e))
-            return false;
-        kept_table_close(f->table);
-        snprintf(f->name, sizeof f->name, "%s", table);
-        f->table = kept_table_open(f->to, f->name, e);
-    }
-    if (f->table == NULL || !kept_table_put(f->table, r, e))
+    if (!filling_add_row(f, table, r, e))
         return false;
-    if (++f->rows % PART != 0)
+    if (f->rows % PART != 0)
         return true;
-    return end_table(f, e) && store_commit(f->to, e) && store_begin(f->to, e);
+    return filling_end_table(f, e) && store_commit(f->to, e) && store_begin(f->to, e);
 }
 
 /* Forgets all that is kept, rows included. */
@@ -337,10 +315,10 @@ static bool bring(struct store *from, struct store *to, const struct mark *m, st
     struct filling f = { .to = to };
     const struct transfer_visit visit = { .record = add_record, .row = add_row, .arg = &f };
     bool ok = store_begin(to, e) &&
-              end(to, each_row(from, &visit, e) && end_table(&f, e) &&
+              end(to, each_row(from, &visit, e) && filling_end_table(&f, e) &&
                           each_record(from, &visit, e) && put_mark(to, "came", m, e), e);
 
-    kept_table_close(f.table);
+    filling_fini(&f);
     return ok;
 }
 
