@@ -206,6 +206,10 @@ struct method {
 
     /* The floor may have risen though nothing was read: the rest of the position follows. */
     bool (*rise)(struct source *s, struct err *e);
+
+    /* False: the floor must not rise then, since what has committed may be undelivered. NULL: it
+     * may. */
+    bool (*may_rise)(const struct source *s);
 };
 
 extern const struct method method_xmin, method_increment, method_trigger, method_pages,

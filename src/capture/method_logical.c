@@ -449,38 +449,25 @@ static bool take_over(struct source *s, struct method_step *step, struct err *e)
     return true;
 }
 
-/* All xids below <floor> are over, and delivered. */
-static bool set_floor(struct horizon *h, uint64_t floor, struct err *e)
+/* The floor of the horizon follows, see above. (On a standby the newest transaction that a snapshot
+ * shows may end where the log did then, or later.) */
+static void raise_floor(struct source *s)
 {
-    struct xidset left = { 0 };
-
-    for (size_t i = xidset_lower_bound(&h->seen, floor); i < h->seen.n; i++)
-        if (!xidset_add(&left, h->seen.v[i])) {
-            xidset_fini(&left);
-            return err_memory(e);
-        }
-    xidset_fini(&h->seen);
-    h->seen = left; /* moves */
-    h->floor = floor;
-    return true;
-}
-
-/* The floor of the horizon follows, see above. */
-static bool raise_floor(struct source *s, struct err *e)
-{
+    const uint64_t passed = s->position.logical.lsn;
     struct horizon *h = &s->position.horizon;
     struct own *log = log_of(s);
 
-    if (log->xmin_lsn != 0 && s->position.logical.lsn >= log->xmin_lsn) {
-        if (log->xmin > h->floor && !set_floor(h, log->xmin, e))
-            return false;
+    if (log->xmin_lsn != 0 && passed >= log->xmin_lsn + s->facts.identity.in_recovery) {
+        if (log->xmin > h->floor) {
+            h->floor = log->xmin;
+            xidset_drop_below(&h->seen, h->floor);
+        }
         log->xmin_lsn = 0;
     }
     if (log->xmin_lsn == 0) {
         log->xmin = s->facts.snapshot.xmin;
-        log->xmin_lsn = s->facts.identity.lsn;
+        log->xmin_lsn = s->log_leaves.lsn; /* read after it; that of the identity may be older */
     }
-    return true;
 }
 
 /* Those that are new are empty, or were read. */
@@ -511,7 +498,8 @@ static bool go_on(struct source *s, const struct method_step *step, struct err *
         return err_memory(e);
     source_forget_polled(s);
     s->polled = text;
-    return follow_leaves(s, e) && raise_floor(s, e);
+    raise_floor(s);
+    return follow_leaves(s, e);
 }
 
 /* Also what rows of the log lack is asked for. */
@@ -519,6 +507,12 @@ static void put_try(const struct source *s, struct buf *sql)
 {
     method_put_try(s, sql);
     complete_plan_put_try(s, sql);
+}
+
+/* The stream may be behind what has committed: only raise_floor knows. */
+static bool may_rise(const struct source *s)
+{
+    return !holds(&s->position);
 }
 
 static bool advance(struct source *s, struct method_step *step, struct err *e)
@@ -560,4 +554,5 @@ const struct method method_logical = {
     .xids = { .put = method_put_xids, .take = method_take_xid },
     .begin = begin,
     .advance = advance,
+    .may_rise = may_rise,
 };
