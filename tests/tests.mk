@@ -120,7 +120,7 @@ takeover: $(PROGRAM) modules $(NATIVE)
 
 bench:
 	@tests/setup.sh bench
-	@$(MAKE) --no-print-directory $(PROGRAM) modules $(NATIVE)
+	@$(MAKE) --no-print-directory $(PROGRAM) modules $(NATIVE) $(KAFKA_MOCK)
 	@$(IN_TEST) lua5.4 tests/bench/bench.lua $(ROWS)
 
 # This program and Debezium beside each other, which is fetched once. PEER_ROWS: of the table.
