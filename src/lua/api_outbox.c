@@ -28,7 +28,10 @@
 #include <unistd.h>
 
 #define OUTBOX "pgcdc.outbox"
-#define IN_MEMORY ((size_t)256 << 10) /* the queue before it has more: see host/host.c */
+#define IN_MEMORY ((size_t)512 << 10) /* the queue before it has more: see host/host.c */
+#define SPILLED ((size_t)256 << 10) /* of that, at once: so the newest, which a sink that sends
+                                     * early reads next, need not be read of the file */
+#define KEPT_FILE ((size_t)32 << 20) /* a larger one is closed once it is not needed */
 #define MOST ((size_t)8 << 30)
 #define WINDOW ((size_t)48 << 10) /* what is read of the file at once */
 #define MOST_PARTS 251
@@ -46,7 +49,7 @@ struct api_outbox {
     uint64_t window_at;   /* its place */
     size_t dirty, dirty_end; /* bytes of the window from here to there are to be written back; 0
                               * and 0: none */
-    int fd;               /* -1: nothing is in a file */
+    int fd;               /* of the file, which may be of no use now; -1: there is none */
     uint64_t file_at;     /* the place of the file's first byte */
     lua_Integer put, dropped; /* records, since the outbox was made */
     lua_Integer seal_count;
@@ -96,17 +99,28 @@ static int free_outbox(lua_State *L)
 
 /* ---- the file ---- */
 
-/* Moves what is in memory to the file. */
+/* How many bytes the oldest records in memory have that are SPILLED together. */
+static size_t oldest(const struct api_outbox *o)
+{
+    struct packed_head head;
+    size_t len = 0;
+
+    while (len < o->mem.len && len < SPILLED) {
+        memcpy(&head, o->mem.data + len, sizeof head);
+        len += head.len;
+    }
+    return len;
+}
+
+/* Moves the oldest records in memory to the file. */
 static void spill(lua_State *L, struct api_outbox *o)
 {
-    size_t done = 0;
+    size_t done = 0, len = oldest(o);
 
-    if (o->fd < 0) {
+    if (o->fd < 0)
         o->fd = script_open_unnamed(script_of(L));
-        o->file_at = o->split;
-    }
-    while (o->fd >= 0 && done < o->mem.len) {
-        ssize_t n = pwrite(o->fd, o->mem.data + done, o->mem.len - done,
+    while (o->fd >= 0 && done < len) {
+        ssize_t n = pwrite(o->fd, o->mem.data + done, len - done,
                            (off_t)(o->split - o->file_at + done));
 
         if (n > 0)
@@ -114,10 +128,11 @@ static void spill(lua_State *L, struct api_outbox *o)
         else if (n == 0 || errno != EINTR)
             break;
     }
-    if (done < o->mem.len)
+    if (done < len)
         luaL_error(L, "cannot write a temporary file: %s", strerror(errno));
-    o->split = o->end;
-    buf_clear(&o->mem);
+    o->split += len;
+    o->mem.len -= len;
+    memmove(o->mem.data, o->mem.data + len, o->mem.len);
 }
 
 /* Writes what was changed in the window. */
@@ -480,7 +495,8 @@ static void release(struct api_outbox *o)
 #endif
         return;
     }
-    close_file(o);
+    if (o->split - o->file_at > KEPT_FILE)
+        close_file(o);
     if (o->start == o->end && o->mem.cap > IN_MEMORY / 4) {
         buf_fini(&o->mem);
         buf_init(&o->mem, MOST);
@@ -490,7 +506,9 @@ static void release(struct api_outbox *o)
         memmove(o->mem.data, o->mem.data + dropped, o->mem.len - dropped);
         o->mem.len -= dropped;
     }
-    o->split = o->start;
+    o->split = o->file_at = o->start; /* what is in the file is overwritten */
+    buf_clear(&o->window);
+    o->dirty = o->dirty_end = 0;
 }
 
 static int drop(lua_State *L)
