@@ -366,4 +366,12 @@ test("a_record_too_large_for_the_broker", function()
    lu.assertEquals(ids(cluster:read(topic)), "1 2 3 4 5 6 8 9 10 11 12 13 14 15 16 17 18 19 20")
 end)
 
+-- The limit is of what is compressed, which only the broker knows.
+test("a_large_record_that_compresses", function()
+   local topic, options = fresh()
+   local db = fixtures.names(3, "repeat('x', 3000000)")
+   once.ok { dsn = db, state = fixtures.state(), script = script(options) }
+   lu.assertEquals(ids(cluster:read(topic)), "1 2 3")
+end)
+
 return TestKafkaReal
