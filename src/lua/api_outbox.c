@@ -209,37 +209,27 @@ static int put(lua_State *L)
 {
     struct api_outbox *o = api_outbox_at(L, 1);
     struct packed_head head = { .parts = (uint32_t)lua_gettop(L) - 2, .lane = check_lane(L, 2) };
-    size_t begin;
+    struct buf *b;
 
     if (lua_gettop(L) < 3)
         lua_settop(L, 3);
     head.parts = (uint32_t)lua_gettop(L) - 2;
     luaL_argcheck(L, head.parts <= MOST_PARTS, 3, "too many parts");
-    for (int i = 3; i <= lua_gettop(L); i++)
-        if (!lua_isnil(L, i))
-            luaL_checkstring(L, i);
-    if (o->mem.len > IN_MEMORY)
-        spill(L, o);
-    begin = o->mem.len;
-    buf_add(&o->mem, &head, sizeof head);
+    b = script_scratch(L);
+    buf_add(b, &head, sizeof head);
     for (int i = 3; i <= lua_gettop(L); i++) {
         size_t len = 0;
-        const char *text = lua_tolstring(L, i, &len);
+        const char *text = luaL_optlstring(L, i, NULL, &len);
         uint32_t as = text != NULL ? (uint32_t)len : PACKED_ABSENT;
 
-        o->mem.failed = o->mem.failed || len >= PACKED_ABSENT / 2;
-        buf_add(&o->mem, &as, sizeof as);
-        buf_add(&o->mem, text, len);
+        b->failed = b->failed || len >= PACKED_ABSENT / 2;
+        buf_add(b, &as, sizeof as);
+        buf_add(b, text, len);
     }
-    if (!buf_ok(&o->mem) || o->mem.len - begin >= PACKED_ABSENT / 2) {
-        o->mem.failed = false;
-        o->mem.len = begin;
-        return luaL_error(L, "not enough memory");
-    }
-    head.len = (uint32_t)(o->mem.len - begin);
-    memcpy(o->mem.data + begin, &head, sizeof head);
-    o->end += head.len;
-    o->put++;
+    json_check(L, b);
+    head.len = (uint32_t)b->len;
+    memcpy(b->data, &head, sizeof head);
+    api_outbox_add(L, o, b);
     return 0;
 }
 
@@ -247,8 +237,9 @@ void api_outbox_add(lua_State *L, struct api_outbox *o, const struct buf *record
 {
     if (o->mem.len > IN_MEMORY)
         spill(L, o);
-    buf_add(&o->mem, record->data, record->len);
-    if (!buf_ok(&o->mem)) {
+    if (record->len < PACKED_ABSENT / 2)
+        buf_add(&o->mem, record->data, record->len);
+    if (record->len >= PACKED_ABSENT / 2 || !buf_ok(&o->mem)) {
         o->mem.failed = false;
         luaL_error(L, "not enough memory");
     }
