@@ -56,7 +56,7 @@ check-kafka:
 	@tests/setup.sh java
 	@$(MAKE) --no-print-directory $(KAFKA_JARS)
 	@PGCDC_KAFKA=1 PGCDC_KAFKA_KILLS=$(KILLS) $(MAKE) --no-print-directory test JOBS=1 \
-		SUITES="$(or $(SUITES),kafka_real kafka_secure)"
+		SUITES="$(or $(SUITES),kafka_real kafka_secure group_real)"
 
 $(KAFKA_JARS): tests/kafka/pom.xml
 	@echo "get  $@"
