@@ -399,7 +399,7 @@ static bool read_wal(struct source *s, struct conn *conn, uint64_t end, enum wal
     return ok;
 }
 
-/* Reads what was written from R to <end>: of the WAL or, where that is gone or too long, of
+/* Reads what was written from R to <end>: of the WAL or, where that was removed or is too long, of
  * summaries first. *is_read false: the note was dropped. */
 static bool read_changes(struct source *s, struct conn *conn, uint64_t end, bool *is_read,
                          struct err *e)

@@ -41,18 +41,18 @@
  *     below N0.
  * Nothing is repeated: which rows of the blocks are new, horizon.h says.
  *
- * Summaries. From Postgres 17 on a server may keep summaries of its WAL, for days: each has the blocks
- * that were written from one LSN to another, without xids. Where WAL from R on is gone, or is more
- * than pays to be read, summaries of the timeline take its place that have all of it from R to some X
- * without a hole. Afterwards the next xid is asked for, N'. Then R is X, and the blocks count as
- * written by every xid below N': they are read until the floor has reached it.
+ * Summaries. From Postgres 17 on a server may keep summaries of its WAL, for days: each has the
+ * blocks that were written from one LSN to another, without xids. Where WAL from R on was removed,
+ * or is more than pays to be read, summaries of the timeline take its place that have all of it
+ * from R to some X without a hole. Afterwards the next xid is asked for, N'. Then R is X, and the
+ * blocks count as written by every xid below N': they are read until the floor has reached it.
  *
- * That misses nothing either. Let the record that put v into its block begin between the former R and
- * X. A summary begins and ends at the border of two records, and has the blocks of all that begin in
- * it; so v's block is named. It is made of WAL that is flushed (on a standby: replayed). What it
- * leaves out are blocks that a later record cut off, or whose file was dropped: v would not be there.
- * And x was given out before X was written, so it is below N'. (R may lie inside of a summary: its
- * other blocks are read too.)
+ * That misses nothing either. Let the record that put v into its block begin between the former R
+ * and X. A summary begins and ends at the border of two records, and has the blocks of all that
+ * begin in it; so v's block is named. It is made of WAL that is flushed (on a standby: replayed).
+ * What it leaves out are blocks that a later record cut off, or whose file was dropped: v would
+ * not be there. And x was given out before X was written, so it is below N'. (R may lie inside of
+ * a summary: its other blocks are read too.)
  *
  * After a crash R and the pairs are forgotten. The note stays good: L0 was flushed, so what xids do
  * that are given out again lies behind it.

@@ -152,18 +152,18 @@ static bool divide(struct reading *r, struct method_extent *extent, struct conn 
                    struct err *e)
 {
     struct method_extent upper = *extent;
-    bool is_begun;
+    const struct source *s = r->source;
+    bool ok, is_begun;
     struct buf sql;
-    bool ok;
 
-    if (r->part != READING_RANGE || r->source->second == NULL || r->half != READING_BOTH ||
+    if (r->part != READING_RANGE || s->second == NULL || r->half != READING_BOTH ||
         extent->end - extent->block < LEAST_DIVIDED)
         return true;
     r->middle = upper.block = extent->block + (extent->end - extent->block) / 2;
     buf_init(&sql, BUF_SQL_MAX);
-    r->copy->put(r->source, &upper, &sql);
-    ok = buf_ok(&sql) ? second_reader_begin(r->source->second, &r->source->facts.table, sql.data, conn,
-                                            &is_begun, e)
+    r->copy->put(s, &upper, &sql);
+    ok = buf_ok(&sql) ? second_reader_begin(s->second, &s->facts.table, sql.data, conn, &is_begun,
+                                            e)
                       : err_memory(e);
     buf_fini(&sql);
     if (ok && is_begun) {

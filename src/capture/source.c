@@ -114,10 +114,10 @@ static bool tell_of_lost_leaves(struct source *s, struct err *e)
 }
 
 /* True if the position knows all leaves of the facts, with these files. */
-static bool knows_files(const struct position *p, const struct relation *t)
+static bool knows_files(struct position *p, const struct relation *t)
 {
     for (size_t i = 0; i < t->n_leaves; i++) {
-        const struct position_leaf *known = position_leaf((struct position *)p, t->leaves[i].oid);
+        const struct position_leaf *known = position_leaf(p, t->leaves[i].oid);
 
         if (known == NULL || known->filenode != t->leaves[i].filenode)
             return false;

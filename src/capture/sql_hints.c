@@ -290,8 +290,8 @@ static void put_rows(struct buf *b, const struct sql_query *q, const struct posi
 /* How many columns a line of a poll has. */
 static size_t count_columns(const struct rowtype *t, bool with_hash, bool with_value)
 {
-    return 1 + with_value + (t->order == ROW_ORDER_BY_FINGERPRINT) + (t->has_place ? 2 : 0) + with_hash +
-           t->n_columns;
+    return 1 + with_value + (t->order == ROW_ORDER_BY_FINGERPRINT) + (t->has_place ? 2 : 0) +
+           with_hash + t->n_columns;
 }
 
 /* "c1, c2 ..." or, for the keys after them, "k1, k2 ...". */

@@ -4,9 +4,9 @@
  * which the counts or the xors differ holds a row that was inserted or deleted.
  *
  * A tally is of wide buckets as a rule: the fewer there are, the better they fit into the cache of
- * the server's processor, and that is most of what a tally costs. (A million keys, on a busy machine:
- * 0.65 s of it by 16384 buckets, 0.31 s by 1024; a count of the rows 0.11 s.) With wide ones it is
- * likelier that two rows are missing in one, so that its keys must be asked for.
+ * the server's processor, and that is most of what a tally costs. (A million keys, on a busy
+ * machine: 0.65 s of it by 16384 buckets, 0.31 s by 1024; a count of the rows 0.11 s.) With wide
+ * ones it is likelier that two rows are missing in one, so that its keys must be asked for.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef TALLY_H

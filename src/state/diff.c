@@ -223,8 +223,8 @@ static bool commit(struct diff *d, bool ok, struct err *e)
     return false;
 }
 
-/* Row <i> is recorded next: fetches what rows after it will need. (Another processor has written the
- * chunk, and where a row stands in the index is random. That was a fifth of the time.) */
+/* Row <i> is recorded next: fetches what rows after it will need. (Another processor has written
+ * the chunk, and where a row stands in the index is random. That was a fifth of the time.) */
 static void expect_rows(const struct diff *d, const struct chunk *b, size_t i)
 {
     if (i + 2 * AHEAD < b->n_rows)

@@ -174,11 +174,11 @@ end
 -- options.crashes: the server is, now and then; options.hasty: no transaction is long, and nothing
 -- is cut or killed, before the sources are ready; options.capture, options.deletes, options.hints,
 -- options.parallel: as a source has them; options.killed: is called with what the program has
--- logged, after it was killed and before it is started again; options.calm_tables: names of more tables, "a,b", which
--- are read too; options.before: is given the database, with its tables, before the program starts,
--- and may restart the cluster; options.enough: the writers go on until it, given the program,
--- returns true, and until there was trouble of options.kinds. Returns the checker, after its
--- comparison; the statistics; the result of the program.
+-- logged, after it was killed and before it is started again; options.calm_tables: names of more
+-- tables, "a,b", which are read too; options.before: is given the database, with its tables, before
+-- the program starts, and may restart the cluster; options.enough: the writers go on until it,
+-- given the program, returns true, and until there was trouble of options.kinds. Returns the
+-- checker, after its comparison; the statistics; the result of the program.
 function run.random(options)
    local db, other, dsn, log = set_up(options)
    local rng = crew.random(options.seed)
