@@ -21,6 +21,8 @@
 #define KEPT (4 << 20)
 
 static struct news_command command;
+static atomic_bool is_sent_by_member; /* a stop was asked for by the member of a worker */
+static struct member member;
 static struct news news = { .fd = -1, .stop_fd = -1 }; /* signals may arrive in any thread */
 
 static void ring(int fd)
@@ -33,16 +35,31 @@ static void ring(int fd)
 }
 
 /* The first one asks the program to stop, the second one, of either kind, ends it at once. (Where
- * it is to be run anew it stops already, and now for good.) */
+ * it is to be run anew it stops already, and now for good.) A script that stops by itself is as
+ * good as the first one. */
 static void on_signal(int sig)
 {
+    static atomic_bool is_second;
     int saved = errno;
+    bool stops = atomic_exchange(&news.stop, NEWS_STOP) == NEWS_STOP;
 
-    if (atomic_exchange(&news.stop, NEWS_STOP) == NEWS_STOP) {
+    if (atomic_exchange(&is_second, true) || (stops && !atomic_load(&is_sent_by_member))) {
         signal(sig, SIG_DFL);
         raise(sig); /* is delivered when we return */
         return;
     }
+    ring(news.stop_fd);
+    errno = saved;
+}
+
+/* SIGUSR2, to a worker: see host/member.h. */
+static void on_member(int sig)
+{
+    int saved = errno;
+
+    (void)sig;
+    atomic_store(&is_sent_by_member, true);
+    atomic_store(&news.stop, NEWS_STOP);
     ring(news.stop_fd);
     errno = saved;
 }
@@ -67,6 +84,7 @@ static void block_signals(int how)
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGHUP);
     sigaddset(&set, SIGUSR1);
+    sigaddset(&set, SIGUSR2);
     sigprocmask(how, &set, NULL);
 }
 
@@ -74,6 +92,7 @@ static bool set_signals(struct err *e)
 {
     struct sigaction stop = { .sa_handler = on_signal };
     struct sigaction ignore = { .sa_handler = SIG_IGN }, tell = { .sa_handler = on_news }, was;
+    struct sigaction by_member = { .sa_handler = on_member };
 
     news.stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     news.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -84,6 +103,8 @@ static bool set_signals(struct err *e)
     sigaction(SIGPIPE, &ignore, NULL);
     sigaction(SIGXFSZ, &ignore, NULL); /* a write past the limit fails, and is reported */
     sigaction(SIGUSR1, &tell, NULL);
+    if (member.pid != 0)
+        sigaction(SIGUSR2, &by_member, NULL);
     if (sigaction(SIGHUP, NULL, &was) == 0 && was.sa_handler != SIG_IGN) /* as by nohup */
         sigaction(SIGHUP, &tell, NULL);
     block_signals(SIG_UNBLOCK);
@@ -128,15 +149,22 @@ static void fill_standard_descriptors(bool *stdout_is_closed)
 
 /* ---- running anew ---- */
 
+static size_t count_texts(char *const *texts)
+{
+    size_t n = 0;
+
+    while (texts[n] != NULL)
+        n++;
+    return n;
+}
+
 /* Copies a list of texts that NULL ends, but for those among the first <n_options> that say
  * --reset. Owned, or NULL. */
 static char **copy_texts(char *const *texts, size_t n_options)
 {
-    size_t n = 0, len;
+    size_t n = count_texts(texts), len;
     char **all;
 
-    while (texts[n] != NULL)
-        n++;
     all = calloc(n + 1, sizeof *all);
     for (size_t i = 0, to = 0; all != NULL && i < n; i++) {
         len = strcspn(texts[i], "=");
@@ -166,6 +194,7 @@ static bool keep_command(struct err *e)
 static void run_anew(struct cli *c)
 {
     block_signals(SIG_BLOCK);
+    member_keep(&member, true);
     execve(command.exe, command.argv, command.environment);
     log_text(&c->log, LOG_ERROR, "the program cannot be run anew", "error", strerror(errno));
 }
@@ -178,11 +207,18 @@ static bool prepare(struct cli *c, char **argv, bool stdout_is_closed, struct er
     command.argv = copy_texts(argv, (size_t)c->n_options);
     if (command.argv == NULL)
         return err_memory(e);
+    command.n_options = count_texts(command.argv) - count_texts(argv + c->n_options);
+    if (c->host.mode != READER_CHECK && !c->host.is_graph && !member_follow(&member, e))
+        return false;
     if (!output_open(stdout_is_closed, e) || !set_signals(e))
         return false;
     c->host.script.stop = &news.stop;
     c->host.script.stop_fd = news.stop_fd;
     c->host.news = &news;
+    c->host.member = &member;
+    c->host.script.is_worker = member.pid != 0;
+    c->host.script.partition = member.partition;
+    c->log.worker = member.pid != 0 ? c->host.script.pipeline : NULL;
     c->host.command = &command;
     return true;
 }
@@ -206,7 +242,7 @@ int main(int argc, char **argv)
     tune_malloc();
     fill_standard_descriptors(&stdout_is_closed);
     cli_init(&cli);
-    ok = keep_command(&e) && cli_read(&cli, argc, argv, &e) &&
+    ok = keep_command(&e) && member_take(&member, &e) && cli_read(&cli, argc, argv, &e) &&
          (cli.is_answered ? output_flush(NULL, &e) : prepare(&cli, argv, stdout_is_closed, &e));
     if (!ok) {
         report(&cli, &e);

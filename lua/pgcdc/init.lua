@@ -31,6 +31,7 @@ local stream = require "pgcdc.stream.stream"
 local source = require "pgcdc.stream.source"
 local messages = require "pgcdc.stream.messages"
 local topics = require "pgcdc.stream.topics"
+local workers = require "pgcdc.stream.workers"
 local doctor = require "pgcdc.doctor.doctor"
 
 for _, name in ipairs { "basic", "choose", "combine", "ends", "envelope", "fold", "only",
@@ -58,6 +59,7 @@ local pgcdc = {
    every = seal.result(timer.every),
    after = seal.result(timer.after),
    stop = raw.stop,
+   partition = raw.partition, -- of a worker; else nil
 }
 
 --- Values as JSON text and back. `decode` returns nil and a message where the text is no JSON.
@@ -90,6 +92,7 @@ raw.hook("timers", function()
 end)
 raw.hook("wire", function()
    check.set_loaded()
+   workers.check(raw.source_count())
    messages.start()
    source.set_loaded()
    source.rewire_all() -- now it is known whether there are sinks
@@ -102,6 +105,7 @@ end)
 raw.hook("resolved", feeds.resolve)
 raw.hook("feed", topics.start)
 raw.hook("fetch", topics.fetch)
+raw.hook("group", workers.turn)
 raw.hook("reading", feeds.begin_reading)
 raw.hook("ready", feeds.end_reading)
 raw.hook("enter", function(number, batch, has_rows)
@@ -135,7 +139,7 @@ function troubles.show()
    end
 end
 
-strict.table("field of pgcdc", pgcdc)
+strict.table("field of pgcdc", pgcdc, { partition = true })
 strict.table("field of pgcdc.json", pgcdc.json)
 strict.table("field of pgcdc.log", pgcdc.log)
 strict.globals()

@@ -554,6 +554,10 @@ function pgcdc.every(seconds, f) end
 ---@return pgcdc.timer
 function pgcdc.after(seconds, f) end
 
+---The partition of a worker, see lua/workers.md; nil where all are one pipeline.
+---@type integer?
+pgcdc.partition = nil
+
 ---Finishes the change in hand, saves, exits.
 ---@param status? integer
 function pgcdc.stop(status) end

@@ -62,6 +62,11 @@ void clock_wait_cond(pthread_cond_t *cond, pthread_mutex_t *mutex, int64_t wait_
     pthread_cond_timedwait(cond, mutex, &until);
 }
 
+int64_t clock_shorter(int64_t a, int64_t b)
+{
+    return a < 0 || (b >= 0 && b < a) ? b : a;
+}
+
 int64_t clock_wall_ms(void)
 {
     struct timespec ts;

@@ -25,6 +25,9 @@ void clock_init_cond(pthread_cond_t *cond);
 /* Waits for the condition, <wait_ms> at most; -1: for ever. */
 void clock_wait_cond(pthread_cond_t *cond, pthread_mutex_t *mutex, int64_t wait_ms);
 
+/* The shorter of two waits, in any unit; below 0: for ever. */
+int64_t clock_shorter(int64_t a, int64_t b);
+
 /* Milliseconds and microseconds since 1970 by the wall clock, which may be set back. */
 int64_t clock_wall_ms(void);
 int64_t clock_wall_us(void);

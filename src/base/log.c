@@ -127,6 +127,11 @@ void log_line(struct log *log, enum log_level level, const char *msg, size_t len
     put_quoted(&b, msg, len);
     for (size_t i = 0; i < n_fields; i++)
         put_field(&b, log->as_json, &fields[i]);
+    if (log->worker != NULL) {
+        const struct log_field f = { "worker", log->worker, strlen(log->worker), false };
+
+        put_field(&b, log->as_json, &f);
+    }
     buf_puts(&b, log->as_json ? "}\n" : "\n");
     if (buf_ok(&b))
         write_out(b.data, b.len);

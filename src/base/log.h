@@ -17,6 +17,7 @@ struct log {
     enum log_level level; /* less important messages are not written */
     bool as_json;
     bool bar_shown;       /* a progress bar stands on the terminal's last line */
+    const char *worker;   /* each line says that it is of this one; borrowed; NULL: of none */
 };
 
 /* One key=value after the message. <value>: <len> bytes, which need not be UTF-8. <raw>: the value

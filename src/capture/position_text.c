@@ -499,6 +499,21 @@ uint64_t position_text_log_lsn(const char *text)
     return lsn;
 }
 
+char *position_text_fed(const char *text)
+{
+    static const char word[] = "\nfed ";
+    const char *found = strstr(text, word), *end = found != NULL ? strchr(found + 1, '\n') : NULL;
+    char *line, *fed;
+
+    if (end == NULL)
+        return NULL;
+    found += strlen(word);
+    line = strndup(found, (size_t)(end - found));
+    fed = line != NULL ? read_text(line) : NULL;
+    free(line);
+    return fed;
+}
+
 bool position_text_read(struct position *p, const char *source, const char *text)
 {
     const char *last = strstr(text, "\nsum ");

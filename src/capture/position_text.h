@@ -20,4 +20,8 @@ bool position_text_read(struct position *p, const char *source, const char *text
 /* The LSN that a position in this text has of the log, see logical.h; 0: none. */
 uint64_t position_text_log_lsn(const char *text);
 
+/* What a position in this text says of a source that is fed. Returns owned, or NULL: nothing, or no
+ * memory. */
+char *position_text_fed(const char *text);
+
 #endif

@@ -21,6 +21,7 @@
 #include "host/rows.h"
 #include "host/standby.h"
 #include "host/steer.h"
+#include "host/workers.h"
 #include "serve/notify.h"
 #include "lua/load.h"
 
@@ -136,6 +137,7 @@ static bool ready(struct host *h, size_t source, struct err *e)
     const struct position *p = delivery_position(h->deliveries[source]);
 
     log_source(h, LOG_INFO, "ready", source);
+    member_ready(h->o->member);
     publish_soon(&h->publish);
     return hooks_read(h->script, source, p != NULL ? p->rows : 0, e) &&
            hooks_ready(h->script, source, e);
@@ -201,11 +203,6 @@ static bool flush_output(struct host *h, struct err *e)
     return output_flush(h->script->beat, e);
 }
 
-static int64_t earlier(int64_t a, int64_t b)
-{
-    return a < 0 || (b >= 0 && b < a) ? b : a;
-}
-
 /* Sleeps until there is a message, a signal, a timer or a position that has waited long enough. */
 static bool sleep_until_news(struct host *h, int64_t wait_ms, struct err *e)
 {
@@ -223,12 +220,12 @@ static bool sleep_until_news(struct host *h, int64_t wait_ms, struct err *e)
                                      .events = POLLIN };
     h->fds[n + 2] = (struct pollfd){ .fd = h->o->news->fd, .events = POLLIN };
     h->fds[n + 3] = (struct pollfd){ .fd = h->steer.reload.fd, .events = POLLIN };
-    wait_ms = publish_wait_ms(&h->publish, earlier(wait_ms, lazy_ms));
-    wait_ms = earlier(wait_ms, steer_wait_ms(&h->steer));
+    wait_ms = publish_wait_ms(&h->publish, clock_shorter(wait_ms, lazy_ms));
+    wait_ms = clock_shorter(wait_ms, steer_wait_ms(&h->steer));
     if (script_should_stop(h->script))
-        wait_ms = earlier(wait_ms, STOP_TICK_MS);
+        wait_ms = clock_shorter(wait_ms, STOP_TICK_MS);
     if (h->script->o.database != NULL)
-        wait_ms = earlier(wait_ms, LEASE_TICK_MS);
+        wait_ms = clock_shorter(wait_ms, LEASE_TICK_MS);
     beat_set(h->script->beat, BEAT_WAITS, 0);
     if (poll(h->fds, n + 4, wait_ms > 60000 ? 60000 : (int)wait_ms) < 0)
         return errno == EINTR || err_set(e, ERR_INTERNAL, "poll: %s", strerror(errno));
@@ -341,6 +338,7 @@ static bool loop(struct host *h, struct err *e)
         bool idle;
 
         publish_turn(&h->publish);
+        member_turn(h->o->member);
         tell_recording(h);
         if (!steer_turn(&h->steer, e) || !rows_wait_for_lease(h->script, e))
             return false;
@@ -392,6 +390,7 @@ static void tell_saved(void *arg, const char *source, const char *position)
         if (strcmp(h->script->sources[i].name, source) != 0)
             continue;
         lag_save(delivery_lag(h->deliveries[i]), position, clock_wall_us());
+        member_saved(h->o->member, position);
         if (h->script->sources[i].config->capture == CONFIG_BY_LOGICAL)
             reader_saved(h->reader, i, position_text_log_lsn(position));
     }
@@ -478,6 +477,8 @@ static bool start_reader(struct host *h, struct err *e)
         if (h->deliveries[i] == NULL || d->name == NULL)
             return err_memory(e);
         join_others(h, i);
+        if (d->config->capture == CONFIG_BY_LOGICAL && h->script->store != NULL)
+            config_lead(d->config, h->o->script.pipeline, store_epoch(h->script->store));
         if (!reader_add(h->reader, d->config, e))
             return false;
     }
@@ -554,6 +555,9 @@ static bool run(struct host *h, struct err *e)
         return false;
     if (h->o->is_graph)
         return hooks_graph(h->script, e) && flush_output(h, e);
+    if (h->script->is_member && h->o->mode != READER_CHECK)
+        return workers_run(&(struct workers){ h->script, h->o->command, h->o->news, &h->publish,
+                                              h->o->listen.listen, h->o->mode }, e);
     if (h->n_sources > 0 && h->o->mode != READER_CHECK &&
         (!open_state(h, e) || !reset_source(h->script, e)))
         return false;
@@ -586,6 +590,7 @@ bool host_run(const struct host_options *o, int *status, struct err *e)
         o->news->stop = NEWS_STOP; /* the script wants it, so it is not run anew */
     if (!ok && e->code != ERR_STOPPED && e->code != ERR_USAGE)
         report_failure(h.script, h.log, e);
+    member_end(o->member, ok && h.script->is_stopping ? *status : -1);
     fini(&h);
     role_fini(&h.role);
     return ok || e->code == ERR_STOPPED;

@@ -11,6 +11,7 @@
 #include "base/err.h"
 #include "capture/reader.h"
 #include "lua/script.h"
+#include "host/member.h"
 #include "host/news.h"
 #include "serve/server.h"
 
@@ -18,6 +19,7 @@ struct host_options {
     struct script_options script;
     struct news *news;                   /* borrowed */
     const struct news_command *command;  /* borrowed */
+    struct member *member;               /* borrowed */
     const char *state;      /* path of the state file */
     enum reader_mode mode;
     struct server_options listen; /* --listen */

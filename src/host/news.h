@@ -5,6 +5,7 @@
 #define NEWS_H
 
 #include <stdatomic.h>
+#include <stddef.h>
 
 /* What <stop> is. */
 enum news_stop {
@@ -24,6 +25,7 @@ struct news {
 struct news_command {
     char *exe;          /* path of the program's file */
     char **argv;        /* without --reset: what was forgotten once is not forgotten again */
+    size_t n_options;   /* how many of them stand before the script */
     char **environment;
 };
 

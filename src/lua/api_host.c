@@ -51,7 +51,8 @@ static int compare_fields(const void *a, const void *b)
  * program says: it gets a prefix. [-0, +1] */
 static const char *push_key(lua_State *L, bool is_of_script)
 {
-    static const char *const ours[] = { "ts", "level", "msg", "source", "traceback" };
+    static const char *const ours[] = { "ts", "level", "msg", "source", "traceback",
+                                        "worker" };
     const char *key = luaL_tolstring(L, -1, NULL);
 
     for (size_t i = 0; is_of_script && i < sizeof ours / sizeof *ours; i++)
@@ -291,7 +292,7 @@ static int hook(lua_State *L)
     static const char *const names[] = { "timers", "start", "enter", "leave", "resolved", "reading",
                                          "ready", "checkpoint", "last", "finish", "graph", "check",
                                          "checked", "wire", "figures", "control", "feed",
-                                         "fetch", NULL };
+                                         "fetch", "group", NULL };
     int *ref = &script_of(L)->hooks[luaL_checkoption(L, 1, NULL, names)];
 
     luaL_checktype(L, 2, LUA_TFUNCTION);
@@ -332,6 +333,7 @@ static void set_facts(lua_State *L, const struct script_options *o)
     set_text(L, "scripts_dir", o->scripts_dir);
     set_text(L, "script", o->path);
     set_text(L, "state_file", o->state);
+    set_text(L, "pipeline_name", o->pipeline);
     set_text(L, "replay", o->replay);
     set_text(L, "state_asked", o->state_asked);
     lua_pushboolean(L, o->as_json);

@@ -1,9 +1,9 @@
 /* api_host.h -- what scripts may ask of the program.
  *
  * Exports to Lua (module pgcdc.raw):
- *   version, dsn, lua_dir, scripts_dir, script, state_file, is_sandboxed, has_network, is_reset
- *     (all is forgotten), words, files: what the program is and was started with, see struct
- *     script_options; histogram_bounds, those of base/histogram.h;
+ *   version, dsn, lua_dir, scripts_dir, script, state_file, pipeline_name, is_sandboxed,
+ *     has_network, is_reset (all is forgotten), words, files: what the program is and was started
+ *     with, see struct script_options; histogram_bounds, those of base/histogram.h;
  *   log(level, message, fields, is_of_script): one line on standard error; keys of a script that
  *     are the program's own get the prefix field_;
  *   stop(status): the program stops in good order;

@@ -15,6 +15,11 @@
 bool hooks_feed_start(struct script *s, size_t source, const char *at, const char *mode,
                       struct err *e) WARN_UNUSED;
 
+/* One turn of a member of a group, see host/workers.h. *wait_ms: until the next one, unless
+ * something that is watched is readable before; *is_over: it has ended all that it began, as it
+ * does once the program is to stop. */
+bool hooks_feed_group(struct script *s, int64_t *wait_ms, bool *is_over, struct err *e) WARN_UNUSED;
+
 /* Asks for what has come for all such sources. *has_some: something was fed. */
 bool hooks_feed_fetch(struct script *s, bool *has_some, struct err *e) WARN_UNUSED;
 

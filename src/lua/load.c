@@ -26,6 +26,7 @@
 #include "lua/api_terminal.h"
 #include "lua/api_value.h"
 #include "lua/api_watch.h"
+#include "lua/api_worker.h"
 #include "lua/explain.h"
 #include "lua/guard.h"
 #include "lua/hidden.h"
@@ -66,6 +67,7 @@ static int open_raw(lua_State *L)
     api_change_export(L);
     api_recorded_export(L);
     api_feed_export(L);
+    api_worker_export(L);
     return 1;
 }
 

@@ -21,6 +21,7 @@
 #include <lua.h>
 #include <stdatomic.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 struct script_options {
     const char *version;      /* of the program */
@@ -38,6 +39,8 @@ struct script_options {
                                * files for this machine alone stand beside <state> */
     const char *pipeline;     /* its name in the database */
     int lease_s;              /* seconds after which another process may take it over */
+    bool is_worker;           /* it is one partition's, as host/member.h has it: */
+    int partition;            /* this one's */
     const char *record;       /* --record: a file; NULL: none */
     const char *replay;       /* --replay: a recording; NULL: none */
     const char *state_asked;  /* --check: the state file that a run would have; else NULL */
@@ -60,7 +63,7 @@ enum script_hook {
     SCRIPT_HOOK_RESOLVED, SCRIPT_HOOK_READING, SCRIPT_HOOK_READY,
     SCRIPT_HOOK_CHECKPOINT, SCRIPT_HOOK_LAST, SCRIPT_HOOK_FINISH, SCRIPT_HOOK_GRAPH,
     SCRIPT_HOOK_CHECK, SCRIPT_HOOK_CHECKED, SCRIPT_HOOK_WIRE, SCRIPT_HOOK_FIGURES,
-    SCRIPT_HOOK_CONTROL, SCRIPT_HOOK_FEED, SCRIPT_HOOK_FETCH,
+    SCRIPT_HOOK_CONTROL, SCRIPT_HOOK_FEED, SCRIPT_HOOK_FETCH, SCRIPT_HOOK_GROUP,
     SCRIPT_HOOK_COUNT
 };
 
@@ -102,6 +105,11 @@ struct script {
     bool (*take_fed)(void *arg, struct message *m); /* takes <m> over, to be delivered behind those
                                * that it took before; see api_feed.h. False: nobody takes any */
     void *fed_arg;
+    bool is_member;           /* it runs no pipeline, and starts workers: see api_worker.h */
+    bool wants_report;        /* a user wants to be told how they are */
+    bool (*start_worker)(void *arg, int partition, bool is_first, pid_t *pid, int *fd,
+                         struct err *e); /* or NULL: nothing is started now */
+    void *worker_arg;
     void (*tell_tap)(void *arg, size_t source, const char *line, size_t len); /* see tap.h: a line
                                * of JSON. Must not use the state */
     void *tap_arg;

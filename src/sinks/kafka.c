@@ -28,6 +28,7 @@
  * SPDX-License-Identifier: MIT */
 #include "base/packed.h"
 #include "sinks/kafka_client.h"
+#include "sinks/kafka_member.h"
 #include "sinks/kafka_reader.h"
 #include "sinks/module.h"
 
@@ -474,6 +475,7 @@ static int open_kafka(lua_State *L)
     pgcdc_module_class(L, CLIENT, methods, close_client);
     luaL_newlib(L, functions);
     kafka_reader_open(L);
+    kafka_member_open(L);
     return 1;
 }
 

@@ -5,6 +5,8 @@
  * empty any more. */
 #include "sinks/kafka_reader.h"
 
+#include "sinks/kafka_conf.h"
+#include "sinks/kafka_topic.h"
 #include "sinks/module.h"
 
 #include <librdkafka/rdkafka.h>
@@ -16,10 +18,8 @@
 #include <unistd.h>
 
 #define READER "pgcdc.kafka_reader"
-#define MOST_PAIRS 500
 #define MOST_TAKEN 1000
 #define MOST_NAMES 16
-#define MOST_MS 100
 
 struct box {
     rd_kafka_t *rk;          /* NULL: closed */
@@ -54,29 +54,6 @@ static int close_reader(lua_State *L)
     return 0;
 }
 
-/* Makes what librdkafka is told of the list at index 1. Returns owned, or NULL. */
-static rd_kafka_conf_t *make_conf(lua_State *L, char *why, size_t size)
-{
-    rd_kafka_conf_t *conf = rd_kafka_conf_new();
-    size_t n = (size_t)lua_rawlen(L, 1);
-
-    for (size_t i = 1; i + 1 <= n; i += 2) {
-        const char *name, *value;
-
-        lua_rawgeti(L, 1, (lua_Integer)i);
-        lua_rawgeti(L, 1, (lua_Integer)i + 1);
-        name = lua_tostring(L, -2);
-        value = lua_tostring(L, -1);
-        lua_pop(L, 2); /* the list keeps them */
-        if (name == NULL || value == NULL ||
-            rd_kafka_conf_set(conf, name, value, why, size) != RD_KAFKA_CONF_OK) {
-            rd_kafka_conf_destroy(conf);
-            return NULL;
-        }
-    }
-    return conf;
-}
-
 /* Tells the queue to write to the eventfd. */
 static void wake_by_fd(struct box *b)
 {
@@ -87,19 +64,18 @@ static void wake_by_fd(struct box *b)
 
 static int open_reader(lua_State *L)
 {
-    char why[512] = "bad options";
+    char why[512];
     rd_kafka_conf_t *conf;
     struct box *b;
 
     luaL_checktype(L, 1, LUA_TTABLE);
-    luaL_argcheck(L, lua_rawlen(L, 1) <= 2 * MOST_PAIRS, 1, "too many");
     lua_settop(L, 1);
     b = lua_newuserdatauv(L, sizeof *b, 0);
     *b = (struct box){ .fd = -1 };
     luaL_setmetatable(L, READER);
     if ((b->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) < 0)
         return luaL_error(L, "eventfd: no descriptor is left");
-    conf = make_conf(L, why, sizeof why);
+    conf = kafka_conf_make(L, why, sizeof why);
     if (conf != NULL &&
         (b->rk = rd_kafka_new(RD_KAFKA_CONSUMER, conf, why, sizeof why)) == NULL)
         rd_kafka_conf_destroy(conf);
@@ -297,60 +273,14 @@ static int take(lua_State *L)
 
 /* ---- topics ---- */
 
-static int fail(lua_State *L, rd_kafka_resp_err_t code)
-{
-    lua_pushnil(L);
-    lua_pushstring(L, rd_kafka_err2name(code));
-    lua_pushstring(L, rd_kafka_err2str(code));
-    return 3;
-}
-
-static int ms_at(lua_State *L, int index)
-{
-    int ms = (int)(luaL_checknumber(L, index) * 1000);
-
-    return ms < 1 ? 1 : ms < MOST_MS ? ms : MOST_MS;
-}
-
 static int partitions(lua_State *L)
 {
-    struct box *b = box_at(L);
-    rd_kafka_topic_t *topic = rd_kafka_topic_new(b->rk, luaL_checkstring(L, 2), NULL);
-    const struct rd_kafka_metadata *facts;
-    rd_kafka_resp_err_t code;
-    int n = 0;
-
-    if (topic == NULL)
-        return fail(L, rd_kafka_last_error());
-    code = rd_kafka_metadata(b->rk, 0, topic, &facts, ms_at(L, 3));
-    rd_kafka_topic_destroy(topic);
-    if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
-        return fail(L, code);
-    if (facts->topic_cnt == 1) {
-        code = facts->topics[0].err;
-        n = facts->topics[0].partition_cnt;
-    }
-    rd_kafka_metadata_destroy(facts);
-    if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
-        return fail(L, code);
-    lua_pushinteger(L, n);
-    return 1;
+    return kafka_topic_partitions(L, box_at(L)->rk);
 }
 
 static int range(lua_State *L)
 {
-    struct box *b = box_at(L);
-    int64_t first, end;
-    rd_kafka_resp_err_t code =
-        rd_kafka_query_watermark_offsets(b->rk, luaL_checkstring(L, 2),
-                                         (int32_t)luaL_checkinteger(L, 3), &first, &end,
-                                         ms_at(L, 4));
-
-    if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
-        return fail(L, code);
-    lua_pushinteger(L, first);
-    lua_pushinteger(L, end);
-    return 2;
+    return kafka_topic_range(L, box_at(L)->rk);
 }
 
 void kafka_reader_open(lua_State *L)

@@ -6,6 +6,9 @@
 // Commands, each of which is a word:
 //    topic,NAME,PARTITIONS[,CONFIG=VALUE]    makes a topic
 //    set,NAME,CONFIG=VALUE                   changes it
+//    grow,NAME,PARTITIONS                    gives it more partitions
+//    drop,NAME                               takes it away
+//    offsets,GROUP                           prints "topic partition offset" for each that it has
 //    user,NAME,PASSWORD                      makes a user, for SCRAM-SHA-512
 //    allow,USER,KIND,NAME,OPERATION          KIND: topic, group, transactional_id, cluster; NAME:
 //    forbid,USER,KIND,NAME,OPERATION         with * at its end, all that begins so
@@ -17,6 +20,7 @@ import java.util.Properties;
 import org.apache.kafka.clients.admin.Admin;
 import org.apache.kafka.clients.admin.AlterConfigOp;
 import org.apache.kafka.clients.admin.ConfigEntry;
+import org.apache.kafka.clients.admin.NewPartitions;
 import org.apache.kafka.clients.admin.NewTopic;
 import org.apache.kafka.clients.admin.ScramCredentialInfo;
 import org.apache.kafka.clients.admin.ScramMechanism;
@@ -46,6 +50,12 @@ class Main {
             List.of(new AlterConfigOp(entry, AlterConfigOp.OpType.SET)))).all().get();
     }
 
+    static void offsets(Admin admin, String group) throws Exception {
+        admin.listConsumerGroupOffsets(group).partitionsToOffsetAndMetadata().get().forEach(
+            (place, at) -> System.out.println(place.topic() + " " + place.partition() + " "
+                + at.offset()));
+    }
+
     static void user(Admin admin, String[] words) throws Exception {
         admin.alterUserScramCredentials(List.of(new UserScramCredentialUpsertion(words[1],
             new ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096), words[2]))).all().get();
@@ -73,6 +83,10 @@ class Main {
                 switch (words[0]) {
                     case "topic" -> topic(admin, words);
                     case "set" -> set(admin, words);
+                    case "grow" -> admin.createPartitions(Map.of(words[1],
+                        NewPartitions.increaseTo(Integer.parseInt(words[2])))).all().get();
+                    case "drop" -> admin.deleteTopics(List.of(words[1])).all().get();
+                    case "offsets" -> offsets(admin, words[1]);
                     case "user" -> user(admin, words);
                     default -> acl(admin, words);
                 }

@@ -83,7 +83,7 @@ test("what_is_no_change_goes_the_way_of_on_error", function(cluster)
          print(letter.error, letter.change.value) end]]) })
    table.sort(result.lines)
    lu.assertEquals({ #result.lines, table.unpack(result.lines, 1, 3) }, { 4,
-      "it is no change: it has no header 'shape'\tno header",
+      "it is no change: it has no header 'shape', and is no envelope of Debezium's\tno header",
       "it is no change: it has no key\t{\"op\":\"update\"}",
       "its shape 0123456789abcdef is not in the topic 'pgcdc-shapes'\t{}",
    })

@@ -307,7 +307,7 @@ end
 
 -- Has an administrator do these things: see tests/kafka/Admin.java.
 function methods:admin(...)
-   self:java("Admin.java", ...)
+   return self:java("Admin.java", ...)
 end
 
 -- The output of a program of Java, a source file in tests/kafka, that gets these words.

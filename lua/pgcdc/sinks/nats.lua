@@ -497,7 +497,8 @@ local function read(sink, spec, what)
       sink.subjects = fixed ~= "" and fixed .. ">" or nil
    end
    sink.positions = spec.positions == nil and (fixed:match "^[^.]+%." or "cdc.") .. "_pgcdc."
-      .. subject.escape(sink.name) or check.text(what .. ": positions", spec.positions)
+      .. subject.escape(sink.name .. raw.suffix)
+      or check.text(what .. ": positions", spec.positions)
    if subject.problem(sink.positions) then
       check.fail("%s: positions: '%s' %s", what, sink.positions, subject.problem(sink.positions))
    end

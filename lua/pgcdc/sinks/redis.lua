@@ -299,7 +299,7 @@ local function read(sink, spec, what)
          :find "[{}]"
    sink.can_go_ahead = sink.is_plain or mode ~= "stream"
    sink.learned = setmetatable({}, { __mode = "k" }) -- see raw.learn_change
-   sink.savepoint_key = "pgcdc:" .. tag(sink.name)
+   sink.savepoint_key = "pgcdc:" .. tag(sink.name) .. raw.suffix
    sink.epoch_key = sink.savepoint_key .. ":epoch"
 end
 

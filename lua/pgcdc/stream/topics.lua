@@ -6,12 +6,17 @@
 --    topic pgcdc-shapes       hash of a shape -> what its rows consist of
 --
 -- A batch is what has come at a time. A record that is no change moves the position too.
+--
+-- With a group the program is a member of it, or a worker, which reads one partition of each topic:
+-- see pgcdc.stream.workers. Its position also has how many partitions there are.
 
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
+local debezium = require "pgcdc.stream.debezium"
 local lineage = require "pgcdc.delivery.lineage"
 local secret = require "pgcdc.sinks.secret"
 local tls = require "pgcdc.sinks.tls"
+local workers = require "pgcdc.stream.workers"
 
 local topics = {}
 
@@ -20,11 +25,12 @@ local WAIT = 0.1 -- seconds that one question to brokers may take
 local PATIENCE = 60 -- seconds of such questions
 local NAP = 0.01
 local FIRST = -2 -- as an offset, in librdkafka's words
-local headers = { "shape", "id", "seq", "ts" } -- that are looked at
+local headers = { "shape", "id", "seq", "ts", "op" } -- that are looked at
+local BEFORE = 3 -- so many records before the position are looked at, see note
 
 topics.fields = {
-   kafka = true, topic = true, name = true, start = true, shapes = true, config = true,
-   user = true, password = true, tls = true, on_change = true, on_error = true,
+   kafka = true, topic = true, name = true, group = true, start = true, shapes = true,
+   config = true, user = true, password = true, tls = true, on_change = true, on_error = true,
    dead_letter = true,
 }
 
@@ -43,6 +49,17 @@ end
 
 Feed.tls_files = tls.files
 
+local function read_group(feed, what, group)
+   if group ~= nil then
+      feed.group = check.text(what .. ": group", group)
+      if feed.start == "now" then
+         check.fail('%s: start = "now" is not for a group: a partition that is added later is to '
+            .. "be read from its start", what)
+      end
+      workers.join(feed, what)
+   end
+end
+
 --- Checks the options of a source of topics. Returns what reads them.
 function topics.new(spec)
    local what = "pgcdc.source"
@@ -53,7 +70,8 @@ function topics.new(spec)
    native = native or require "pgcdc.native.kafka"
    local settings = require "pgcdc.sinks.kafka.settings"
    local record = require "pgcdc.sinks.kafka.record"
-   local feed = setmetatable({ timeout = 30, types = {}, offsets = {}, ends = {} }, Feed)
+   local feed = setmetatable({ timeout = 30, types = {}, offsets = {}, ends = {}, deleted = {},
+                               memory = debezium.memory() }, Feed)
    feed.brokers = secret.expand(what .. ": kafka", check.text(what .. ": kafka", spec.kafka))
    feed.topics = check.names(what .. ": topic", spec.topic)
    if not feed.topics then
@@ -66,6 +84,7 @@ function topics.new(spec)
       or spec.shapes)
    feed.start = spec.start == nil and "snapshot" or spec.start
    check.one_of(what .. ": start", feed.start, { snapshot = true, now = true })
+   read_group(feed, what, spec.group)
    for _, field in ipairs { "user", "password" } do
       if spec[field] ~= nil then
          secret.keep(feed, what .. ": " .. field, field, check.text(what .. ": " .. field,
@@ -85,13 +104,13 @@ local problems = {
    _UNKNOWN_PARTITION = true, _AUTHENTICATION = true,
 }
 
--- Asks until there is an answer. Raises what does not pass by itself.
-local function ask(feed, method, ...)
+-- Asks a client until there is an answer. Raises what does not pass by itself.
+local function ask_client(feed, client, method, ...)
    local args = table.pack(...)
    args[args.n + 1] = WAIT
    local began = raw.now()
    while true do
-      local a, b, text = feed.reader[method](feed.reader, table.unpack(args, 1, args.n + 1))
+      local a, b, text = client[method](client, table.unpack(args, 1, args.n + 1))
       if a then
          return a, b
       elseif problems[b] then
@@ -100,6 +119,32 @@ local function ask(feed, method, ...)
          error(("kafka: %s does not answer: %s"):format(feed.brokers, text), 0)
       elseif not raw.sleep(0) then
          error("stopped", 0)
+      end
+   end
+end
+
+local function ask(feed, method, ...)
+   return ask_client(feed, feed.reader, method, ...)
+end
+
+-- How many partitions a topic has. With a group all topics have as many, since one worker has the
+-- same partition of all.
+local function partitions_of(feed, client, topic, like)
+   local n = ask_client(feed, client, "partitions", topic)
+   if feed.group and like.count and like.count ~= n then
+      error(("kafka: topic '%s' has %d partitions, and '%s' %d: with a group all topics have as "
+         .. "many"):format(topic, n, like.topic, like.count), 0)
+   end
+   like.count, like.topic = n, topic
+   return n
+end
+
+--- For the member of a group: raises unless all topics have as many partitions.
+function Feed.check_partitions(_, client)
+   local like = {}
+   for _, feed in ipairs(workers.feeds) do
+      for _, topic in ipairs(feed.topics) do
+         partitions_of(feed, client, topic, like)
       end
    end
 end
@@ -159,9 +204,9 @@ end
 
 -- ---- the position ----
 
--- "topic partition offset\n" for each; names of topics have no blank.
+-- "topic partition offset\n" for each; names of topics have no blank. Of a worker "= COUNT\n" too.
 local function position_of(feed)
-   local lines = {}
+   local lines = { feed.group and ("= %d\n"):format(feed.count) }
    for _, topic in ipairs(feed.topics) do
       for partition, offset in pairs(feed.offsets[topic]) do
          lines[#lines + 1] = ("%s %d %d\n"):format(topic, partition, offset)
@@ -171,15 +216,32 @@ local function position_of(feed)
    return table.concat(lines)
 end
 
+-- Raises: what the position is of is not in the topic any more.
+local function refuse_count(topic, has, had)
+   raw.stale(("kafka: topic '%s' has %d partitions, and had %d: changes are lost, or it is another "
+      .. "topic; --reset reads it from its start"):format(topic, has, had))
+end
+
 -- What is read, and from where, given the text of a position.
 local function places(feed, at)
-   local kept, list = {}, {}
+   local kept, list, highest, like = {}, {}, {}, {}
    for topic, partition, offset in (at or ""):gmatch "(%S+) (%d+) (%d+)\n" do
       kept[topic .. " " .. partition] = math.tointeger(offset)
+      highest[topic] = math.max(highest[topic] or 0, math.tointeger(partition))
    end
+   local counted = math.tointeger((at or ""):match "^= (%d+)\n") or 0
    for _, topic in ipairs(feed.topics) do
       feed.offsets[topic], feed.ends[topic] = {}, {}
-      for partition = 0, ask(feed, "partitions", topic) - 1 do
+      local count = partitions_of(feed, feed.reader, topic, like)
+      local had = math.max(counted, (highest[topic] or -1) + 1)
+      if count < had then
+         refuse_count(topic, count, had)
+      end
+      feed.count = count
+      for partition = raw.partition or 0, raw.partition or count - 1 do
+         if partition >= count then
+            refuse_count(topic, count, partition + 1)
+         end
          local first, behind = ask(feed, "range", topic, partition)
          local offset = kept[topic .. " " .. partition]
          if not offset then
@@ -190,7 +252,8 @@ local function places(feed, at)
                :format(topic, partition, first, behind, offset), 0)
          end
          feed.offsets[topic][partition] = offset
-         list[#list + 1], list[#list + 2], list[#list + 3] = topic, partition, offset
+         list[#list + 1], list[#list + 2], list[#list + 3] = topic, partition,
+            math.max(first, offset - BEFORE)
          feed.left = feed.left + 1
       end
    end
@@ -226,24 +289,58 @@ local function of_tombstone(record, known)
       record.key, xid or "null", record.seq or "null", raw.encode(record.ts or ""), raw.encode(id))
 end
 
--- Feeds a record. Returns whether that was a change.
-local function feed_record(feed, record, begins)
-   if not record.shape then
-      refuse(feed, record, "it is no change: it has no header 'shape'")
-      return false
-   end
+-- Notes the key that a record has deleted, if it has. A tombstone that follows with the same key
+-- says that once more, as both Debezium and our sink with deletes = "both" have it, and is no
+-- change. So that this holds after a start too, the records just before the position are read, and
+-- only noted.
+local function note(feed, record, is_delete)
+   local place = record.topic .. " " .. record.partition
+   local is_again = record.value == nil and record.key ~= nil
+      and feed.deleted[place] == record.key
+   feed.deleted[place] = is_delete and record.key or nil
+   return is_again
+end
+
+-- The type of the rows of a record that our sink has written, and its JSON; or nil and a message.
+local function read_ours(feed, record)
    local known = known_of(feed, record.shape)
    if not known then
-      refuse(feed, record, ("its shape %s is not in the topic '%s'"):format(record.shape,
-         feed.shapes))
+      return nil, ("its shape %s is not in the topic '%s'"):format(record.shape, feed.shapes)
+   elseif not record.value and not record.key then
+      return nil, "it has neither key nor value"
+   end
+   return known.type, record.value or of_tombstone(record, known)
+end
+
+-- The same for one of Debezium's.
+local function read_debezium(feed, record, envelope)
+   if envelope then
+      return debezium.read(feed.memory, record, envelope)
+   elseif record.value then
+      return nil, "it is no change: it has no header 'shape', and is no envelope of Debezium's"
+   end
+   return debezium.tombstone(feed.memory, record)
+end
+
+-- Feeds a record. Returns whether that was a change.
+local function feed_record(feed, record, begins)
+   local envelope = not record.shape and debezium.envelope(record.value) or nil
+   local op = envelope and envelope.payload.op or record.op
+   local is_again = note(feed, record, op == "d" or op == "delete")
+   if is_again or record.offset < feed.offsets[record.topic][record.partition] then
       return false
    end
-   if not record.value and not record.key then
-      refuse(feed, record, "it has neither key nor value")
+   local type, json
+   if record.shape then
+      type, json = read_ours(feed, record)
+   else
+      type, json = read_debezium(feed, record, envelope)
+   end
+   if not type then
+      refuse(feed, record, json)
       return false
    end
-   local ok, problem = raw.feed(feed.source.number, known.type,
-      record.value or of_tombstone(record, known), begins)
+   local ok, problem = raw.feed(feed.source.number, type, json, begins)
    if not ok then
       refuse(feed, record, problem)
    end
@@ -284,8 +381,10 @@ local function fetch(feed)
          raw.log("warn", problem.text, { source = raw.source_name(feed.source.number) })
       else
          n = feed_record(feed, record, n == 0) and n + 1 or n
-         feed.offsets[record.topic][record.partition] = record.offset + 1
-         has_moved = true
+         local offsets = feed.offsets[record.topic]
+         if record.offset >= offsets[record.partition] then
+            offsets[record.partition], has_moved = record.offset + 1, true
+         end
       end
    end
    if has_moved then

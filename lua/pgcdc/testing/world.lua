@@ -134,6 +134,7 @@ local function own_raw(self)
          return "test"
       end,
       epoch = function() end,
+      be_member = function() end, -- all partitions are one pipeline
       confirm = function() end,
       leads = function()
          return true

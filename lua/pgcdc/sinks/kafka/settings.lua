@@ -115,18 +115,41 @@ local of_producers = {
    ["message.max.bytes"] = true, [PROPAGATION] = true,
 }
 
---- The same list for a consumer: what `reader` (a table like a sink) says.
-function settings.of_reader(reader)
-   local all, list = settings.of(reader, true), {}
+-- The same list for a consumer, with what `more` says.
+local function of_consumer(reader, more)
+   local all, list, given = settings.of(reader, true), {}, {}
    for i = 1, #all, 2 do
       if not of_producers[all[i]] and of_readers[all[i]] == nil then
          list[#list + 1], list[#list + 2] = all[i], all[i + 1]
+         given[all[i]] = true
       end
    end
    for name, value in pairs(of_readers) do
-      list[#list + 1], list[#list + 2] = name, tostring(value)
+      if more[name] == nil then
+         list[#list + 1], list[#list + 2] = name, tostring(value)
+      end
+   end
+   for name, value in pairs(more) do
+      if not given[name] then
+         list[#list + 1], list[#list + 2] = name, tostring(value)
+      end
    end
    return list
+end
+
+--- The same list for a consumer: what `reader` (a table like a sink) says.
+function settings.of_reader(reader)
+   return of_consumer(reader, {})
+end
+
+--- The same for a member of a group, which reads nothing. `config` may replace the times.
+function settings.of_member(reader, group)
+   return of_consumer(reader, {
+      ["group.id"] = group, ["partition.assignment.strategy"] = "cooperative-sticky",
+      ["session.timeout.ms"] = 10000, ["heartbeat.interval.ms"] = 2000,
+      ["topic.metadata.refresh.interval.ms"] = 10000, ["enable.partition.eof"] = false,
+      ["auto.offset.reset"] = "latest",
+   })
 end
 
 --- What may help where a login fails, or "".

@@ -456,7 +456,7 @@ local function read(sink, spec, what)
    end
    sink.token, sink.room = native.token(), raw.outbox_room()
    if sink.kind.recall then
-      sink.id = "pgcdc." .. sink.name
+      sink.id = "pgcdc." .. sink.name .. raw.suffix
    end
    settings.read(sink, what .. ": config", spec.config == nil and {} or spec.config)
    sink.guests = {}
