@@ -128,7 +128,9 @@ takeover: $(PROGRAM) modules $(NATIVE) $(SABOTAGED) $(HOME_MUTANTS)
 bench:
 	@tests/setup.sh bench
 	@$(MAKE) --no-print-directory $(PROGRAM) modules $(NATIVE) $(KAFKA_MOCK)
-	@$(IN_TEST) lua5.4 tests/bench/bench.lua $(ROWS)
+	@status=0; $(IN_TEST) lua5.4 tests/bench/bench.lua $(ROWS) || status=1; \
+	[ -n "$$ONLY" ] || $(IN_TEST) TMPDIR=/var/tmp ONLY=state lua5.4 tests/bench/bench.lua 1000 || \
+		status=1; exit $$status
 
 # This program and Debezium beside each other, which is fetched once. PEER_ROWS: of the table.
 PEERS = build/peers
