@@ -497,9 +497,8 @@ static void release(struct api_outbox *o)
         memmove(o->mem.data, o->mem.data + dropped, o->mem.len - dropped);
         o->mem.len -= dropped;
     }
-    o->split = o->file_at = o->start; /* what is in the file is overwritten */
-    buf_clear(&o->window);
-    o->dirty = o->dirty_end = 0;
+    o->split = o->file_at = o->start; /* what is in the file is overwritten; */
+    o->dirty = o->dirty_end = 0;      /* no place is used again, so a window of it is never met */
 }
 
 static int drop(lua_State *L)

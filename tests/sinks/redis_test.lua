@@ -74,7 +74,8 @@ test("rows_arrive_the_same_with_a_handler_and_without", function(server)
    end
    for i, sql in ipairs {
       [[insert into t select i, i / 8.0, 'NaN',
-         timestamptz '2024-02-29 12:00+00' + i * interval '1 s', decode(md5(i::text), 'hex'), '{"k": [1, null, "\u00e9"]}', array['a', null, '"'],
+         timestamptz '2024-02-29 12:00+00' + i * interval '1 s', decode(md5(i::text), 'hex'),
+         '{"k": [1, null, "\u00e9"]}', array['a', null, '"'],
          E'tab\tnew\nline é', '<a/>', '-1 day' from generate_series(1, 40) i;
         insert into t (id, name) values (0, ''), (-1, null), (-2147483648, repeat('é', 70000))]],
       [[update t set n = 'NaN', d = '-Infinity', ts = 'infinity' where id % 7 = 0;
