@@ -7,6 +7,7 @@ local cluster = require "cluster"
 local fixtures = require "fixtures"
 local kafka = require "kafka"
 local lu = require "luaunit"
+local native = require "native"
 local once = require "once"
 local program = require "program"
 local remote_sinks = require "remote_sinks"
@@ -36,7 +37,8 @@ end
 local function how(mock, home, more)
    return { state = home:dsn(), options = { "--name", "enrich", "--lease", "3" }, script = ([[
       pgcdc.source {kafka = %q, topic = %q, group = "g", config = {
-         ["topic.metadata.refresh.interval.ms"] = 500}, %s}:on("change", print)]]):format(
+         ["topic.metadata.refresh.interval.ms"] = 500,
+         ["heartbeat.interval.ms"] = 200}, %s}:on("change", print)]]):format(
             mock.brokers, TOPIC, more or "") }
 end
 
@@ -73,6 +75,98 @@ test("each_partition_has_a_worker", function(mock)
    p:wait_until(function() return #p:lines() >= 20 end, 30, "the changes")
    lu.assertEquals(p:stop().status, 0)
    lu.assertEquals(sorted(p), written)
+end)
+
+-- ---- what goes wrong ----
+
+test("the_others_go_on_when_one_fails", function(mock)
+   local home = cluster.main():database()
+   local written = write(mock, fixtures.names(20), fixtures.state())
+   local options = how(mock, home)
+   options.script = options.script:gsub('print%)$', [[function(c)
+      if pgcdc.partition == 1 then
+         error "not today"
+      end
+      print(c)
+   end)]])
+   local p = program.start(options)
+   p:wait_until(function() return #p:lines() > 0 end, 30, "the changes")
+   p:wait_stderr("the worker ended with status 1; it is started again in 2 s.*worker=enrich/1", 30)
+   lu.assertStrContains(p:stderr(), "not today")
+   lu.assertTrue(#p:lines() < #written)
+   lu.assertNotStrContains(p:stderr(), "worker ended with status 1; it is started again in 1 s\" "
+      .. "worker=enrich/0")
+   -- its workers end when it is killed
+   local workers = native.children(p:pid())
+   lu.assertTrue(#workers >= 2)
+   p.proc:kill "KILL"
+   wait.until_(function()
+      for _, pid in ipairs(workers) do
+         if native.running(pid) then
+            return false
+         end
+      end
+      return true
+   end, 20, "the workers to end")
+   lu.assertEquals(home:value "select count(*) from pgcdc.lease where expires > now()", "0")
+end)
+
+test("a_script_that_stops_ends_all", function(mock)
+   write(mock, fixtures.names(20), fixtures.state())
+   local options = how(mock, cluster.main():database())
+   options.script = options.script:gsub("print%)$", "function() pgcdc.stop(7) end)")
+   lu.assertEquals(program.start(options):finish(30).status, 7)
+end)
+
+test("bad_input", function(mock)
+   mock:tell "topic two 2"
+   local home = cluster.main():database()
+   local function fails(status, text, more, options)
+      local all = how(mock, home, more)
+      for name, value in pairs(options or {}) do
+         all[name] = value
+      end
+      local result = program.run(all)
+      lu.assertEquals(result.status, status, result.stderr)
+      lu.assertStrContains(result.stderr, text)
+   end
+   fails(2, "needs its state in a database, that every worker can reach: name one with --state",
+      "", { state = fixtures.state(), options = {} })
+   fails(2, "--once is not for a source with a group", "",
+      { options = { "--name", "enrich", "--once" } })
+   fails(1, "start = \\\"now\\\" is not for a group", 'start = "now"')
+   fails(1, "topic 'two' has 2 partitions, and 'cdc.public.t' 3", "}:on('change', print) "
+      .. ('pgcdc.source {kafka = %q, topic = "two", group = "g"'):format(mock.brokers))
+   fails(1, "group: 'other', and another source has 'g'", "}:on('change', print) "
+      .. ('pgcdc.source {kafka = %q, topic = "two", group = "other"'):format(mock.brokers))
+   fails(1, "a script has sources with a group, or others", "}:on('change', print) "
+      .. 'pgcdc.source {table = "t"')
+   fails(1, "topic 'none'", "}:on('change', print) "
+      .. ('pgcdc.source {kafka = %q, topic = "none", group = "g"'):format(mock.brokers))
+   local result = program.run { script = "", env = { PGCDC_MEMBER = "x" } }
+   lu.assertEquals(result.status, 2)
+   lu.assertStrContains(result.stderr, "$PGCDC_MEMBER is for what this program starts itself")
+end)
+
+-- The group would wait for a worker's end; who takes over would wait for its lease.
+test("a_partition_is_given_up_when_its_worker_has_ended", function(mock)
+   write(mock, fixtures.names(20), fixtures.state())
+   local home = cluster.main():database()
+   local options = how(mock, home)
+   options.options[4] = "30"
+   local first = program.start(options)
+   first:wait_until(function() return #first:lines() >= 20 end, 30, "the changes")
+   local second = program.start(options)
+   second:wait_stderr('msg="ready"', 60)
+   first:wait_stderr('msg="the worker has ended"', 10)
+   lu.assertEquals(first:stop().status, 0)
+   wait.until_(function()
+      local _, n = second:stderr():gsub('msg="ready"', "")
+      return n == 3
+   end, 60, "all partitions")
+   lu.assertNotStrContains(second:stderr(), "waiting: ")
+   lu.assertEquals(second:lines(), {})
+   lu.assertEquals(second:stop().status, 0)
 end)
 
 return TestGroup

@@ -297,7 +297,7 @@ local function note(feed, record, is_delete)
    local place = record.topic .. " " .. record.partition
    local is_again = record.value == nil and record.key ~= nil
       and feed.deleted[place] == record.key
-   feed.deleted[place] = is_delete and record.key or nil
+   feed.deleted[place] = is_delete and record.value and record.key or nil
    return is_again
 end
 
