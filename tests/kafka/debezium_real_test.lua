@@ -28,7 +28,7 @@ local ROWS = [[insert into t select i, (i - 50) * 1234567.89, (i - 50) * 1e20 / 
       timestamptz '2020-02-29 12:00:00+00' + i * interval '1 day 1 us',
       jsonb_build_object('i', i, 'x', 1.50), decode(md5(i::text), 'hex'), array[i, null, -i],
       i %% 2 = 0, md5(i::text)::uuid, -i, i * 90000000000000000, i * 0.1, i / 3.0,
-      case when i %% 5 = 0 then null else E'n\t"' || i end, repeat('x', 5000)
+      case when i %% 5 = 0 then null else E'n\t"' || i end, repeat('x', 3000)
    from generate_series(%d, %d) i]]
 
 -- One server for all tests.
@@ -88,14 +88,16 @@ local function check(self, columns)
             and contents(target, "copy", columns) == contents(self.db, "t", columns)
       end, 30, what)
       if not ok then
-         lu.assertEquals(contents(target, "copy", columns), contents(self.db, "t", columns),
-            problem)
+         local got = contents(target, "copy", columns):gmatch "[^\n]+"
+         for line in contents(self.db, "t", columns):gmatch "[^\n]+" do
+            lu.assertEquals((got() or ""):sub(1, 400), line:sub(1, 400), problem)
+         end
       end
    end
    await "the rows"
    self.db:exec(ROWS:format(51, 100))
    self.db:exec "update t set name = 'new' where id % 3 = 0" -- long stays as it was
-   self.db:exec "update t set id = id + 1000 where id % 10 = 1"
+   self.db:exec "update t set id = id + 1000, long = 'y' where id % 10 = 1"
    self.db:exec "delete from t where id % 4 = 0"
    self.db:exec "insert into t (id) values (0)"
    await_records(self, 150)
@@ -108,7 +110,7 @@ test("with_schemas", function()
    local self = start("schemas", { ["converter.schemas.enable"] = "true",
                                    ["tombstones.on.delete"] = "true" })
    await_records(self, 50)
-   check(self, "price, free, day, clock, at, zoned, doc, raw, list, flag, u, small, large, f, d, "
+   check(self, "price, trim_scale(free), day, clock, at, zoned, doc, raw, list, flag, u, small, large, f, d, "
       .. "name, long")
    self.proc:kill9()
 end)

@@ -3,14 +3,19 @@
 -- With a mock cluster; what only Kafka itself can show is in kafka/group_real_test.lua.
 -- SPDX-License-Identifier: MIT
 
+local child = require "child"
 local cluster = require "cluster"
+local files = require "files"
 local fixtures = require "fixtures"
 local kafka = require "kafka"
 local lu = require "luaunit"
+local mutant = require "mutant"
 local native = require "native"
 local once = require "once"
 local program = require "program"
 local remote_sinks = require "remote_sinks"
+local scope = require "scope"
+local served = require "served"
 local wait = require "wait"
 
 local TestGroup = {}
@@ -75,6 +80,40 @@ test("each_partition_has_a_worker", function(mock)
    p:wait_until(function() return #p:lines() >= 20 end, 30, "the changes")
    lu.assertEquals(p:stop().status, 0)
    lu.assertEquals(sorted(p), written)
+end)
+
+-- The member and its workers can be asked how they are.
+test("it_is_shown", function(mock)
+   if not served.is_there() then
+      return
+   end
+   write(mock, fixtures.names(200), fixtures.state())
+   local options = how(mock, cluster.main():database())
+   local dir = scope.dir "sockets"
+   table.move({ "--max-lag", "1", "--listen", "unix:" .. dir .. "/s" }, 1, 4, #options.options + 1, options.options)
+   options.script = options.script:gsub("print%)$", function() return [[function(c)
+      if pgcdc.partition == 1 and not io.open("]] .. dir .. [[/go") then
+         os.execute "sleep 0.5"
+      end
+      print(c)
+   end)]] end)
+   local p = program.start(options)
+   local function ask(path, socket)
+      return child.run({ argv = { served.find "curl", "-s", "-m", "5", "--unix-socket",
+         dir .. "/" .. socket, "http://x" .. path }, stderr = "null" }, 10)
+   end
+   wait.until_(function()
+      return ask("/readyz", "s.1"):find "%d s late"
+   end, 40, "the lag of a worker that is slow")
+   lu.assertStrContains(ask("/readyz", "s"), "waiting for the brokers or for workers")
+   p.proc:kill "USR1"
+   p:wait_stderr('msg="3 workers run".*enrich/1 %(pid %d+, not ready%)', 10)
+   files.write(dir .. "/go", "")
+   p:wait_until(function() return #p:lines() >= 200 end, 30, "the changes")
+   wait.until_(function()
+      return ask("/readyz", "s"):find '"ready": *true' ~= nil
+   end, 20, "all to be ready")
+   lu.assertEquals(p:stop().status, 0)
 end)
 
 -- ---- what goes wrong ----
@@ -148,25 +187,61 @@ test("bad_input", function(mock)
    lu.assertStrContains(result.stderr, "$PGCDC_MEMBER is for what this program starts itself")
 end)
 
--- The group would wait for a worker's end; who takes over would wait for its lease.
-test("a_partition_is_given_up_when_its_worker_has_ended", function(mock)
-   write(mock, fixtures.names(20), fixtures.state())
-   local home = cluster.main():database()
-   local options = how(mock, home)
+-- The times of a message in the log of a member, by worker.
+local function times(p, message)
+   local at = {}
+   for time, worker in p:stderr():gmatch('ts=(%S+) level=info msg="' .. message
+      .. '"[^\n]* worker=(%S+)') do
+      at[worker] = at[worker] or time
+   end
+   return at
+end
+
+-- A second member gets partitions whose workers are in the middle of a change. It may not begin
+-- before that is over: it would have to wait for the lease, and with it all of the partition.
+local function hand_over(mock)
+   write(mock, fixtures.names(200), fixtures.state())
+   local dir = scope.dir "hold"
+   files.write(dir .. "/hold", "")
+   local options = how(mock, cluster.main():database())
    options.options[4] = "30"
+   options.script = options.script:gsub("print%)$", function() return [[function(c)
+      print(c)
+      io.open("]] .. dir .. [[/" .. pgcdc.partition, "w"):close()
+      while io.open("]] .. dir .. [[/hold") do
+         os.execute "sleep 0.1"
+      end
+   end)]] end)
    local first = program.start(options)
-   first:wait_until(function() return #first:lines() >= 20 end, 30, "the changes")
+   first:wait_until(function() -- each is in the middle of a change
+      return #native.listdir(dir) == 4
+   end, 30, "the changes")
    local second = program.start(options)
-   second:wait_stderr('msg="ready"', 60)
-   first:wait_stderr('msg="the worker has ended"', 10)
-   lu.assertEquals(first:stop().status, 0)
-   wait.until_(function()
-      local _, n = second:stderr():gsub('msg="ready"', "")
-      return n == 3
-   end, 60, "all partitions")
+   first:wait_stderr('msg="the worker is asked to stop"', 60)
+   pcall(second.wait_stderr, second, 'msg="the worker begins"', 2)
+   os.remove(dir .. "/hold")
+   second:wait_stderr('msg="leads the pipeline"', 60)
    lu.assertNotStrContains(second:stderr(), "waiting: ")
-   lu.assertEquals(second:lines(), {})
+   local ended = times(first, "the worker has ended")
+   for worker, time in pairs(times(second, "the worker begins")) do
+      lu.assertTrue(ended[worker] and ended[worker] <= time, worker)
+   end
+   lu.assertEquals(first:stop().status, 0)
+   wait.until_(function() return #first:lines() + #second:lines() >= 200 end, 60, "the rest")
+   lu.assertNotStrContains(second:stderr(), "waiting: ")
    lu.assertEquals(second:stop().status, 0)
+   lu.assertEquals(#first:lines() + #second:lines(), 200)
+end
+
+test("a_partition_is_given_up_when_its_worker_has_ended", hand_over)
+
+test("finds_out_who_gives_up_before_that", function(mock)
+   mutant.with({ file = "stream/workers.lua", changes = { { [[
+      if running[partition] then
+         return
+      end]], "" } } }, function()
+      lu.assertFalse(pcall(hand_over, mock))
+   end)
 end)
 
 return TestGroup
