@@ -5,12 +5,15 @@
 -- stopped and started, for each number of members (default 20).
 
 local cluster = require "cluster"
+local files = require "files"
 local fixtures = require "fixtures"
 local json = require "json"
 local kafka = require "kafka"
 local lu = require "luaunit"
+local mutant = require "mutant"
 local native = require "native"
 local program = require "program"
+local scope = require "scope"
 local seeds = require "seeds"
 local wait = require "wait"
 
@@ -369,6 +372,63 @@ test("windows_are_open_while_partitions_move", function()
    wait.until_(function() return total() >= 120 end, 60, "the windows")
    stop_all(self)
    lu.assertEquals(total(), 120)
+end)
+
+-- The times of a message in the log of a member, by worker.
+local function times(p, message)
+   local at = {}
+   for time, worker in p:stderr():gmatch('ts=(%S+) level=info msg="' .. message
+      .. '"[^\n]* worker=(%S+)') do
+      at[worker] = at[worker] or time
+   end
+   return at
+end
+
+-- A second member gets partitions whose workers are in the middle of a change. It may not begin
+-- before that is over: it would have to wait for the lease, and with it all of the partition.
+local function hand_over()
+   local self = case(4)
+   self.db:exec "insert into t select i, i from generate_series(1, 200) i"
+   local dir = scope.dir "hold"
+   files.write(dir .. "/hold", "")
+   local script = ([[
+      pgcdc.source {kafka = %q, topic = %q, group = %q}:on("change", function(c)
+         print(c)
+         io.open(%q .. pgcdc.partition, "w"):close()
+         while io.open(%q) do
+            os.execute "sleep 0.1"
+         end
+      end)]]):format(broker.brokers, self.topic, self.name, dir .. "/", dir .. "/hold")
+   local first = start(self, script)
+   first:wait_until(function() -- each is in the middle of a change
+      return #native.listdir(dir) == 5
+   end, 60, "the changes")
+   local second = start(self, script)
+   first:wait_stderr('msg="the worker is asked to stop"', 60)
+   pcall(second.wait_stderr, second, 'msg="the worker begins"', 3)
+   os.remove(dir .. "/hold")
+   second:wait_stderr('msg="leads the pipeline"', 60)
+   local ended = times(first, "the worker has ended")
+   for worker, time in pairs(times(second, "the worker begins")) do
+      lu.assertTrue(ended[worker] and ended[worker] <= time, worker)
+   end
+   wait.until_(function() return #first:lines() + #second:lines() >= 200 end, 60, "the rest")
+   stop_all(self)
+   lu.assertNotStrContains(second:stderr(), "waiting: ")
+   lu.assertEquals(#first:lines() + #second:lines(), 200)
+end
+
+test("a_partition_is_given_up_when_its_worker_has_ended", hand_over)
+
+test("finds_out_who_gives_up_before_that", function()
+   mutant.with({ file = "stream/workers.lua", changes = { { [[
+      if running[partition] then
+         return
+      end]], "" } } }, function()
+      local ok, problem = pcall(hand_over)
+      lu.assertFalse(ok)
+      lu.assertStrMatches(tostring(problem.msg or problem), ".*g%d+/%d.*")
+   end)
 end)
 
 for _, count in ipairs { 1, 2, 4 } do

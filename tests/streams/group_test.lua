@@ -9,7 +9,6 @@ local files = require "files"
 local fixtures = require "fixtures"
 local kafka = require "kafka"
 local lu = require "luaunit"
-local mutant = require "mutant"
 local native = require "native"
 local once = require "once"
 local program = require "program"
@@ -185,63 +184,6 @@ test("bad_input", function(mock)
    local result = program.run { script = "", env = { PGCDC_MEMBER = "x" } }
    lu.assertEquals(result.status, 2)
    lu.assertStrContains(result.stderr, "$PGCDC_MEMBER is for what this program starts itself")
-end)
-
--- The times of a message in the log of a member, by worker.
-local function times(p, message)
-   local at = {}
-   for time, worker in p:stderr():gmatch('ts=(%S+) level=info msg="' .. message
-      .. '"[^\n]* worker=(%S+)') do
-      at[worker] = at[worker] or time
-   end
-   return at
-end
-
--- A second member gets partitions whose workers are in the middle of a change. It may not begin
--- before that is over: it would have to wait for the lease, and with it all of the partition.
-local function hand_over(mock)
-   write(mock, fixtures.names(200), fixtures.state())
-   local dir = scope.dir "hold"
-   files.write(dir .. "/hold", "")
-   local options = how(mock, cluster.main():database())
-   options.options[4] = "30"
-   options.script = options.script:gsub("print%)$", function() return [[function(c)
-      print(c)
-      io.open("]] .. dir .. [[/" .. pgcdc.partition, "w"):close()
-      while io.open("]] .. dir .. [[/hold") do
-         os.execute "sleep 0.1"
-      end
-   end)]] end)
-   local first = program.start(options)
-   first:wait_until(function() -- each is in the middle of a change
-      return #native.listdir(dir) == 4
-   end, 30, "the changes")
-   local second = program.start(options)
-   first:wait_stderr('msg="the worker is asked to stop"', 60)
-   pcall(second.wait_stderr, second, 'msg="the worker begins"', 2)
-   os.remove(dir .. "/hold")
-   second:wait_stderr('msg="leads the pipeline"', 60)
-   lu.assertNotStrContains(second:stderr(), "waiting: ")
-   local ended = times(first, "the worker has ended")
-   for worker, time in pairs(times(second, "the worker begins")) do
-      lu.assertTrue(ended[worker] and ended[worker] <= time, worker)
-   end
-   lu.assertEquals(first:stop().status, 0)
-   wait.until_(function() return #first:lines() + #second:lines() >= 200 end, 60, "the rest")
-   lu.assertNotStrContains(second:stderr(), "waiting: ")
-   lu.assertEquals(second:stop().status, 0)
-   lu.assertEquals(#first:lines() + #second:lines(), 200)
-end
-
-test("a_partition_is_given_up_when_its_worker_has_ended", hand_over)
-
-test("finds_out_who_gives_up_before_that", function(mock)
-   mutant.with({ file = "stream/workers.lua", changes = { { [[
-      if running[partition] then
-         return
-      end]], "" } } }, function()
-      lu.assertFalse(pcall(hand_over, mock))
-   end)
 end)
 
 return TestGroup
