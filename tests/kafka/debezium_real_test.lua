@@ -110,8 +110,8 @@ test("with_schemas", function()
    local self = start("schemas", { ["converter.schemas.enable"] = "true",
                                    ["tombstones.on.delete"] = "true" })
    await_records(self, 50)
-   check(self, "price, trim_scale(free), day, clock, at, zoned, doc, raw, list, flag, u, small, large, f, d, "
-      .. "name, long")
+   check(self, "price, trim_scale(free), day, clock, at, zoned, doc, raw, list, flag, u, small, "
+      .. "large, f, d, name, long")
    self.proc:kill9()
 end)
 

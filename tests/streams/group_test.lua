@@ -15,6 +15,7 @@ local program = require "program"
 local remote_sinks = require "remote_sinks"
 local scope = require "scope"
 local served = require "served"
+local tables = require "tables"
 local wait = require "wait"
 
 local TestGroup = {}
@@ -89,7 +90,8 @@ test("it_is_shown", function(mock)
    write(mock, fixtures.names(200), fixtures.state())
    local options = how(mock, cluster.main():database())
    local dir = scope.dir "sockets"
-   table.move({ "--max-lag", "1", "--listen", "unix:" .. dir .. "/s" }, 1, 4, #options.options + 1, options.options)
+   options.options = tables.join(options.options,
+      { "--max-lag", "1", "--listen", "unix:" .. dir .. "/s" })
    options.script = options.script:gsub("print%)$", function() return [[function(c)
       if pgcdc.partition == 1 and not io.open("]] .. dir .. [[/go") then
          os.execute "sleep 0.5"
