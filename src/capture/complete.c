@@ -61,7 +61,7 @@ bool complete_is_other(const struct complete *c, size_t i, const struct source *
     const struct complete_table *ct = &c->tables[i];
 
     return ct->source != s || ct->rowtype != s->facts.rowtype ||
-           (ct->is_asked && ct->serial != t->serial);
+           (ct->is_asked && ct->serial != t->serial) || t->serial > ct->newest;
 }
 
 bool complete_begin(struct complete *c, size_t i, struct source *s, const struct stream_table *t,
@@ -282,8 +282,8 @@ static bool take(struct complete_table *ct, const struct queue_list *held, struc
 }
 
 /* Looks for values that updates left as they were. */
-static bool fill(struct complete_table *ct, const struct queue_list *held, uint64_t open_xid,
-                 struct conn *conn, struct err *e)
+static bool fill(struct complete_table *ct, const struct queue_list *held,
+                 const struct complete_flushing *how, struct conn *conn, struct err *e)
 {
     struct complete_fill *f;
     struct chunk *chunk;
@@ -293,13 +293,13 @@ static bool fill(struct complete_table *ct, const struct queue_list *held, uint6
         return true;
     if (ct->plan.rowtype == NULL && !complete_table_plan(ct, conn, e))
         return false;
-    f = complete_fill_new(ct, open_xid);
+    f = complete_fill_new(ct, how->open_xid);
     if (f == NULL)
         return err_memory(e);
     for (struct queue_item *item = held->first; item != NULL && ok; item = item->next)
         if ((chunk = chunk_of(ct, item)) != NULL)
             ok = complete_fill_add(f, chunk, e);
-    ok = ok && complete_fill_find(f, conn, e);
+    ok = ok && complete_fill_find(f, conn, how->ahead, e);
     for (struct queue_item *item = held->first; item != NULL && ok; item = item->next)
         if ((chunk = chunk_of(ct, item)) != NULL)
             ok = complete_fill_put(f, chunk, e);
@@ -315,12 +315,13 @@ static void give_news(struct source *s, struct queue_list *out)
         queue_list_push(out, &news->item);
 }
 
-static bool flush(struct complete *c, uint64_t open_xid, struct conn *conn, struct err *e)
+static bool flush(struct complete *c, const struct complete_flushing *how, struct conn *conn,
+                  struct err *e)
 {
     bool ok = true;
 
     for (size_t i = 0; i < c->n && ok; i++)
-        ok = !c->tables[i].is_lacking || fill(&c->tables[i], &c->held, open_xid, conn, e);
+        ok = !c->tables[i].is_lacking || fill(&c->tables[i], &c->held, how, conn, e);
     for (size_t i = 0; i < c->n && ok; i++)
         ok = c->tables[i].n_wholes == 0 || ask(&c->tables[i], &c->held, conn, e);
     for (size_t i = 0; i < c->n && ok; i++) {
@@ -344,9 +345,10 @@ static void let_go(struct complete *c)
     }
 }
 
-bool complete_flush(struct complete *c, uint64_t open_xid, struct conn *conn, struct err *e)
+bool complete_flush(struct complete *c, const struct complete_flushing *how, struct conn *conn,
+                    struct err *e)
 {
-    c->has_failed = waits(c) && !flush(c, open_xid, conn, e);
+    c->has_failed = waits(c) && !flush(c, how, conn, e);
     if (!c->has_failed)
         let_go(c);
     return !c->has_failed;

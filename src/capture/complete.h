@@ -15,7 +15,7 @@
 #ifndef COMPLETE_H
 #define COMPLETE_H
 
-#include "capture/complete_plan.h"
+#include "capture/complete_fill.h"
 #include "capture/stream_table.h"
 
 struct complete;
@@ -51,9 +51,14 @@ struct queue_list *complete_held(struct complete *c);
 /* True if much waits, or if it could not be completed the last time. */
 bool complete_is_due(const struct complete *c);
 
-/* Completes all that was handed out. <open_xid>: more rows of this transaction are to come; 0:
- * there is none. After a failure all goes on to wait. */
-bool complete_flush(struct complete *c, uint64_t open_xid, struct conn *conn,
+struct complete_flushing {
+    uint64_t open_xid; /* more rows of this transaction are to come; 0: there is none */
+    const struct complete_fill_ahead *ahead; /* borrowed, or NULL: the row that comes next does not
+                                              * wait yet, so the log cannot be looked at */
+};
+
+/* Completes all that was handed out. After a failure all goes on to wait. */
+bool complete_flush(struct complete *c, const struct complete_flushing *how, struct conn *conn,
                     struct err *e) WARN_UNUSED;
 
 /* Moves what is complete to <out>: all, if nothing lacks. */

@@ -5,7 +5,10 @@
 #include "base/array.h"
 #include "base/hash.h"
 #include "capture/complete_ask.h"
+#include "capture/sql.h"
+#include "capture/sql_altered.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -21,12 +24,15 @@ struct item {
     size_t key, key_len; /* in <keys> */
     size_t before;       /* the item before of the same row, or with the same key; NONE */
     bool has_after;
+    size_t line;         /* what was found with its key: the line of the answer; NONE */
+    bool is_over;        /* a later change ends the row */
     size_t cells;        /* the first of its <cells>, one for each column; NONE: it lacks nothing */
 };
 
 /* A column of a row that lacks something. */
 struct cell {
     bool is_unknown, is_found;
+    bool is_set_later;   /* by a change that comes later */
     size_t start, len;   /* in <texts>, as a field of COPY; if <is_found> */
 };
 
@@ -40,6 +46,7 @@ struct complete_fill {
     size_t *last;       /* the last item of each key, by its hash; NONE */
     size_t n_last;
     struct buf keys, texts;
+    struct result *answer; /* the newest one; owned */
 };
 
 struct complete_fill *complete_fill_new(const struct complete_table *ct, uint64_t open_xid)
@@ -62,6 +69,7 @@ void complete_fill_free(struct complete_fill *f)
     free(f->items);
     free(f->cells);
     free(f->last);
+    result_free(f->answer);
     buf_fini(&f->keys);
     buf_fini(&f->texts);
     free(f);
@@ -91,7 +99,7 @@ bool complete_fill_add(struct complete_fill *f, const struct chunk *chunk, struc
 {
     for (size_t i = 0; i < chunk->n_rows; i++) {
         struct item it = { .chunk = chunk, .row = i, .before = NONE, .cells = NONE,
-                           .key = f->keys.len };
+                           .line = NONE, .key = f->keys.len };
 
         if (!chunk_row_key(chunk, &chunk->rows[i], &f->keys))
             return err_memory(e);
@@ -223,28 +231,6 @@ static bool is_asked(struct complete_fill *f, const struct item *it)
     return false;
 }
 
-/* An item of an array, in double quotes, in E''. */
-static void put_text(struct buf *sql, struct copytext_field f)
-{
-    char c;
-
-    buf_putc(sql, '"');
-    for (size_t i = 0; i < f.len; i++) {
-        c = f.p[i];
-        if (c == '\\' && i + 1 < f.len)
-            c = copytext_unescape_char(f.p[++i]);
-        if (c == '\\')
-            buf_puts(sql, "\\\\\\\\");
-        else if (c == '"')
-            buf_puts(sql, "\\\\\"");
-        else if (c == '\'')
-            buf_puts(sql, "''");
-        else
-            buf_putc(sql, c);
-    }
-    buf_putc(sql, '"');
-}
-
 /* Appends an array: of the xids, or of this column of the key. */
 static void put_array(struct complete_fill *f, size_t column, struct buf *sql)
 {
@@ -261,10 +247,42 @@ static void put_array(struct complete_fill *f, size_t column, struct buf *sql)
         if (column == NONE)
             buf_put_u64(sql, it->chunk->rows[it->row].xid);
         else
-            put_text(sql, field_of(it, column));
+            complete_plan_put_item(sql, field_of(it, column));
     }
     buf_puts(sql, "}'::text[]");
 }
+
+static bool is_asked_for(struct complete_fill *f, size_t column)
+{
+    size_t i = 0;
+
+    while (i < f->n && !(is_asked(f, &f->items[i]) && lacks(f, &f->items[i], column)))
+        i++;
+    return i < f->n;
+}
+
+/* True if the columns that rows lack are those that they were. */
+static void put_is_same(struct complete_fill *f, struct buf *sql)
+{
+    const struct source *s = f->ct->source;
+    const struct rowtype *t = f->ct->rowtype;
+
+    buf_puts(sql, "(SELECT max(");
+    sql_altered_put_xmin(sql, "a");
+    buf_printf(sql, ") < %" PRIu64 " FROM pg_attribute a WHERE a.attrelid = %" PRIu32
+               " AND a.attrelid = ", s->position.horizon.floor, s->facts.table.oid);
+    sql_put_regclass(sql, &s->facts.table);
+    buf_puts(sql, " AND a.attname IN (NULL");
+    for (size_t k = 0; k < t->n_columns; k++) {
+        if (!is_asked_for(f, k))
+            continue;
+        buf_puts(sql, ", ");
+        sql_put_literal(sql, t->columns[k].name);
+    }
+    buf_puts(sql, "))");
+}
+
+enum { A_N, A_IS_VISIBLE, A_XMIN, A_IS_SAME, A_IS_OLD, A_END, A_COLUMNS };
 
 static void put_question(struct complete_fill *f, struct conn *conn, struct buf *sql)
 {
@@ -272,10 +290,18 @@ static void put_question(struct complete_fill *f, struct conn *conn, struct buf 
     const struct source *s = f->ct->source;
     const struct rowtype *t = f->ct->rowtype;
 
+    buf_puts(sql, "SET LOCAL transaction_isolation = 'read committed';");
     complete_plan_put_settings(sql, conn_version(conn));
     buf_puts(sql, "SELECT \"pgcdc:n\", pg_visible_in_snapshot(\"pgcdc:x\"::xid8,"
                   " pg_current_snapshot()), ");
     complete_plan_put_name(sql, s, "xmin");
+    buf_puts(sql, ", ");
+    put_is_same(f, sql);
+    buf_puts(sql, ", ");
+    sql_altered_put(sql, &s->facts.table);
+    /* of a standby it cannot be told where what it shows ends */
+    buf_printf(sql, " < %" PRIu64 ", CASE WHEN pg_is_in_recovery() THEN 0 ELSE"
+               " pg_current_wal_insert_lsn() - '0/0' END", s->position.horizon.floor);
     for (size_t k = 0; k < t->n_columns; k++) {
         buf_puts(sql, ", ");
         complete_plan_put_name(sql, s, t->columns[k].name);
@@ -313,13 +339,15 @@ static void set_cell(struct complete_fill *f, struct item *it, size_t column, si
 }
 
 /* The row that was found is what <it> has become: so it is what earlier changes left as it was. */
-static void take_row(struct complete_fill *f, size_t item, const struct result *r, size_t line)
+static void take_row(struct complete_fill *f, size_t item)
 {
+    const struct item *it = &f->items[item];
+
     for (size_t k = 0; k < f->ct->rowtype->n_columns; k++) {
         size_t start = f->texts.len, len;
-        const char *text = result_value(r, line, k + 3, &len);
+        const char *text = result_value(f->answer, it->line, A_COLUMNS + k, &len);
 
-        if (!lacks(f, &f->items[item], k) || text == NULL)
+        if (!lacks(f, it, k) || text == NULL || cell_of(f, it, k)->is_set_later)
             continue;
         copytext_escape(&f->texts, text, len);
         for (size_t i = item; i != NONE && lacks(f, &f->items[i], k); i = f->items[i].before)
@@ -327,46 +355,70 @@ static void take_row(struct complete_fill *f, size_t item, const struct result *
     }
 }
 
-/* True if the line is of the version that the item's transaction has written, and the only one. */
+static bool is_true(const struct result *r, size_t line, size_t column)
+{
+    size_t len;
+    const char *text = result_value(r, line, column, &len);
+
+    return text != NULL && *text == 't';
+}
+
+/* True if the line is of a row, the only one with its key, of the same columns. */
+static bool is_only(const struct result *r, size_t line)
+{
+    size_t len;
+    const char *n = result_value(r, line, A_N, &len);
+    const char *before = line > 0 ? result_value(r, line - 1, A_N, &len) : "";
+    const char *after = line + 1 < result_count(r) ? result_value(r, line + 1, A_N, &len) : "";
+
+    return result_value(r, line, A_XMIN, &len) != NULL && strcmp(n, before) != 0 &&
+           strcmp(n, after) != 0 && is_true(r, line, A_IS_SAME);
+}
+
+/* True if the line is of the version that the item's transaction has written. */
 static bool is_version(const struct item *it, const struct result *r, size_t line)
 {
     size_t len;
-    const char *n = result_value(r, line, 0, &len), *xmin = result_value(r, line, 2, &len);
-    const char *before = line > 0 ? result_value(r, line - 1, 0, &len) : "";
-    const char *after = line + 1 < result_count(r) ? result_value(r, line + 1, 0, &len) : "";
 
-    return xmin != NULL && strcmp(n, before) != 0 && strcmp(n, after) != 0 &&
-           (uint32_t)strtoul(xmin, NULL, 10) == (uint32_t)it->chunk->rows[it->row].xid;
+    return (uint32_t)strtoul(result_value(r, line, A_XMIN, &len), NULL, 10) ==
+           (uint32_t)it->chunk->rows[it->row].xid;
 }
 
 /* *is_early: a transaction is not visible yet. */
-static bool take_answer(struct complete_fill *f, const struct result *r, bool *is_early)
+static bool take_answer(struct complete_fill *f, bool *is_early)
 {
+    const struct result *r = f->answer;
     size_t line = 0, asked = 0, len;
 
     for (size_t i = 0; i < f->n; i++) {
         struct item *it = &f->items[i];
 
+        it->line = NONE;
         if (!is_asked(f, it))
             continue;
         asked++;
         for (; line < result_count(r); line++) {
-            if (strtoul(result_value(r, line, 0, &len), NULL, 10) != asked)
+            if (strtoul(result_value(r, line, A_N, &len), NULL, 10) != asked)
                 break;
-            *is_early = *is_early || *result_value(r, line, 1, &len) != 't';
-            if (is_version(it, r, line))
-                take_row(f, i, r, line);
+            if (!is_true(r, line, A_IS_VISIBLE))
+                *is_early = true;
+            else if (is_only(r, line))
+                it->line = line;
         }
     }
+    for (size_t i = 0; i < f->n; i++)
+        if (f->items[i].line != NONE && is_version(&f->items[i], r, f->items[i].line))
+            take_row(f, i);
     return buf_ok(&f->texts);
 }
 
 static bool has_question(struct complete_fill *f)
 {
-    for (size_t i = 0; i < f->n; i++)
-        if (is_asked(f, &f->items[i]))
-            return true;
-    return false;
+    size_t i = 0;
+
+    while (i < f->n && !is_asked(f, &f->items[i]))
+        i++;
+    return i < f->n;
 }
 
 /* True if the key can be asked for. */
@@ -381,28 +433,87 @@ static bool has_columns(const struct complete_fill *f)
 /* Asks once. */
 static bool ask(struct complete_fill *f, struct conn *conn, bool *is_early, struct err *e)
 {
-    struct result *r = NULL;
     uint64_t affected;
     struct buf sql;
     bool ok;
 
     buf_init(&sql, SIZE_MAX / 2);
     put_question(f, conn, &sql);
+    result_free(f->answer);
+    f->answer = NULL;
     ok = buf_ok(&sql) ? conn_send(conn, sql.data, NULL, 0, e) &&
-                            conn_answer(conn, SIZE_MAX / 4, &r, &affected, e)
+                            conn_answer(conn, SIZE_MAX / 4, &f->answer, &affected, e)
                       : err_memory(e);
     buf_fini(&sql);
     if (!ok)
         return complete_ask_is_refusal(e); /* the values stay unknown */
-    ok = result_columns(r) == f->ct->rowtype->n_columns + 3
-             ? take_answer(f, r, is_early) || err_memory(e)
-             : err_set(e, ERR_ANSWER, "the server's values for rows of the log are others than "
+    if (result_columns(f->answer) != f->ct->rowtype->n_columns + A_COLUMNS)
+        return err_set(e, ERR_ANSWER, "the server's values for rows of the log are others than "
                        "were asked for");
-    result_free(r);
-    return ok;
+    return take_answer(f, is_early) || err_memory(e);
 }
 
-bool complete_fill_find(struct complete_fill *f, struct conn *conn, struct err *e)
+/* ---- what comes later ---- */
+
+bool complete_fill_heed(struct complete_fill *f, const char *line, size_t len, bool is_end,
+                        struct err *e)
+{
+    const struct chunk_row row = { .len = (uint32_t)len };
+    const struct chunk of = { .rowtype = f->ct->rowtype, .bytes = (char *)line };
+    struct item later = { .chunk = &of, .key = f->keys.len }, *it;
+    size_t last;
+    bool ok = chunk_row_key(&of, &row, &f->keys);
+
+    later.key_len = f->keys.len - later.key;
+    last = ok ? *find_last(f, &later) : NONE;
+    f->keys.len = later.key;
+    if (!ok)
+        return err_memory(e);
+    if (last == NONE)
+        return true;
+    it = &f->items[last];
+    it->is_over = it->is_over || is_end;
+    for (size_t k = 0; it->cells != NONE && k < of.rowtype->n_columns; k++) {
+        const char *end = line + len, *tab = memchr(line, '\t', (size_t)(end - line));
+        struct copytext_field field = { line, (size_t)((tab != NULL ? tab : end) - line) };
+
+        cell_of(f, it, k)->is_set_later |= !copytext_is_unknown(field);
+        len -= field.len + (tab != NULL);
+        line += field.len + (tab != NULL);
+    }
+    return true;
+}
+
+/* True if what was found of the item is its value, unless a later change has set it. */
+static bool may_be_value(struct complete_fill *f, const struct item *it)
+{
+    return it->line != NONE && is_asked(f, it) && is_true(f->answer, it->line, A_IS_OLD);
+}
+
+static bool look_ahead(struct complete_fill *f, const struct complete_fill_ahead *ahead,
+                       struct err *e)
+{
+    size_t first = 0, len;
+    bool is_all = false;
+    uint64_t lsn;
+
+    while (first < f->n && !may_be_value(f, &f->items[first]))
+        first++;
+    if (first == f->n)
+        return true;
+    lsn = strtoull(result_value(f->answer, f->items[first].line, A_END, &len), NULL, 10);
+    if (lsn == 0)
+        return true;
+    if (!ahead->look(ahead->arg, f, f->ct->source, lsn, &is_all, e))
+        return false;
+    for (size_t i = first; is_all && i < f->n; i++)
+        if (!f->items[i].is_over && may_be_value(f, &f->items[i]))
+            take_row(f, i);
+    return buf_ok(&f->texts) || err_memory(e);
+}
+
+bool complete_fill_find(struct complete_fill *f, struct conn *conn,
+                        const struct complete_fill_ahead *ahead, struct err *e)
 {
     const struct timespec pause = { .tv_nsec = PAUSE_NS };
     bool is_early = true;
@@ -416,7 +527,7 @@ bool complete_fill_find(struct complete_fill *f, struct conn *conn, struct err *
         if (!ask(f, conn, &is_early, e))
             return false;
     }
-    return true;
+    return f->answer == NULL || ahead == NULL || look_ahead(f, ahead, e);
 }
 
 /* ---- chunks ---- */

@@ -156,6 +156,27 @@ void complete_plan_put_name(struct buf *sql, const struct source *s, const char 
     sql_put_ident(sql, name);
 }
 
+void complete_plan_put_item(struct buf *sql, struct copytext_field f)
+{
+    char c;
+
+    buf_putc(sql, '"');
+    for (size_t i = 0; i < f.len; i++) {
+        c = f.p[i];
+        if (c == '\\' && i + 1 < f.len)
+            c = copytext_unescape_char(f.p[++i]);
+        if (c == '\\')
+            buf_puts(sql, "\\\\\\\\");
+        else if (c == '"')
+            buf_puts(sql, "\\\\\"");
+        else if (c == '\'')
+            buf_puts(sql, "''");
+        else
+            buf_putc(sql, c);
+    }
+    buf_putc(sql, '"');
+}
+
 /* The row as the table has it: with the values of generated columns. */
 static void put_whole_row(struct buf *sql, const struct complete_plan *p, const struct source *s)
 {

@@ -59,6 +59,9 @@ void complete_plan_put_settings(struct buf *sql, int server_version);
 void complete_plan_put_table(struct buf *sql, const struct source *s);
 void complete_plan_put_name(struct buf *sql, const struct source *s, const char *name);
 
+/* An item of an array in E'': in double quotes, of the field of a line. */
+void complete_plan_put_item(struct buf *sql, struct copytext_field f);
+
 /* Appends a statement that asks about no row, and fails where the others would. */
 void complete_plan_put_try(const struct source *s, struct buf *sql);
 

@@ -117,6 +117,7 @@ bool complete_table_begin(struct complete_table *ct, struct source *s,
     forget_table(ct);
     ct->rowtype = rowtype_ref(s->facts.rowtype);
     ct->serial = t->serial;
+    ct->newest = t->serial > ct->newest ? t->serial : ct->newest;
     ct->is_row_told = false;
     ct->is_lacking = false;
     ct->has_condition = s->config->where != NULL;

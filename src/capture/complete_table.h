@@ -42,6 +42,8 @@ struct complete_table {
     struct source *source;   /* borrowed; NULL: there are none yet */
     struct rowtype *rowtype; /* counted reference */
     uint64_t serial;         /* of the columns that the log announced */
+    uint64_t newest;         /* the highest serial of those that rows have waited with: what a row
+                              * had before a table is announced anew may have been altered since */
     bool is_asked;           /* all rows lack something */
     bool is_lacking;         /* rows that wait, or one that is to come, lack values that their
                               * update left as they were: */

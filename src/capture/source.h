@@ -26,7 +26,7 @@ struct source_hints {
     const char *why;            /* the table is scanned, because of this */
     bool is_used;               /* the poll in hand reads the blocks of <rule> */
     int64_t began_ms, scan_ms;  /* when that poll began, and how long the last scan took */
-    uint64_t blocks, of_blocks, wal_bytes; /* figures of that poll */
+    uint64_t blocks, of_blocks, wal_bytes, n_summaries; /* figures of that poll */
     int64_t late_ms;            /* since when the floor is below the note; 0: it is not */
 };
 
@@ -37,6 +37,14 @@ struct source_round {
     bool is_asked, is_known;
     bool is_passed;        /* the poll in hand is over without a step of its own */
     int64_t polled_ms;     /* when the last one that was not was complete */
+};
+
+/* When the next range that is read again may be, where changes come by the log. Zeroed: now. */
+struct source_reread {
+    bool waits;      /* for whoever reads the log, who sets it to false once that was read up to */
+    uint64_t lsn;    /* here (UINT64_MAX: a step is to say up to where), */
+    int64_t from_ms; /* and not before, by clock_mono_ms */
+    bool is_told;    /* the user was told that it begins */
 };
 
 struct source {
@@ -69,9 +77,11 @@ struct source {
     bool knows_no_keys;   /* the key is another one now, so what is kept of keys is of no use */
     bool is_compared;     /* the position knows what was declared, see declared.h */
     bool has_tried_where; /* the condition of what is read again works */
+    struct source_reread reread_wait;
     struct source_hints hints;
     struct source_round round;
     struct quiet quiet;             /* of `quiet` */
+    struct second_reader *second;   /* of a first read, if the source wants one; owned */
     bool is_impatient;    /* a standby that lags is taken for a restored one */
     struct queue_list news; /* messages to be handed out before rows */
 };

@@ -5,8 +5,10 @@
 #include "base/clock.h"
 #include "capture/complete.h"
 #include "capture/fault.h"
+#include "capture/stream_ahead.h"
 #include "capture/stream_connect.h"
 #include "capture/stream_events.h"
+#include "capture/stream_later.h"
 #include "capture/stream_table.h"
 #include "pg/lsn.h"
 #include "pg/replication.h"
@@ -14,12 +16,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MOST_SEEN 1000000 /* xids that a position has; the oldest go first */
-
 struct stream {
     const struct config *config;
     const char *publications;
     struct replication *replication; /* NULL: it is closed */
+    struct stream_ahead ahead;
     struct connect_orphan left;
     struct stream_batch batch;
     struct complete *complete;
@@ -150,6 +151,7 @@ static void cut(struct stream *st)
 void stream_close(struct stream *st)
 {
     cut(st);
+    stream_ahead_fini(&st->ahead);
     replication_close(st->replication, &st->left);
     st->replication = NULL;
 }
@@ -159,17 +161,37 @@ bool stream_confirm(struct stream *st, uint64_t lsn, bool asks, struct err *e)
     return st->replication == NULL || replication_confirm(st->replication, lsn, asks, e);
 }
 
-/* Completes all that there is, also the chunks in hand. */
-static bool flush(struct stream *st, struct conn *conn, struct err *e)
+/* Of a complete_fill_ahead. */
+static bool look_ahead(void *arg, struct complete_fill *f, const struct source *s, uint64_t lsn,
+                       bool *is_all, struct err *e)
 {
+    struct stream *st = arg;
+    struct stream_later later = { .ahead = &st->ahead, .replication = st->replication,
+                                  .tables = &st->tables, .source = s, .fill = f };
+
+    while (st->batch.members[later.i].source != s)
+        later.i++;
+    return stream_later_look(&later, lsn, is_all, e);
+}
+
+/* Completes all that there is, also the chunks in hand. <is_between>: no row is in hand that is not
+ * part of that. */
+static bool flush(struct stream *st, bool is_between, struct conn *conn, struct err *e)
+{
+    const struct complete_fill_ahead ahead = { .arg = st, .look = look_ahead };
+    const struct complete_flushing how = {
+        .open_xid = st->now.is_there ? st->now.xid : 0,
+        .ahead = is_between && st->replication != NULL ? &ahead : NULL,
+    };
+
     stream_batch_give(&st->batch, complete_held(st->complete));
-    return complete_flush(st->complete, st->now.is_there ? st->now.xid : 0, conn, e);
+    return complete_flush(st->complete, &how, conn, e);
 }
 
 bool stream_end(struct stream *st, struct conn *conn, struct queue_list *out, struct err *e)
 {
     struct complete *c = st->complete;
-    bool ok = stream_batch_end(&st->batch, complete_held(c), e) && flush(st, conn, e);
+    bool ok = stream_batch_end(&st->batch, complete_held(c), e) && flush(st, true, conn, e);
 
     complete_release(c, out);
     return ok;
@@ -279,10 +301,7 @@ static bool find_table(struct stream *st, size_t i, uint32_t oid, struct conn *c
     bool is_known;
 
     *t = NULL;
-    /* (a partition's own name is that of rows that it got before it was one) */
-    if (m->source->facts.table.oid != oid &&
-        (m->source->facts.table.is_partitioned ||
-         relation_leaf(&m->source->facts.table, oid) == NULL))
+    if (!stream_table_is_of(m->source, oid))
         return true;
     if (!stream_table_find(&st->tables, oid, i, m->source, t, &is_known, e))
         return false;
@@ -301,7 +320,7 @@ static bool begin_table(struct stream *st, size_t i, const struct stream_table *
     struct source *s = st->batch.members[i].source;
 
     return !complete_is_other(st->complete, i, s, t) ||
-           (flush(st, conn, e) && complete_begin(st->complete, i, s, t, conn, e));
+           (flush(st, false, conn, e) && complete_begin(st->complete, i, s, t, conn, e));
 }
 
 static bool take_row(struct stream *st, const struct pgoutput_message *message, struct conn *conn,
@@ -398,7 +417,7 @@ static bool pass(struct stream *st, uint64_t lsn, uint64_t xid, struct err *e)
         if (xid == 0 || m->place.n == 0)
             continue;
         seen = &m->source->position.horizon.seen;
-        if (seen->n >= MOST_SEEN)
+        if (seen->n >= LOGICAL_MOST_SEEN)
             memmove(seen->v, seen->v + 1, --seen->n * sizeof *seen->v);
         if (xid >= m->source->position.horizon.floor && !xidset_add(seen, xid))
             return err_memory(e);
@@ -495,7 +514,7 @@ static bool read_one(struct stream *st, struct conn *conn, int64_t deadline_ms,
     struct replication_message r;
 
     *is_empty = false;
-    if (!replication_next(st->replication, deadline_ms, &r, e))
+    if (!stream_ahead_next(&st->ahead, st->replication, deadline_ms, &r, e))
         return false;
     switch (r.kind) {
     case REPLICATION_DATA:
@@ -525,7 +544,7 @@ static bool read_some(struct stream *st, struct conn *conn, int64_t deadline_ms,
     if (st->meets_leaf || !must_end(st))
         return true;
     *found = STREAM_BATCH;
-    return stream_batch_end(&st->batch, out, e) && flush(st, conn, e);
+    return stream_batch_end(&st->batch, out, e) && flush(st, true, conn, e);
 }
 
 bool stream_read(struct stream *st, struct conn *conn, int64_t deadline_ms, int64_t rest_ms,
@@ -533,7 +552,7 @@ bool stream_read(struct stream *st, struct conn *conn, int64_t deadline_ms, int6
 {
     struct complete *c = st->complete;
     bool ok = read_some(st, conn, deadline_ms, rest_ms, complete_held(c), found, e) &&
-              (!complete_is_due(c) || flush(st, conn, e));
+              (!complete_is_due(c) || flush(st, true, conn, e));
 
     complete_release(c, out);
     if (!ok)

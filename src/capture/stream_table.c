@@ -159,6 +159,22 @@ bool stream_table_find(struct stream_table_list *ts, uint32_t oid, size_t i,
     return map(*t, i, s, e);
 }
 
+bool stream_table_is_of(const struct source *s, uint32_t oid)
+{
+    const struct relation *r = &s->facts.table;
+
+    return r->oid == oid || (!r->is_partitioned && relation_leaf(r, oid) != NULL);
+}
+
+const struct stream_table *stream_table_known(struct stream_table_list *ts, uint32_t oid, size_t i,
+                                              const struct source *source)
+{
+    struct stream_table *t = find(ts, oid);
+
+    return t != NULL && t->source == i && t->rowtype == source->facts.rowtype && has_looked(t, i)
+               ? t : NULL;
+}
+
 /* ---- fields ---- */
 
 static bool read_fields(const struct stream_table *t, struct pgoutput_tuple tuple,

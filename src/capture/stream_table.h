@@ -49,6 +49,15 @@ bool stream_table_find(struct stream_table_list *ts, uint32_t oid, size_t i,
                         const struct source *source, struct stream_table **t, bool *is_known,
                         struct err *e) WARN_UNUSED;
 
+/* True if changes of the relation with this oid are of the source. (Those of a partition come
+ * under the name of its table; its own name is that of rows that it got before it was one.) */
+bool stream_table_is_of(const struct source *s, uint32_t oid);
+
+/* As stream_table_find, where nothing is to be read: NULL if the source does not know its
+ * columns. */
+const struct stream_table *stream_table_known(struct stream_table_list *ts, uint32_t oid, size_t i,
+                                              const struct source *source);
+
 /* False, with ERR_REFUSED, if the key is no part of the replica identity: nobody knows which row
  * was updated or deleted. */
 bool stream_table_check_key(const struct stream_table *t, struct err *e) WARN_UNUSED;

@@ -315,6 +315,11 @@ bool replication_confirm(struct replication *r, uint64_t lsn, bool asks, struct 
     return send_status(r, lsn, asks, e);
 }
 
+bool replication_ask(struct replication *r, struct err *e)
+{
+    return send_status(r, r->confirmed, true, e);
+}
+
 /* Nothing has come until now. A server sends a keepalive now and then, and answers when asked. */
 static bool check_silence(struct replication *r, int64_t *next_ms, struct err *e)
 {

@@ -99,4 +99,7 @@ bool replication_next(struct replication *r, int64_t deadline_ms, struct replica
 bool replication_confirm(struct replication *r, uint64_t lsn, bool asks,
                          struct err *e) WARN_UNUSED;
 
+/* Confirms nothing more: a keepalive is to come. */
+bool replication_ask(struct replication *r, struct err *e) WARN_UNUSED;
+
 #endif

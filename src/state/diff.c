@@ -11,6 +11,7 @@
 #include <string.h>
 
 #define MAX_DELETES 4096 /* in a chunk */
+#define AHEAD 8 /* so many rows before one is recorded its place in the index is fetched */
 
 /* A row that was not known, and the number of the change that it was recorded with. */
 struct added {
@@ -222,6 +223,16 @@ static bool commit(struct diff *d, bool ok, struct err *e)
     return false;
 }
 
+/* Row <i> is recorded next: fetches what rows after it will need. (Another processor has written
+ * the chunk, and where a row stands in the index is random. That was a fifth of the time.) */
+static void expect_rows(const struct diff *d, const struct chunk *b, size_t i)
+{
+    if (i + 2 * AHEAD < b->n_rows)
+        __builtin_prefetch(b->bytes + b->rows[i + 2 * AHEAD].start - sizeof(uint64_t));
+    if (i + AHEAD < b->n_rows)
+        kept_rows_expect(d->known, chunk_hash(b, &b->rows[i + AHEAD]));
+}
+
 bool diff_record(struct diff *d, struct chunk *b, struct err *e)
 {
     uint64_t saved = saved_change(d);
@@ -238,6 +249,7 @@ bool diff_record(struct diff *d, struct chunk *b, struct err *e)
         return false;
     ok = enter_rowtype(d, b->rowtype, e) && kept_rows_purge(d->known, saved, e);
     for (size_t i = 0; ok && i < b->n_rows; i++) {
+        expect_rows(d, b, i);
         ok = record_row(d, b, i, n, saved, &is_wanted, e);
         n += is_wanted;
     }

@@ -96,6 +96,77 @@ function TestLogicalToast.test_never_of_the_future()
    p:stop()
 end
 
+-- What is there was written by a savepoint, or by later changes that left the value as it was: the
+-- log says that nothing else came.
+function TestLogicalToast.test_fill_by_the_log_beyond()
+   local db = database()
+   local p = start(db)
+   watch.wait_ready(p)
+   db:exec "BEGIN; SAVEPOINT s; UPDATE t SET v = 'x' WHERE id = 1; COMMIT"
+   wait_told(p, { "update 1=x big=a9000 l=3000 unchanged=nil" })
+   db:exec "BEGIN; SAVEPOINT s; UPDATE t SET v = 'y', l = NULL WHERE id = 1; COMMIT"
+   db:exec "BEGIN; SAVEPOINT s; UPDATE t SET id = 5 WHERE id = 2; COMMIT"
+   wait_told(p, { "update 1=x big=a9000 l=3000 unchanged=nil",
+      "update 1=y big=a9000 l=nil unchanged=nil", "delete 2=nil big=nil l=nil unchanged=nil",
+      "insert 5=v2 big=a9000 l=3000 unchanged=nil" })
+   p:stop()
+end
+
+-- Between a change that lacks values, and what a query finds, stand changes that are not in the
+-- same batch, since another transaction ends that.
+local between = "INSERT INTO t (id, big) VALUES (100, repeat('x', 4300000))"
+
+local function told_beyond(setup, ...)
+   local db = database(setup)
+   local p = start(db)
+   watch.wait_ready(p)
+   p:stop()
+   for _, sql in ipairs { ... } do
+      db:exec(sql)
+   end
+   p = start(db, {}, p.state)
+   p:wait_until(function() return told(p):find "update 3=end" end, 20, "the last change")
+   p:stop()
+   return (told(p):gsub("insert 100=[^\n]*\n", ""):gsub("\nupdate 3=end.*", ""))
+end
+
+function TestLogicalToast.test_the_log_beyond_has_other_changes()
+   local nested = "BEGIN; SAVEPOINT s; UPDATE t SET v = 'x' WHERE id = 1; COMMIT"
+   local last = "UPDATE t SET v = 'end', big = NULL, l = NULL WHERE id = 3"
+   local unknown = "update 1=x big=nil l=nil unchanged=big,l"
+   lu.assertEquals(told_beyond("", nested, between, "UPDATE t SET v = 'y' WHERE id = 1", last),
+      "update 1=x big=a9000 l=3000 unchanged=nil\nupdate 1=y big=a9000 l=3000 unchanged=nil")
+   lu.assertEquals(told_beyond("", nested, between,
+      "UPDATE t SET big = repeat('b', 9000) WHERE id = 1", last),
+      "update 1=x big=nil l=3000 unchanged=big\nupdate 1=x big=b9000 l=3000 unchanged=nil")
+   for _, sql in ipairs {
+      "DELETE FROM t WHERE id = 1; INSERT INTO t VALUES (1, 'n', repeat('c', 8000), '{1}')",
+      "UPDATE t SET id = 7 WHERE id = 1; UPDATE t SET id = 1, big = repeat('c', 8000) WHERE id = 2",
+      "TRUNCATE t; INSERT INTO t VALUES (1, 'n'), (3, 'm')",
+   } do
+      local text = told_beyond("", nested, between, sql, last)
+      lu.assertEquals(text:match "^[^\n]*", unknown, text)
+   end
+end
+
+-- What an ALTER TABLE made of the rows is not in the log.
+function TestLogicalToast.test_the_table_was_altered()
+   local last = "UPDATE t SET v = 'end', big = NULL, l = NULL WHERE id = 3"
+   local upper = "ALTER TABLE t ALTER COLUMN big TYPE text USING upper(big)"
+   for update, alter in pairs {
+      ["BEGIN; SAVEPOINT s; UPDATE t SET v = 'x' WHERE id = 1; COMMIT"] = upper,
+      ["UPDATE t SET v = 'x' WHERE id = 1"] = [[ALTER TABLE t DROP COLUMN big;
+         ALTER TABLE t ADD COLUMN big text DEFAULT 'new']],
+   } do
+      lu.assertEquals((told_beyond("", update, alter, last):gsub("l,big", "big,l")),
+         "update 1=x big=nil l=nil unchanged=big,l")
+   end
+   -- nor is the value of a change that came before
+   local text = told_beyond("", "UPDATE t SET big = repeat('b', 9000) WHERE id = 1", upper,
+      "UPDATE t SET v = 'x' WHERE id = 1", last)
+   lu.assertEquals((text:gsub(" l=[^\n]*", "")), "update 1=v1 big=b9000\nupdate 1=x big=B9000")
+end
+
 -- The log has the row before.
 function TestLogicalToast.test_full()
    local db = database "ALTER TABLE t REPLICA IDENTITY FULL"
