@@ -379,7 +379,14 @@ static bool announce(struct stream *st, const struct pgoutput_relation *r, struc
             !look_at_leaf(st, m, r->oid, conn, out, e))
             return false;
     }
-    return stream_table_announce(&st->tables, r, e);
+    if (!stream_table_announce(&st->tables, r, e))
+        return false;
+    /* (an ALTER TABLE may have changed rows that are kept, see chunk.h) */
+    for (size_t i = 0; i < st->batch.n_members; i++)
+        if (st->batch.members[i].source != NULL &&
+            source_keeps_by_log(st->batch.members[i].source))
+            stream_table_look_again(&st->tables, r->oid);
+    return true;
 }
 
 /* ---- transactions ---- */

@@ -1,10 +1,10 @@
 -- pgcdc.sinks.postgres.sql: the statements that move rows from a COPY into a table.
 -- SPDX-License-Identifier: MIT
 --
--- Rows go into a temporary table with the columns c1, c2 and so on, and o, which numbers them in the
--- order in which they came (a row that is short may stand in a page before the others); from there
--- one statement takes all of them. Where no row can collide with one that is there and no value
--- needs a conversion, a COPY writes to the table itself.
+-- Rows go into a temporary table with the columns c1, c2 and so on, and o, which numbers them in
+-- the order in which they came (a row that is short may stand in a page before the others); from
+-- there one statement takes all of them. Where no row can collide with one that is there and no
+-- value needs a conversion, a COPY writes to the table itself.
 
 local misfits = require "pgcdc.sinks.postgres.misfits"
 local own_rows = require "pgcdc.sinks.postgres.own_rows"
