@@ -9,10 +9,11 @@ RULES = $(wildcard tests/mutants/horizon_*.c)
 SEQ_MUTANTS = $(patsubst tests/mutants/%.c,$(PROGRAM)-%,$(wildcard tests/mutants/seq_*.c))
 LOG_MUTANTS = $(patsubst tests/mutants/%.c,$(PROGRAM)-%,\
 	$(wildcard tests/mutants/claims_*.c tests/mutants/logical_*.c))
+HOME_MUTANTS = $(patsubst tests/mutants/%.c,$(PROGRAM)-%,$(wildcard tests/mutants/home_*.c))
 HASTY = $(PROGRAM)-hasty
 MUTANTS = $(patsubst tests/mutants/horizon_%.c,$(PROGRAM)-%,$(RULES)) $(SEQ_MUTANTS) \
-	$(LOG_MUTANTS) $(PROGRAM)-hints $(PROGRAM)-quiet $(HASTY)
-SABOTEUR = $(BUILD)/tests/saboteur.o $(BUILD)/tests/saboteur_net.o
+	$(LOG_MUTANTS) $(HOME_MUTANTS) $(PROGRAM)-hints $(PROGRAM)-quiet $(HASTY)
+SABOTEUR = $(patsubst %,$(BUILD)/tests/%.o,saboteur saboteur_net saboteur_clock)
 SABOTAGED_POOL = $(BUILD)/tests/saboteur_pool.o
 SABOTAGED = $(PROGRAM)-sabotaged
 STORM = $(PROGRAM)-storm
@@ -56,7 +57,7 @@ check-kafka:
 	@tests/setup.sh java
 	@$(MAKE) --no-print-directory $(KAFKA_JARS)
 	@PGCDC_KAFKA=1 PGCDC_KAFKA_KILLS=$(KILLS) $(MAKE) --no-print-directory test JOBS=1 \
-		SUITES="$(or $(SUITES),kafka_real kafka_secure group_real)"
+		SUITES="$(or $(SUITES),kafka_real kafka_secure kafka_takeover group_real)"
 
 $(KAFKA_JARS): tests/kafka/pom.xml
 	@echo "get  $@"
@@ -81,9 +82,11 @@ $(OPENSEARCH): tests/opensearch/pom.xml tests/opensearch/Server.java
 	@javac -d $@.part -cp '$@.part/libs/*' tests/opensearch/Server.java
 	@mv $@.part $@
 
-# What is about states, with states in a database. Tests that look into a state file are no part.
-IN_DATABASE = state deletes deletes_known deletes_exact operators_persist operators_window stop \
-	settle prepared holding dead_letters exactly_once together reread state_copy
+# What is about states, positions and kills, with states in a database.
+IN_DATABASE = state deletes deletes_known deletes_due deletes_exact operators_persist \
+	operators_window stop settle prepared holding dead_letters exactly_once together reread \
+	state_copy seq hand_over declared sources keys snapshot increment trigger partition exact \
+	on_error fault_identity fault_table fault_crash orphans sink_postgres_fault sinks_file
 
 check-state: export PGCDC_TEST_STATE = database
 check-state:
@@ -113,15 +116,21 @@ soak: $(PROGRAM) modules $(NATIVE)
 		lua5.4 tests/run.lua load reload listen
 
 # A leader in all kinds of trouble, each so often with each sink that takeovers are tried with.
+# STOPPED: how long a leader is stopped that goes on later. WHAT: a part, such as WHAT=nats_slept.
 TIMES ?= 20
+STOPPED ?= 30
+WHAT ?= Takeover
 
-takeover: $(PROGRAM) modules $(NATIVE)
-	@$(IN_TEST) PGCDC_TAKEOVERS=$(TIMES) lua5.4 tests/run.lua takeover
+takeover: $(PROGRAM) modules $(NATIVE) $(SABOTAGED) $(HOME_MUTANTS)
+	@$(IN_TEST) PGCDC_TAKEOVERS=$(TIMES) PGCDC_TAKEOVER_STOPPED=$(STOPPED) \
+		lua5.4 tests/run.lua --filter $(WHAT) takeover
 
 bench:
 	@tests/setup.sh bench
-	@$(MAKE) --no-print-directory $(PROGRAM) modules $(NATIVE)
-	@$(IN_TEST) lua5.4 tests/bench/bench.lua $(ROWS)
+	@$(MAKE) --no-print-directory $(PROGRAM) modules $(NATIVE) $(KAFKA_MOCK)
+	@status=0; $(IN_TEST) lua5.4 tests/bench/bench.lua $(ROWS) || status=1; \
+	[ -n "$$ONLY" ] || $(IN_TEST) TMPDIR=/var/tmp ONLY=state lua5.4 tests/bench/bench.lua 1000 || \
+		status=1; exit $$status
 
 # This program and Debezium beside each other, which is fetched once. PEER_ROWS: of the table.
 PEERS = build/peers
@@ -209,6 +218,13 @@ $(SEQ_MUTANTS): $(PROGRAM)-%: tests/mutants/%.c $(SABOTAGED)
 	@echo "link $@"
 	@$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $< $(SABOTEUR) $(SABOTAGED_POOL) \
 		$(filter-out %/lua/pool.o %/state/seq.o,$(OBJECTS)) $(LDLIBS_ALL) \
+		$$(nm -u $(SABOTEUR) | sed -n 's/.* __real_/-Wl,--wrap=/p')
+
+# The same with other rules of states in databases: home_NAME.c for state/NAME.c.
+$(HOME_MUTANTS): $(PROGRAM)-%: tests/mutants/%.c $(SABOTAGED)
+	@echo "link $@"
+	@$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $< $(SABOTEUR) $(SABOTAGED_POOL) \
+		$(filter-out %/lua/pool.o %/state/$(*:home_%=%).o,$(OBJECTS)) $(LDLIBS_ALL) \
 		$$(nm -u $(SABOTEUR) | sed -n 's/.* __real_/-Wl,--wrap=/p')
 
 # The program with other rules of hints.

@@ -57,12 +57,16 @@ char *buf_grow(struct buf *b, size_t n)
 
 void buf_put_u64(struct buf *b, uint64_t n)
 {
+    static const char pairs[] =
+        "00010203040506070809101112131415161718192021222324252627282930313233343536373839"
+        "40414243444546474849505152535455565758596061626364656667686970717273747576777879"
+        "8081828384858687888990919293949596979899";
     char digits[20], *p = digits + sizeof digits;
 
-    do {
-        *--p = (char)('0' + n % 10);
-        n /= 10;
-    } while (n > 0);
+    for (; n > 9; n /= 100)
+        memcpy(p -= 2, pairs + 2 * (n % 100), 2);
+    if (n > 0 || p == digits + sizeof digits)
+        *--p = (char)('0' + n);
     buf_add(b, p, (size_t)(digits + sizeof digits - p));
 }
 

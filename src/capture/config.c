@@ -2,6 +2,11 @@
  * SPDX-License-Identifier: MIT */
 #include "capture/config.h"
 
+#include "base/hash.h"
+
+#include <ctype.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -47,4 +52,20 @@ int64_t config_next_interval(const struct config *c, int64_t interval_ms, bool h
     int64_t next = interval_ms + (interval_ms > least ? interval_ms : least);
 
     return had_rows ? min : next < max ? next : max;
+}
+
+/* The server cuts names of connections at 63 bytes, and replaces what is not ASCII. */
+void config_lead(struct config *c, const char *pipeline, uint64_t epoch)
+{
+    uint64_t hash;
+
+    c->epoch = epoch;
+    if (epoch == 0)
+        return;
+    hash = hash_bytes(HASH_START, pipeline, strlen(pipeline));
+    snprintf(c->holder, sizeof c->holder, "pgcdc-lua %.20s %08" PRIx32 " ", pipeline,
+             (uint32_t)(hash ^ hash >> 32));
+    for (char *p = c->holder; *p != '\0'; p++)
+        if (!isalnum((unsigned char)*p) && strchr(" -_.", *p) == NULL)
+            *p = '_';
 }

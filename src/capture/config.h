@@ -52,6 +52,8 @@ struct config {
     int64_t recheck_ms; /* how often all rows are read again, see increment.h; 0: never */
     char *slot, *publication; /* CONFIG_BY_LOGICAL */
     char *slot_conninfo;   /* of the connections that use the slot; NULL: <conninfo> */
+    char holder[64];       /* what connections that use the slot are called, and <epoch>; see */
+    uint64_t epoch;        /* slot_holder.h; 0: as all others */
     bool has_own_slot;     /* its name was made by us, not given by the script */
     bool has_failover;     /* the slot is to be on standbys too */
     uint64_t max_retained; /* bytes of the server's log that the slot may hold */
@@ -88,6 +90,10 @@ bool config_tells_deletes(const struct config *c);
 
 /* True if one stream of the server's log is read for both of them. */
 bool config_share_log(const struct config *a, const struct config *b);
+
+/* The state of <pipeline> is in a database, and this process has it with this epoch; 0: in a file.
+ * Its connections are called after that, see slot_holder.h. Before a reader is started. */
+void config_lead(struct config *c, const char *pipeline, uint64_t epoch);
 
 /* NULL is legal. */
 void config_free(struct config *c);

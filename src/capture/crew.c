@@ -49,6 +49,7 @@ static void free_source(struct crew_source *s)
 {
     step_free(s->step);
     sender_fini(&s->sender);
+    wish_fini(&s->wish);
     free(s);
 }
 
@@ -302,7 +303,7 @@ static void plan_next(struct crew_unit *u, bool had_rows)
     u->interval_ms = config_next_interval(u->sources[0]->config, u->interval_ms, had_rows);
     u->next_ms = unit_due_ms(&u->unit, u->next_ms + u->interval_ms);
     put_off(u);
-    u->next_ms = wish_end_poll(&u->wish, u->sources[0]->step, u->next_ms);
+    u->next_ms = wish_end_poll(&u->turns, &u->unit, u->next_ms);
 }
 
 /* Does what is due for the unit. The connection is opened on demand. */
@@ -310,7 +311,7 @@ static bool do_step(struct crew_unit *u, struct thread_conn *tc, struct err *e)
 {
     const struct crew_job *job = &u->crew->job;
     uint64_t n_rows = 0;
-    bool is_resolved, was_asked = u->is_alone;
+    bool is_resolved, is_reread, was_asked = u->is_alone;
 
     u->unit.turn = 0;
     u->is_alone = false;
@@ -327,10 +328,16 @@ static bool do_step(struct crew_unit *u, struct thread_conn *tc, struct err *e)
     u->next_ms = was_asked ? u->due_ms : clock_mono_ms(); /* so it is one of the next round, too */
     if (job->is_once && u->is_paused)
         return finish_all(u);
-    if (u->n == 1 && wish_choose(&u->wish, u->sources[0]->step, u->senders[0]))
-        return poll_step(u, tc, &n_rows, e); /* a poll follows, or the next range, at once */
+    for (size_t i = 0; i < u->n; i++)
+        wish_give(&u->sources[i]->wish, u->sources[i]->step, u->senders[i]);
+    is_reread = wish_choose(&u->turns, &u->unit);
     if (!poll_step(u, tc, &n_rows, e))
         return false;
+    if (is_reread) {
+        if (!job->is_once) /* else a poll follows, or the next range, at once */
+            u->next_ms = wish_end_range(&u->turns, &u->unit, u->next_ms);
+        return true;
+    }
     if (!unit_is_complete(&u->unit))
         return true; /* due again at once */
     plan_next(u, n_rows > 0);
@@ -347,7 +354,7 @@ static bool handle_failure(struct crew_unit *u, struct thread_conn *tc, const st
     thread_conn_close(tc);
     if (sqlstate_action(e, u->failures.has_worked) == SQLSTATE_STOP)
         return false;
-    if (wish_drop(&u->wish, u->sources[0]->step, u->senders[0], e)) {
+    if (wish_drop(&u->turns, &u->unit, u->senders, e)) {
         u->next_ms = 0;
         return true;
     }
@@ -444,7 +451,6 @@ static void free_unit(struct crew_unit *u)
     for (size_t i = 0; i < u->n; i++)
         free_source(u->sources[i]);
     unit_fini(&u->unit);
-    wish_fini(&u->wish);
     free(u->sources);
     free(u->senders);
     free(u);

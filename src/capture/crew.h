@@ -64,6 +64,7 @@ struct crew_source {
     bool is_finished;      /* nothing more will be done for it */
     struct answer answer;  /* crew_steer_answer gives it */
     struct followers_source followed;
+    struct wish wish;      /* partly */
     struct crew_unit *unit;
     struct announced announced;
 };
@@ -83,7 +84,7 @@ struct crew_unit {
     int64_t due_ms, polled_ms; /* when the next step is due, and when the last one ended */
     /* used by the thread that works on it; while none does, by any that holds the mutex: */
     int64_t next_ms;       /* due_ms once the step has ended */
-    struct wish wish;      /* partly under the mutex */
+    struct wish_turns turns;
     int64_t interval_ms;
     struct failures failures; /* of steps */
     struct notices notices;

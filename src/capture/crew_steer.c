@@ -61,7 +61,7 @@ bool crew_steer_reread(struct crew_source *s, const char *where)
     bool ok;
 
     pthread_mutex_lock(&s->crew->mutex);
-    ok = wish_ask(&s->unit->wish, where);
+    ok = wish_ask(&s->wish, where);
     pthread_mutex_unlock(&s->crew->mutex);
     crew_steer_poll(s);
     return ok;

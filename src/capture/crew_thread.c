@@ -85,7 +85,7 @@ static bool may_join(const struct crew_unit *u)
     const struct crew_job *job = &u->crew->job;
 
     return u->n == 1 && u->interval_ms >= SHORTEST_MS && u->failures.n == 0 && !u->is_alone &&
-           !u->is_wanted && u->wish.asked == NULL && u->wish.taken == NULL && !job->is_once &&
+           !u->is_wanted && !wish_is_there(&u->sources[0]->wish) && !job->is_once &&
            !job->is_check && round_may_have(u->sources[0]->step);
 }
 
@@ -127,8 +127,8 @@ static void take(struct crew_unit *u)
 {
     u->is_busy = true;
     u->is_wanted = false;
-    wish_take(&u->wish);
     for (size_t i = 0; i < u->n; i++) {
+        wish_take(&u->sources[i]->wish);
         announced_begin_poll(&u->sources[i]->announced, u->crew->listener);
         followers_pause(&u->sources[i]->followed, u->sources[i]->step);
     }

@@ -408,8 +408,8 @@ bool fault_begin(struct source *s, struct conn *conn, enum fault_news *news, str
     enum position_phase phase = s->position.phase;
     /* the transaction of several sources cannot be begun anew when one of them finds that it must
      * know sizes */
-    bool with_sizes = s->config->is_joint ? phase == POSITION_SNAPSHOT :
-                      phase == POSITION_NONE || snapshot_wants_sizes(&s->position.reread);
+    bool with_sizes = phase == (s->config->is_joint ? POSITION_SNAPSHOT : POSITION_NONE) ||
+                      snapshot_wants_sizes(&s->position.reread);
 
     *news = FAULT_GOES_ON;
     if (!fault_look(s, conn, with_sizes, e))

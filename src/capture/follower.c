@@ -245,21 +245,40 @@ static void let_go(struct follower *f)
     }
 }
 
+/* Steps may read a range again, for which the log was read far enough. */
+static void let_reread(struct follower *f)
+{
+    pthread_mutex_lock(f->job.mutex);
+    for (size_t i = 0; i < f->members.n; i++) {
+        struct follower_members_item *m = &f->members.v[i];
+
+        if (!follower_members_has_reread(m))
+            continue;
+        m->source->reread_wait.waits = false;
+        f->job.look(m->arg);
+    }
+    pthread_mutex_unlock(f->job.mutex);
+}
+
 /* With --once: all are finished together, or changes of one would come before earlier ones of
  * another, which the next run brings. But their steps may have partitions to read. */
 static void finish_members(struct follower *f)
 {
-    bool is_over = true, is_due = false;
+    bool is_over = true, is_due = false, is_reread = false;
 
     pthread_mutex_lock(f->job.mutex);
     for (size_t i = 0; i < f->members.n; i++) {
+        const struct source *s = f->members.v[i].source;
+
         is_over = is_over && follower_members_is_at_target(&f->members.v[i]);
-        is_due = is_due || (is_over && f->members.v[i].source->log_leaves.due_lsn != 0);
+        is_due = is_due || (is_over && s->log_leaves.due_lsn != 0);
+        is_reread = is_reread || (is_over && reread_is_due(&s->position.reread));
     }
     if (is_over && is_due) {
         let_go(f);
         is_over = false;
     }
+    is_over = is_over && !is_reread;
     for (size_t i = 0; is_over && i < f->members.n; i++)
         f->job.finish(f->members.v[i].arg, NULL);
     f->is_stopped = f->is_stopped || is_over;
@@ -438,6 +457,8 @@ static bool follow(struct follower *f, struct err *e)
              (stream_is_amid(f->stream) || clock_mono_ms() < until_ms));
     if (!tell_positions(f, f->job.is_once, e))
         return false;
+    if (!stream_is_amid(f->stream))
+        let_reread(f);
     if (f->job.is_once && !stream_is_amid(f->stream))
         finish_members(f);
     f->failures.n = 0;

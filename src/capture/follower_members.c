@@ -3,6 +3,7 @@
 #include "capture/follower_members.h"
 
 #include "base/array.h"
+#include "base/clock.h"
 #include "pg/lsn.h"
 
 bool follower_members_add(struct follower_members *ms, struct sender *sender, void *arg)
@@ -42,6 +43,16 @@ bool follower_members_are_there(const struct follower_members *ms,
             return false;
     }
     return has_source;
+}
+
+bool follower_members_has_reread(const struct follower_members_item *m)
+{
+    const struct source *s = m->source;
+
+    return s != NULL && reread_is_due(&s->position.reread) && s->reread_wait.waits &&
+           s->reread_wait.lsn != UINT64_MAX && s->position.logical.inside.commit == 0 &&
+           lsn_reaches(s->position.logical.lsn, s->reread_wait.lsn) &&
+           clock_mono_ms() >= s->reread_wait.from_ms;
 }
 
 bool follower_members_is_at_target(const struct follower_members_item *m)

@@ -38,6 +38,9 @@ struct sender *follower_members_sender(const struct follower_members *ms);
 bool follower_members_are_there(const struct follower_members *ms,
                                 const struct slot_claims *claims);
 
+/* True if a range of the source waits to be read again (reread_log.h), and need not any more. */
+bool follower_members_has_reread(const struct follower_members_item *m);
+
 /* True if the source is where the log ended when it was looked at. */
 bool follower_members_is_at_target(const struct follower_members_item *m);
 

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/hash.h"
 #include "capture/slot_errors.h"
+#include "capture/slot_holder.h"
 #include "capture/sql.h"
 #include "capture/stream_place.h"
 #include "capture/stream_table.h"
@@ -285,7 +286,7 @@ static bool read_all(struct reader *r, struct replication *replication, struct e
 /* A copy of the slot, of which nobody else knows, where the source begins. */
 static struct replication *start(const struct source *s, struct conn *conn, struct err *e)
 {
-    struct replication *r = replication_open(conn, s->config->slot_conninfo, NULL, e);
+    struct replication *r = slot_holder_open(s->config, conn, NULL, e);
     struct buf publication;
     char name[80];
     bool ok;
@@ -301,7 +302,7 @@ static struct replication *start(const struct source *s, struct conn *conn, stru
     if (ok)
         return r;
     replication_close(r, NULL);
-    slot_errors_explain(s->config, NULL, e);
+    slot_errors_explain(s->config, conn, e);
     return NULL;
 }
 

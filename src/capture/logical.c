@@ -85,6 +85,17 @@ bool logical_shows(const struct horizon_snapshot *s, uint64_t xid)
     return true;
 }
 
+bool logical_shows_all(const struct horizon_snapshot *s, const struct xidset *seen)
+{
+    const char *list = list_of(s);
+    uint64_t xid;
+
+    while (next_listed(&list, &xid))
+        if (xidset_has(seen, xid))
+            return false;
+    return seen->n < LOGICAL_MOST_SEEN && (seen->n == 0 || seen->v[seen->n - 1] < s->xmax);
+}
+
 bool logical_contains(const struct horizon_snapshot *p, const struct horizon_snapshot *s0)
 {
     const char *list = list_of(p);

@@ -31,6 +31,8 @@
 
 #include "capture/horizon.h"
 
+#define LOGICAL_MOST_SEEN 1000000 /* xids that a position has; the oldest go first */
+
 /* A place in a transaction: the changes whose records begin before <lsn> are done, and <n> of the
  * source's that have this LSN. (It never goes back within a transaction, and is the same whenever
  * that is decoded. Rows that were written at once, as by COPY, share one.) Zeroed: none. */
@@ -77,6 +79,11 @@ uint64_t logical_widen(uint32_t xid, uint64_t near);
 /* True if the snapshot shows what <xid> has written, which may be a savepoint's only in a text that
  * lists them. */
 bool logical_shows(const struct horizon_snapshot *s, uint64_t xid);
+
+/* True if the snapshot, of an ordinary session, shows all that transactions <seen> have written,
+ * which are all that were delivered of those that are not below the floor. (If there were more than
+ * LOGICAL_MOST_SEEN nobody knows: false.) */
+bool logical_shows_all(const struct horizon_snapshot *s, const struct xidset *seen);
 
 /* True if <p>, taken later than <s0> by an ordinary session, shows all that <s0> shows. */
 bool logical_contains(const struct horizon_snapshot *p, const struct horizon_snapshot *s0);

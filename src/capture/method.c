@@ -177,7 +177,8 @@ bool method_rise(struct source *s, bool *has_risen, struct err *e)
 
     *has_risen = false;
     if (s->position.identity.in_recovery ||
-        (floor >= s->facts.snapshot.xmin && !was_guarded && s->durable.n == 0))
+        (floor >= s->facts.snapshot.xmin && !was_guarded && s->durable.n == 0) ||
+        (m->may_rise != NULL && !m->may_rise(s)))
         return true;
     source_keep_identity(s);
     if (!horizon_advance(h, &s->facts.snapshot, &nothing, source_durable_bound(s)))

@@ -190,6 +190,18 @@ struct method {
                                         * polls read the snapshot */
     struct method_copy reread;         /* reads a range again, see reread.h: delivers what is not
                                         * new. put NULL: the method cannot */
+    /* Of a position that polls: true if such a range can be read now. NULL: always. */
+    bool (*may_reread)(const struct source *s);
+
+    /* Why rows cannot be read again, though they could be by this method. NULL: never. */
+    const char *(*why_no_reread)(const struct source *s);
+
+    /* In the transaction of such a range: reads what <reread> needs to know. *is_ready false: the
+     * range is to be read later. <end_reread>: its step has ended. NULL: nothing. */
+    bool (*begin_reread)(struct source *s, const struct method_extent *extent, struct conn *conn,
+                         bool *is_ready, struct err *e);
+    void (*end_reread)(struct source *s);
+
     struct method_copy leaf;           /* reads a new leaf. put NULL: the polls do */
 
     /* True if the leaf is to be read. NULL: if the position does not know it. */
@@ -206,6 +218,10 @@ struct method {
 
     /* The floor may have risen though nothing was read: the rest of the position follows. */
     bool (*rise)(struct source *s, struct err *e);
+
+    /* False: the floor must not rise then, since what has committed may be undelivered. NULL: it
+     * may. */
+    bool (*may_rise)(const struct source *s);
 };
 
 extern const struct method method_xmin, method_increment, method_trigger, method_pages,

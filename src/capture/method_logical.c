@@ -13,6 +13,7 @@
 #include "capture/key_census.h"
 #include "capture/log_keys.h"
 #include "capture/logical_facts.h"
+#include "capture/reread_log.h"
 #include "capture/slot_errors.h"
 #include "capture/slot_mark.h"
 #include "pg/lsn.h"
@@ -31,8 +32,8 @@ struct own {
     /* of the slot that was made last, until the position was handed over: */
     struct slot_mark mark;
     uint64_t published_before; /* <published>, as it was read before */
+    struct log_keys keys; /* while partitions or rows are read that the log may bring */
     /* of the partitions that are read, see log_leaves.h: */
-    struct log_keys keys;
     bool is_sure;
     bool is_again;  /* the one in hand was known, and detached */
     bool is_odd;    /* it has a row that cannot be there */
@@ -92,7 +93,8 @@ static bool stays(const struct source *s)
 static bool wants_poll(const struct source *s)
 {
     return !holds(&s->position) || !stays(s) || s->log_leaves.due_lsn != 0 ||
-           s->log_leaves.met_lsn != 0;
+           s->log_leaves.met_lsn != 0 ||
+           (reread_is_due(&s->position.reread) && s->reread_wait.lsn == UINT64_MAX);
 }
 
 static bool is_ready(const struct source *s)
@@ -458,38 +460,25 @@ static bool take_over(struct source *s, struct method_step *step, struct err *e)
     return true;
 }
 
-/* All xids below <floor> are over, and delivered. */
-static bool set_floor(struct horizon *h, uint64_t floor, struct err *e)
+/* The floor of the horizon follows, see above. (On a standby the newest transaction that a snapshot
+ * shows may end where the log did then, or later.) */
+static void raise_floor(struct source *s)
 {
-    struct xidset left = { 0 };
-
-    for (size_t i = xidset_lower_bound(&h->seen, floor); i < h->seen.n; i++)
-        if (!xidset_add(&left, h->seen.v[i])) {
-            xidset_fini(&left);
-            return err_memory(e);
-        }
-    xidset_fini(&h->seen);
-    h->seen = left; /* moves */
-    h->floor = floor;
-    return true;
-}
-
-/* The floor of the horizon follows, see above. */
-static bool raise_floor(struct source *s, struct err *e)
-{
+    const uint64_t passed = s->position.logical.lsn;
     struct horizon *h = &s->position.horizon;
     struct own *log = log_of(s);
 
-    if (log->xmin_lsn != 0 && s->position.logical.lsn >= log->xmin_lsn) {
-        if (log->xmin > h->floor && !set_floor(h, log->xmin, e))
-            return false;
+    if (log->xmin_lsn != 0 && passed >= log->xmin_lsn + s->facts.identity.in_recovery) {
+        if (log->xmin > h->floor) {
+            h->floor = log->xmin;
+            xidset_drop_below(&h->seen, h->floor);
+        }
         log->xmin_lsn = 0;
     }
     if (log->xmin_lsn == 0) {
         log->xmin = s->facts.snapshot.xmin;
-        log->xmin_lsn = s->facts.identity.lsn;
+        log->xmin_lsn = s->log_leaves.lsn; /* read after it; that of the identity may be older */
     }
-    return true;
 }
 
 /* Those that are new are empty, or were read. */
@@ -505,6 +494,34 @@ static bool follow_leaves(struct source *s, struct err *e)
     return true;
 }
 
+/* ---- what is read again ---- */
+
+static bool may_reread(const struct source *s)
+{
+    return holds(&s->position) && stays(s) && reread_log_is_due(s);
+}
+
+static bool begin_reread(struct source *s, const struct method_extent *extent, struct conn *conn,
+                         bool *is_ready, struct err *e)
+{
+    *is_ready = false; /* the position may have become one of xmins in this step */
+    return !may_reread(s) || reread_log_begin(&log_of(s)->keys, s, extent, conn, is_ready, e);
+}
+
+static bool take_reread(const struct source *s, struct method_step *step, struct method_row *row,
+                        struct err *e)
+{
+    (void)step;
+    return reread_log_take(&log_of(s)->keys, s, row, e);
+}
+
+static void end_reread(struct source *s)
+{
+    reread_log_end(&log_of(s)->keys, s);
+}
+
+/* ---- ends of steps ---- */
+
 /* The step has read facts, and perhaps partitions. */
 static bool go_on(struct source *s, const struct method_step *step, struct err *e)
 {
@@ -513,6 +530,8 @@ static bool go_on(struct source *s, const struct method_step *step, struct err *
     if (log_of(s)->is_odd)
         return fail_doubt(s, "a partition was attached, and perhaps more than once", e);
     log_keys_fini(&log_of(s)->keys);
+    if (s->reread_wait.lsn == UINT64_MAX)
+        s->reread_wait.lsn = s->facts.identity.lsn;
     if (step->is_idle && s->log_leaves.due_lsn != 0)
         return true; /* they are yet to be read */
     text = strdup(s->facts.snapshot.text);
@@ -520,7 +539,8 @@ static bool go_on(struct source *s, const struct method_step *step, struct err *
         return err_memory(e);
     source_forget_polled(s);
     s->polled = text;
-    return follow_leaves(s, e) && raise_floor(s, e);
+    raise_floor(s);
+    return follow_leaves(s, e);
 }
 
 /* Also what rows of the log lack is asked for. */
@@ -528,6 +548,12 @@ static void put_try(const struct source *s, struct buf *sql)
 {
     method_put_try(s, sql);
     complete_plan_put_try(s, sql);
+}
+
+/* The stream may be behind what has committed: only raise_floor knows. */
+static bool may_rise(const struct source *s)
+{
+    return !holds(&s->position);
 }
 
 static bool advance(struct source *s, struct method_step *step, struct err *e)
@@ -564,9 +590,15 @@ const struct method method_logical = {
     .prepare = prepare,
     .wants_poll = wants_poll,
     .range = { .put = method_put_range, .take = method_take_range },
+    .reread = { .put = method_put_reread, .take = take_reread },
+    .may_reread = may_reread,
+    .why_no_reread = reread_log_why_not,
+    .begin_reread = begin_reread,
+    .end_reread = end_reread,
     .leaf = { .put = put_leaf, .take = take_leaf },
     .is_new_leaf = is_new_leaf,
     .xids = { .put = method_put_xids, .take = method_take_xid },
     .begin = begin,
     .advance = advance,
+    .may_rise = may_rise,
 };

@@ -27,6 +27,13 @@ bool reading_is_ordered(const struct reading *r)
            !r->method.is_held;
 }
 
+/* The blocks of the range in hand. */
+static struct method_extent extent_of(const struct reading *r)
+{
+    return (struct method_extent){ .leaf = relation_leaf(&r->source->facts.table, r->range.leaf),
+                                   .block = r->range.block, .end = r->range.end };
+}
+
 bool reading_begin_range(struct reading *r, struct err *e)
 {
     if (!snapshot_begin(r->source, &r->range, e))
@@ -35,10 +42,20 @@ bool reading_begin_range(struct reading *r, struct err *e)
     return true;
 }
 
-bool reading_begin_reread(struct reading *r, struct err *e)
+bool reading_begin_reread(struct reading *r, struct conn *conn, struct err *e)
 {
+    const struct method *m = r->method.method;
+    struct method_extent extent;
+    bool is_ready = true;
+
     if (!snapshot_begin_again(r->source, &r->range, e))
         return false;
+    extent = extent_of(r);
+    if (r->range.end > 0 && m->begin_reread != NULL &&
+        !m->begin_reread(r->source, &extent, conn, &is_ready, e))
+        return false;
+    if (!is_ready)
+        snapshot_range_fini(&r->range);
     r->part = r->range.end > 0 ? READING_REREAD : READING_NONE;
     return true;
 }
@@ -88,14 +105,13 @@ static const struct relation_leaf *next_leaf(struct reading *r)
  * reads, if not the whole table. */
 static void choose_copy(struct reading *r, struct method_extent *extent)
 {
-    const struct source *s = r->source;
     const struct method *m = r->method.method;
 
-    *extent = (struct method_extent){ .block = r->range.block, .end = r->range.end };
+    *extent = (struct method_extent){ .leaf = NULL };
     if (r->part == READING_LEAVES && (extent->leaf = next_leaf(r)) == NULL)
         r->part = READING_POLL;
     if (r->part == READING_RANGE || r->part == READING_REREAD)
-        extent->leaf = relation_leaf(&s->facts.table, r->range.leaf);
+        *extent = extent_of(r);
     r->copy = r->part == READING_RANGE    ? &m->range
               : r->part == READING_REREAD ? &m->reread
               : r->part == READING_XIDS   ? &m->xids

@@ -57,7 +57,7 @@ bool reading_is_ordered(const struct reading *r);
 bool reading_begin_range(struct reading *r, struct err *e) WARN_UNUSED;
 
 /* The same of what is read again. */
-bool reading_begin_reread(struct reading *r, struct err *e) WARN_UNUSED;
+bool reading_begin_reread(struct reading *r, struct conn *conn, struct err *e) WARN_UNUSED;
 
 /* Begins a poll, in the transaction that is open. */
 bool reading_begin_poll(struct reading *r, struct conn *conn, struct err *e) WARN_UNUSED;

@@ -8,6 +8,12 @@
  *    least what the last poll saw. A row in it that is old is thus the newest version that was
  *    delivered; a newer one is not old, since a poll that had brought it would have been before.
  *
+ *    Where sources are read together a target is at the moment P of their last polls, and stays at
+ *    it: a range is read between two polls, and an old row in it is in P, since it was in no poll
+ *    after P, and has not ended before it.
+ *
+ * Where changes come by the log the position is not at one moment: reread_log.h.
+ *
  * How far that is belongs to the position (position.h), so that it outlives the program. A value:
  * no I/O here. The ranges are those of snapshot.h.
  *

@@ -7,9 +7,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-static bool can_reread(const struct source *s)
+/* Why rows cannot be read again; NULL: they can. */
+static const char *why_not(const struct source *s)
 {
-    return method_of(s)->reread.put != NULL;
+    const struct method *m = method_of(s);
+
+    if (m->reread.put == NULL)
+        return "rows without an xmin are not read again; --reset=SOURCE begins anew";
+    return m->why_no_reread != NULL ? m->why_no_reread(s) : NULL;
 }
 
 bool reread_step_ask(struct source *s, const char *where, struct err *e)
@@ -18,13 +23,13 @@ bool reread_step_ask(struct source *s, const char *where, struct err *e)
 
     if (s->position.phase != POSITION_POLL)
         return err_set(e, ERR_REFUSED, "its rows are being read for the first time");
-    if (!can_reread(s))
-        return err_set(e, ERR_REFUSED, "rows are not read again where changes come by the log, or "
-                       "rows have no xmin; --reset=SOURCE begins anew");
+    if (why_not(s) != NULL)
+        return err_set(e, ERR_REFUSED, "%s", why_not(s));
     if (reread_is_due(r))
         return err_set(e, ERR_REFUSED, "rows are being read again already%s%.500s",
                        *r->where != '\0' ? ", where " : "", r->where);
     s->has_tried_where = false;
+    s->reread_wait = (struct source_reread){ .waits = true, .lsn = UINT64_MAX };
     r->where = strdup(where);
     return r->where != NULL || err_memory(e);
 }
@@ -32,9 +37,10 @@ bool reread_step_ask(struct source *s, const char *where, struct err *e)
 bool reread_step_is_due(const struct source *s)
 {
     const struct position *p = &s->position;
+    const struct method *m = method_of(s);
 
     return reread_is_due(&p->reread) && p->phase == POSITION_POLL && p->n_resume_points == 0 &&
-           can_reread(s);
+           m->reread.put != NULL && (m->may_reread == NULL || m->may_reread(s));
 }
 
 bool reread_step_try(struct source *s, struct conn *conn, struct err *e)
@@ -59,15 +65,27 @@ bool reread_step_try(struct source *s, struct conn *conn, struct err *e)
     return ok;
 }
 
-bool reread_step_advance(struct source *s, const struct snapshot_range *range, struct err *e)
+/* True if ranges were read. */
+static bool has_progress(const struct reread *r)
 {
     uint64_t done, total;
+
+    reread_progress(r, &done, &total);
+    return done > 0;
+}
+
+bool reread_step_advance(struct source *s, const struct snapshot_range *range, struct err *e)
+{
+    const struct method *m = method_of(s);
+    bool is_told = s->reread_wait.is_told;
     char text[80];
 
-    reread_progress(&s->position.reread, &done, &total);
-    if (s->position.reread.has_begun && range->end == 0 && done == 0 &&
+    s->reread_wait.is_told = true;
+    if (!is_told && !has_progress(&s->position.reread) &&
         !source_add_reread(s, "is read again", e))
         return false;
+    if (m->end_reread != NULL)
+        m->end_reread(s);
     if (!snapshot_advance_again(&s->position, range))
         return true;
     snprintf(text, sizeof text, "was read again: %" PRIu64 " rows", s->position.reread.rows);

@@ -2,6 +2,7 @@
  * SPDX-License-Identifier: MIT */
 #include "capture/slot_errors.h"
 
+#include "capture/slot_holder.h"
 #include "capture/sql.h"
 
 #include <stdio.h>
@@ -33,12 +34,15 @@ static struct result *ask(struct conn *conn)
 }
 
 /* "replication slot "x" is active for PID 123" */
-static void explain_in_use(const struct config *c, struct err *e)
+static void explain_in_use(const struct config *c, struct conn *conn, struct err *e)
 {
     const struct err cause = *e;
     const char *pid = strstr(cause.msg, "active for PID ");
 
-    if (pid == NULL) /* it is being dropped, or made */
+    if (slot_holder_end_former(c, conn))
+        err_set(e, ERR_CONNECTION, "slot %s was still read by a process that had the pipeline "
+                "before: its connection was ended", c->slot);
+    else if (pid == NULL) /* it is being dropped, or made */
         err_set(e, ERR_CONNECTION, "slot %s is in use: %.500s", c->slot, cause.msg);
     else
         err_set(e, ERR_CONNECTION, "slot %s is in use by pid %.*s: is the script running twice?",
@@ -68,7 +72,7 @@ void slot_errors_explain(const struct config *c, struct conn *conn, struct err *
     struct result *known;
 
     if (slot_errors_is_in_use(e)) {
-        explain_in_use(c, e);
+        explain_in_use(c, conn, e);
         return;
     }
     if (e->code != ERR_SQL)

@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "capture/slot_errors.h"
+#include "capture/slot_holder.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -97,7 +98,7 @@ static void explain(struct slot_mark *m, struct conn *conn, const struct config 
 bool slot_mark_make(struct slot_mark *m, struct conn *conn, const struct slot_mark_request *q,
                     struct err *e)
 {
-    struct replication *r = replication_open(conn, q->config->slot_conninfo, NULL, e);
+    struct replication *r = slot_holder_open(q->config, conn, NULL, e);
 
     if (r == NULL || !make_slot(m, r, conn, q, e)) {
         replication_close(r, NULL);

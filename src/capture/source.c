@@ -52,6 +52,7 @@ bool source_restore(struct source *s, const struct position *kept)
                                            .lsn = kept->identity.durable_lsn };
     if (!position_copy(&s->position, kept))
         return false;
+    s->reread_wait = (struct source_reread){ .waits = true, .lsn = UINT64_MAX };
     /* triggers will take over this position of another method: they read the tombstones that were
      * written since it was taken */
     if (s->config->capture != CONFIG_BY_TRIGGER || kept->stamps.is_used)

@@ -39,6 +39,14 @@ struct source_round {
     int64_t polled_ms;     /* when the last one that was not was complete */
 };
 
+/* When the next range that is read again may be, where changes come by the log. Zeroed: now. */
+struct source_reread {
+    bool waits;      /* for whoever reads the log, who sets it to false once that was read up to */
+    uint64_t lsn;    /* here (UINT64_MAX: a step is to say up to where), */
+    int64_t from_ms; /* and not before, by clock_mono_ms */
+    bool is_told;    /* the user was told that it begins */
+};
+
 struct source {
     const struct config *config;    /* borrowed */
     const struct method *declared;  /* the method that <config> names */
@@ -70,6 +78,7 @@ struct source {
     bool knows_no_keys;   /* the key is another one now, so what is kept of keys is of no use */
     bool is_compared;     /* the position knows what was declared, see declared.h */
     bool has_tried_where; /* the condition of what is read again works */
+    struct source_reread reread_wait;
     struct source_hints hints;
     struct source_round round;
     struct quiet quiet;             /* of `quiet` */

@@ -187,11 +187,6 @@ void step_choose(struct step *step, bool is_reread)
     step->is_reread = is_reread;
 }
 
-bool step_is_reread(const struct step *step)
-{
-    return step->is_reread;
-}
-
 int64_t step_due_ms(const struct step *step, int64_t poll_ms)
 {
     const struct source *s = &step->source;
@@ -345,7 +340,8 @@ static bool begin_reading(struct step *step, bool is_idle, struct conn *conn, st
     if (step->is_start || is_idle)
         return true;
     if (step->is_reread)
-        return reread_step_try(&step->source, conn, e) && reading_begin_reread(r, e);
+        return reread_step_try(&step->source, conn, e) &&
+               reading_begin_reread(r, conn, e);
     return reads_range(step) ? reading_begin_range(r, e) : reading_begin_poll(r, conn, e);
 }
 

@@ -111,7 +111,6 @@ bool step_is_held(const struct step *step);
 
 /* The next step reads a range again (see reread_step.h), or polls. */
 void step_choose(struct step *step, bool is_reread);
-bool step_is_reread(const struct step *step);
 /* Appends how the poll in hand was read, and for how long, for the log. */
 void step_put_figures(const struct step *step, struct buf *b);
 

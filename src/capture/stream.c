@@ -16,8 +16,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MOST_SEEN 1000000 /* xids that a position has; the oldest go first */
-
 struct stream {
     const struct config *config;
     const char *publications;
@@ -450,7 +448,7 @@ static bool pass(struct stream *st, uint64_t lsn, uint64_t xid, struct err *e)
         if (xid == 0 || m->place.n == 0)
             continue;
         seen = &m->source->position.horizon.seen;
-        if (seen->n >= MOST_SEEN)
+        if (seen->n >= LOGICAL_MOST_SEEN)
             memmove(seen->v, seen->v + 1, --seen->n * sizeof *seen->v);
         if (xid >= m->source->position.horizon.floor && !xidset_add(seen, xid))
             return err_memory(e);

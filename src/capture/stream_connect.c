@@ -2,6 +2,8 @@
  * SPDX-License-Identifier: MIT */
 #include "capture/stream_connect.h"
 
+#include "capture/slot_holder.h"
+
 #include <string.h>
 
 bool stream_connect_check(const struct source *s, const struct identity *now, struct err *e)
@@ -28,7 +30,7 @@ struct replication *stream_connect_start(const struct config *config,
                                          struct conn *conn, struct connect_orphan *left,
                                          struct err *e)
 {
-    struct replication *r = replication_open(conn, config->slot_conninfo, left, e);
+    struct replication *r = slot_holder_open(config, conn, left, e);
 
     if (r != NULL &&
         (!config->has_failover || replication_set_failover(r, config->slot, e)) &&

@@ -18,6 +18,7 @@ bool unit_add(struct unit *u, struct step *step, bool is_joint)
     u->tables = tables;
     u->tables[u->n] = step_relation(step);
     u->is_joint = is_joint;
+    u->chosen = UNIT_ALL;
     return ARRAY_PUSH(u->steps, u->n, u->cap, step);
 }
 
@@ -26,6 +27,24 @@ void unit_fini(struct unit *u)
     free(u->steps);
     free(u->tables);
     *u = (struct unit){ 0 };
+}
+
+void unit_choose(struct unit *u, size_t i)
+{
+    u->chosen = i;
+    for (size_t k = 0; k < u->n; k++)
+        step_choose(u->steps[k], k == i);
+}
+
+/* The sources that take part in a step: from the first one on, and before the end. */
+static size_t first_of(const struct unit *u)
+{
+    return u->chosen == UNIT_ALL ? 0 : u->chosen;
+}
+
+static size_t end_of(const struct unit *u)
+{
+    return u->chosen == UNIT_ALL ? u->n : u->chosen + 1;
 }
 
 void unit_start(struct unit *u)
@@ -90,7 +109,7 @@ static bool look(struct unit *u, struct conn *conn, bool *is_due, struct err *e)
     bool is_one_due;
 
     *is_due = false;
-    for (u->turn = 0; u->turn < u->n; u->turn++) {
+    for (u->turn = first_of(u); u->turn < end_of(u); u->turn++) {
         if (!step_look(u->steps[u->turn], conn, &is_one_due, e))
             return false;
         *is_due = *is_due || is_one_due;
@@ -103,7 +122,7 @@ static bool rise(struct unit *u, enum unit_found *found, struct err *e)
     bool has_risen;
 
     *found = UNIT_NOTHING;
-    for (u->turn = 0; u->turn < u->n; u->turn++) {
+    for (u->turn = first_of(u); u->turn < end_of(u); u->turn++) {
         if (!step_rise(u->steps[u->turn], &has_risen, e))
             return false;
         if (*found == UNIT_NOTHING && step_is_quiet(u->steps[u->turn]))
@@ -129,8 +148,10 @@ static bool open(struct unit *u, struct conn *conn, struct err *e)
 {
     bool is_start;
 
-    for (u->turn = 0; u->turn < u->n; u->turn++) {
-        if (!step_open(u->steps[u->turn], u->turn > 0 ? u->steps[0] : NULL, conn, &is_start, e))
+    for (u->turn = first_of(u); u->turn < end_of(u); u->turn++) {
+        struct step *leader = u->turn > first_of(u) ? u->steps[first_of(u)] : NULL;
+
+        if (!step_open(u->steps[u->turn], leader, conn, &is_start, e))
             return false;
         u->is_open = true;
         u->is_start = u->is_start || is_start;
@@ -148,14 +169,14 @@ bool unit_begin(struct unit *u, struct conn *conn, enum unit_found *found, struc
     *found = UNIT_BEGUN;
     if (!look(u, conn, &is_due, e))
         return false;
-    if (is_due && u->is_joint)
+    if (is_due && u->is_joint && u->chosen == UNIT_ALL)
         share_census(u);
     if (is_due ? !open(u, conn, e) : !rise(u, found, e))
         return false;
-    u->turn = 0;
+    u->turn = first_of(u);
     u->is_ending = !is_due;
     u->has_begun = is_due;
-    return !is_due || step_begin(u->steps[0], u->is_start, conn, e);
+    return !is_due || step_begin(u->steps[u->turn], u->is_start, conn, e);
 }
 
 void unit_take_round(struct unit *u, bool moves)
@@ -173,7 +194,7 @@ void unit_take_round(struct unit *u, bool moves)
 static bool read_next(struct unit *u, struct conn *conn, struct message **message, struct err *e)
 {
     *message = NULL;
-    for (; u->turn < u->n; u->turn++, u->has_begun = false) {
+    for (; u->turn < end_of(u); u->turn++, u->has_begun = false) {
         struct step *step = u->steps[u->turn];
 
         if (!u->has_begun && !step_begin(step, u->is_start, conn, e))
@@ -193,7 +214,7 @@ static bool commit(struct unit *u, struct conn *conn, struct err *e)
         return false;
     u->is_open = false;
     u->is_ending = true;
-    u->turn = 0;
+    u->turn = first_of(u);
     return true;
 }
 
@@ -213,7 +234,7 @@ bool unit_next(struct unit *u, struct conn *conn, struct message **message, stru
         return true;
     if (!u->is_ending && !commit(u, conn, e))
         return false;
-    for (*message = NULL; u->turn < u->n; u->turn++, u->has_finished = false) {
+    for (*message = NULL; u->turn < end_of(u); u->turn++, u->has_finished = false) {
         struct step *step = u->steps[u->turn];
 
         if (u->has_finished) {
@@ -224,7 +245,7 @@ bool unit_next(struct unit *u, struct conn *conn, struct message **message, stru
         if (!step_finish(step, message, e))
             return false;
         u->has_finished = true;
-        if (u->turn + 1 == u->n)
+        if (u->turn + 1 == end_of(u))
             end_batch(u, &(*message)->chunk);
         return true;
     }

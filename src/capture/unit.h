@@ -12,6 +12,9 @@
  * If one has (its census was not answered in time, say), the next step is due at once, and its
  * snapshot is the moment of them all.
  *
+ * A step may also be of one source only, which reads a range again (reread.h): between two polls,
+ * when no batch is under way.
+ *
  * SPDX-License-Identifier: MIT */
 #ifndef UNIT_H
 #define UNIT_H
@@ -26,6 +29,7 @@ struct unit {
     bool is_joint;                    /* they were declared to be read together */
     bool is_amid;                     /* the host may have got a part of a batch that is not over */
     struct load load;                 /* under the crew's mutex */
+    size_t chosen;                    /* of unit_choose */
     /* while a step is under way: */
     size_t turn;                      /* the number of the step in hand; after a failure, of the one
                                        * that failed */
@@ -43,6 +47,10 @@ bool unit_add(struct unit *u, struct step *step, bool is_joint) WARN_UNUSED;
 
 /* Frees what it owns. */
 void unit_fini(struct unit *u);
+
+/* The next steps are of source <i> only, which reads ranges again, or, UNIT_ALL, polls of all. */
+#define UNIT_ALL SIZE_MAX
+void unit_choose(struct unit *u, size_t i);
 
 /* Before the first step, when all of its sources are resolved. */
 void unit_start(struct unit *u);

@@ -36,6 +36,15 @@ bool xidset_add_all(struct xidset *s, const struct xidset *more)
     return true;
 }
 
+void xidset_drop_below(struct xidset *s, uint64_t xid)
+{
+    size_t n = xidset_lower_bound(s, xid);
+
+    s->n -= n;
+    if (n > 0 && s->n > 0)
+        memmove(s->v, s->v + n, s->n * sizeof *s->v);
+}
+
 bool xidset_copy(struct xidset *to, const struct xidset *from)
 {
     bool ok = true;

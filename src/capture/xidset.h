@@ -24,6 +24,9 @@ bool xidset_has(const struct xidset *s, uint64_t xid);
 bool xidset_add(struct xidset *s, uint64_t xid) WARN_UNUSED;
 bool xidset_add_all(struct xidset *s, const struct xidset *more) WARN_UNUSED;
 
+/* Takes out what is below <xid>. */
+void xidset_drop_below(struct xidset *s, uint64_t xid);
+
 bool xidset_copy(struct xidset *to, const struct xidset *from) WARN_UNUSED;
 void xidset_fini(struct xidset *s);
 

@@ -477,6 +477,8 @@ static bool start_reader(struct host *h, struct err *e)
         if (h->deliveries[i] == NULL || d->name == NULL)
             return err_memory(e);
         join_others(h, i);
+        if (d->config->capture == CONFIG_BY_LOGICAL && h->script->store != NULL)
+            config_lead(d->config, h->o->script.pipeline, store_epoch(h->script->store));
         if (!reader_add(h->reader, d->config, e))
             return false;
     }

@@ -208,9 +208,6 @@ static bool reread(struct steer *s, const struct request *r, size_t source, stru
 
     if (a->is_paused) {
         answer(s, r->client, false, "%s is paused: resume it first", a->name);
-    } else if (a->config->is_joint) {
-        answer(s, r->client, false, "%s is read together with other sources, so its rows are not "
-               "read again; --reset=%s begins anew", a->name, a->name);
     } else {
         if (!reader_reread(s->reader, source, where != NULL ? where : "", e))
             return false;

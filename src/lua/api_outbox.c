@@ -28,7 +28,10 @@
 #include <unistd.h>
 
 #define OUTBOX "pgcdc.outbox"
-#define IN_MEMORY ((size_t)256 << 10) /* the queue before it has more: see host/host.c */
+#define IN_MEMORY ((size_t)512 << 10) /* the queue before it has more: see host/host.c */
+#define SPILLED ((size_t)256 << 10) /* of that, at once: so the newest, which a sink that sends
+                                     * early reads next, need not be read of the file */
+#define KEPT_FILE ((size_t)32 << 20) /* a larger one is closed once it is not needed */
 #define MOST ((size_t)8 << 30)
 #define WINDOW ((size_t)48 << 10) /* what is read of the file at once */
 #define MOST_PARTS 251
@@ -46,7 +49,7 @@ struct api_outbox {
     uint64_t window_at;   /* its place */
     size_t dirty, dirty_end; /* bytes of the window from here to there are to be written back; 0
                               * and 0: none */
-    int fd;               /* -1: nothing is in a file */
+    int fd;               /* of the file, which may be of no use now; -1: there is none */
     uint64_t file_at;     /* the place of the file's first byte */
     lua_Integer put, dropped; /* records, since the outbox was made */
     lua_Integer seal_count;
@@ -96,17 +99,28 @@ static int free_outbox(lua_State *L)
 
 /* ---- the file ---- */
 
-/* Moves what is in memory to the file. */
+/* How many bytes the oldest records in memory have that are SPILLED together. */
+static size_t oldest(const struct api_outbox *o)
+{
+    struct packed_head head;
+    size_t len = 0;
+
+    while (len < o->mem.len && len < SPILLED) {
+        memcpy(&head, o->mem.data + len, sizeof head);
+        len += head.len;
+    }
+    return len;
+}
+
+/* Moves the oldest records in memory to the file. */
 static void spill(lua_State *L, struct api_outbox *o)
 {
-    size_t done = 0;
+    size_t done = 0, len = oldest(o);
 
-    if (o->fd < 0) {
+    if (o->fd < 0)
         o->fd = script_open_unnamed(script_of(L));
-        o->file_at = o->split;
-    }
-    while (o->fd >= 0 && done < o->mem.len) {
-        ssize_t n = pwrite(o->fd, o->mem.data + done, o->mem.len - done,
+    while (o->fd >= 0 && done < len) {
+        ssize_t n = pwrite(o->fd, o->mem.data + done, len - done,
                            (off_t)(o->split - o->file_at + done));
 
         if (n > 0)
@@ -114,10 +128,11 @@ static void spill(lua_State *L, struct api_outbox *o)
         else if (n == 0 || errno != EINTR)
             break;
     }
-    if (done < o->mem.len)
+    if (done < len)
         luaL_error(L, "cannot write a temporary file: %s", strerror(errno));
-    o->split = o->end;
-    buf_clear(&o->mem);
+    o->split += len;
+    o->mem.len -= len;
+    memmove(o->mem.data, o->mem.data + len, o->mem.len);
 }
 
 /* Writes what was changed in the window. */
@@ -194,37 +209,27 @@ static int put(lua_State *L)
 {
     struct api_outbox *o = api_outbox_at(L, 1);
     struct packed_head head = { .parts = (uint32_t)lua_gettop(L) - 2, .lane = check_lane(L, 2) };
-    size_t begin;
+    struct buf *b;
 
     if (lua_gettop(L) < 3)
         lua_settop(L, 3);
     head.parts = (uint32_t)lua_gettop(L) - 2;
     luaL_argcheck(L, head.parts <= MOST_PARTS, 3, "too many parts");
-    for (int i = 3; i <= lua_gettop(L); i++)
-        if (!lua_isnil(L, i))
-            luaL_checkstring(L, i);
-    if (o->mem.len > IN_MEMORY)
-        spill(L, o);
-    begin = o->mem.len;
-    buf_add(&o->mem, &head, sizeof head);
+    b = script_scratch(L);
+    buf_add(b, &head, sizeof head);
     for (int i = 3; i <= lua_gettop(L); i++) {
         size_t len = 0;
-        const char *text = lua_tolstring(L, i, &len);
+        const char *text = luaL_optlstring(L, i, NULL, &len);
         uint32_t as = text != NULL ? (uint32_t)len : PACKED_ABSENT;
 
-        o->mem.failed = o->mem.failed || len >= PACKED_ABSENT / 2;
-        buf_add(&o->mem, &as, sizeof as);
-        buf_add(&o->mem, text, len);
+        b->failed = b->failed || len >= PACKED_ABSENT / 2;
+        buf_add(b, &as, sizeof as);
+        buf_add(b, text, len);
     }
-    if (!buf_ok(&o->mem) || o->mem.len - begin >= PACKED_ABSENT / 2) {
-        o->mem.failed = false;
-        o->mem.len = begin;
-        return luaL_error(L, "not enough memory");
-    }
-    head.len = (uint32_t)(o->mem.len - begin);
-    memcpy(o->mem.data + begin, &head, sizeof head);
-    o->end += head.len;
-    o->put++;
+    json_check(L, b);
+    head.len = (uint32_t)b->len;
+    memcpy(b->data, &head, sizeof head);
+    api_outbox_add(L, o, b);
     return 0;
 }
 
@@ -232,8 +237,9 @@ void api_outbox_add(lua_State *L, struct api_outbox *o, const struct buf *record
 {
     if (o->mem.len > IN_MEMORY)
         spill(L, o);
-    buf_add(&o->mem, record->data, record->len);
-    if (!buf_ok(&o->mem)) {
+    if (record->len < PACKED_ABSENT / 2)
+        buf_add(&o->mem, record->data, record->len);
+    if (record->len >= PACKED_ABSENT / 2 || !buf_ok(&o->mem)) {
         o->mem.failed = false;
         luaL_error(L, "not enough memory");
     }
@@ -480,7 +486,8 @@ static void release(struct api_outbox *o)
 #endif
         return;
     }
-    close_file(o);
+    if (o->split - o->file_at > KEPT_FILE)
+        close_file(o);
     if (o->start == o->end && o->mem.cap > IN_MEMORY / 4) {
         buf_fini(&o->mem);
         buf_init(&o->mem, MOST);
@@ -490,7 +497,8 @@ static void release(struct api_outbox *o)
         memmove(o->mem.data, o->mem.data + dropped, o->mem.len - dropped);
         o->mem.len -= dropped;
     }
-    o->split = o->start;
+    o->split = o->file_at = o->start; /* what is in the file is overwritten; */
+    o->dirty = o->dirty_end = 0;      /* no place is used again, so a window of it is never met */
 }
 
 static int drop(lua_State *L)

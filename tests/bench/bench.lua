@@ -28,8 +28,10 @@ local nats_sink = require "nats_sink"
 local polls = require "polls"
 local program = require "program"
 local redis_sink = require "redis_sink"
+local scale = require "scale"
 local scope = require "scope"
 local server = require "server"
+local state_home = require "state_home"
 local trigger = require "trigger"
 
 local rows = assert(math.tointeger(tonumber(arg[1] or "2000000")), "usage: bench.lua [ROWS]")
@@ -354,6 +356,12 @@ local function main()
       end },
       { "many", function()
          many { cluster = bench, line = line, say = say, patience = patience }
+      end },
+      { "state", function()
+         state_home { in_turns = in_turns, ratio = ratio, say = say, patience = patience }
+      end },
+      { "scale", function()
+         scale { line = line, say = say, patience = patience }
       end },
       { "nats", function()
          nats_sink { rows = rows, run = run, in_turns = in_turns, line = line, say = say,

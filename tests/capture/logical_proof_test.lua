@@ -7,6 +7,7 @@ local environment = require "environment"
 local files = require "files"
 local log_history = require "log_history"
 local lu = require "luaunit"
+local native = require "native"
 local pgbench = require "pgbench"
 local program = require "program"
 local scope = require "scope"
@@ -150,6 +151,39 @@ function TestLogicalProof.test_finds_out_who_repeats_what_the_poll_has_shown()
       end
       lu.fail "four runs found nothing wrong with the mutant"
    end)
+end
+
+-- ---- slots that are lost ----
+
+-- While the stream stands still, and nothing more commits, the floor must not rise over what it has
+-- not brought: that is read by xmin when the slot is lost.
+function TestLogicalProof.test_a_slot_that_is_lost_before_its_changes_came()
+   local db = by_log.database()
+   local p = by_log.start(db, { source = { interval = 0.05 },
+      options = { "--log-level", "debug" } })
+   watch.wait_ready(p)
+   by_log.wait_words(p, "r1=v1 r2=v2 r3=v3")
+   local walsender
+   p:wait_until(function()
+      walsender = tonumber(db:value [[SELECT active_pid FROM pg_replication_slots
+         WHERE database = current_database()]])
+      return walsender
+   end, 20, "the stream")
+   native.kill(walsender, "STOP")
+   scope.add(function() native.kill(walsender, "CONT") end)
+   db:exec "INSERT INTO t VALUES (4, 'x'); UPDATE t SET v = 'y' WHERE id = 2"
+   local function polls()
+      return select(2, p:stderr():gsub('msg="n?o? ?poll: ', ""))
+   end
+   local before = polls()
+   p:wait_until(function() return polls() > before + 5 end, 30, "polls")
+   p:stop()
+   native.kill(walsender, "CONT")
+   by_log.drop_slots(db)
+   p = by_log.start(db, { state = p.state })
+   p:wait_stderr "the slot is not there any more"
+   by_log.wait_words(p, "u2=y u4=x")
+   p:stop()
 end
 
 return TestLogicalProof

@@ -6,6 +6,7 @@
 
 local cluster = require "cluster"
 local fixtures = require "fixtures"
+local homes = require "homes"
 local json = require "json"
 local lu = require "luaunit"
 local native = require "native"
@@ -117,6 +118,7 @@ end
 
 -- "orders" is resolved by the server, as SQL would: search_path, quotes, case; a list is exact.
 function TestSources.test_table_names()
+   homes.for_files()
    local db = cluster.main():database()
    db:exec [[
       create schema "Sche Ma";
@@ -150,6 +152,7 @@ end
 
 -- The position is kept under the name: with another name, all is new.
 function TestSources.test_names_of_sources()
+   homes.for_files()
    local db, state = cluster.main():database(), fixtures.state()
    db:exec "create table t (id int primary key); insert into t values (1)"
    lu.assertEquals(#run(db, "table = 't'", state), 1)

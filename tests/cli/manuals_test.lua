@@ -55,7 +55,7 @@ end
 
 local pages = {
    "README.md", "lua/README.md", "lua/captures.md", "lua/operate.md", "lua/standby.md",
-   "lua/testing.md",
+   "lua/scaling.md", "lua/testing.md",
    "scripts/README.md", "src/README.md", "src/pgcdc-lua.1",
 }
 

@@ -41,6 +41,31 @@ function TestReload.test_another_script_in_the_same_process()
    lu.assertEquals(p:stop().status, 0)
 end
 
+-- A sink that is added gets what comes from then on, and the rows that are there when they are read
+-- again. (So scripts move to another target without a stop.)
+function TestReload.test_a_sink_that_is_added()
+   local db = fixtures.names(2)
+   local source = script "old" .. "source:sink(pgcdc.sinks.postgres { table = 'm' })"
+   source = "local source = " .. source:gsub("%)source", ")\nsource")
+   local p = program.start { dsn = db, script = source }
+   p:wait_stderr "msg=\"?ready"
+   files.write(p.script, source .. "\nsource:sink(pgcdc.sinks.postgres { table = 'added' })")
+   ctl.ok(p, "reload")
+   p:wait_until(function() return count(p, "msg=\"?ready") == 2 end)
+   local function rows(name)
+      return db:value(("SELECT string_agg(id || name, ' ' ORDER BY id) FROM %s"):format(name))
+   end
+   db:exec "INSERT INTO t VALUES (3, 'b')"
+   p:wait_until(function() return db:value "SELECT to_regclass('added')" ~= nil end)
+   p:wait_until(function()
+      return db:value "SELECT to_regclass('added') IS NOT NULL" == "t" and rows "added" == "3b"
+   end)
+   ctl.ok(p, "snapshot")
+   p:wait_until(function() return rows "added" == "1n1 2n2 3b" end)
+   lu.assertEquals(p:stop().status, 0)
+   lu.assertEquals(rows "m", "1n1 2n2 3b")
+end
+
 function TestReload.test_a_bad_script_is_refused()
    local db = fixtures.names(0)
    local p = program.start { dsn = db, script = script "old" }

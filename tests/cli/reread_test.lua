@@ -1,12 +1,17 @@
 -- reread_test.lua: pgcdc-lua ctl snapshot: rows are read again while polls go on.
 -- SPDX-License-Identifier: MIT
 
+local by_log = require "by_log"
+local cluster = require "cluster"
 local ctl = require "ctl"
+local files = require "files"
 local fixtures = require "fixtures"
+local json = require "json"
 local lu = require "luaunit"
 local once = require "once"
 local pgbench = require "pgbench"
 local program = require "program"
+local scope = require "scope"
 local wait = require "wait"
 
 local TestReread = {}
@@ -63,104 +68,284 @@ end
 -- ---- exact ----
 
 local ROWS = 6000
+-- Both versions are of one transaction, of which the second is often that of a savepoint.
 local WRITE = [[
    \set id random(1, 6000)
    \set pause random(0, 30)
    BEGIN;
    UPDATE t SET version = version + 1 WHERE id = :id;
+   %s
    SELECT pg_sleep(:pause * 0.001);
-   UPDATE t SET version = version + 1 WHERE id = :id % 100 + 1;
+   SAVEPOINT one;
+   UPDATE t SET version = version + 1 WHERE id = :id %% 100 + 1;
+   %s
+   RELEASE one;
+   SAVEPOINT two;
+   UPDATE t SET version = version + 7 WHERE id = 200;
+   ROLLBACK TO two;
    COMMIT;]]
 
-local function make_table()
-   return fixtures.database(([[
-      CREATE TABLE t (id int PRIMARY KEY, version int NOT NULL, filler text);
-      INSERT INTO t SELECT i, 0, repeat('x', 1500) FROM generate_series(1, %d) i;]]):format(ROWS))
+local function fill(name)
+   return ([[
+      CREATE TABLE %s (id int PRIMARY KEY, version int NOT NULL, filler text);
+      INSERT INTO %s SELECT i, 0, repeat('x', 1500) FROM generate_series(1, %d) i;]]):format(name,
+         name, ROWS)
 end
 
--- Holds what came against the rules: a key's version never goes back, nothing but reads comes
--- twice, all that is there has come. Returns how many reads there were.
-local function check(db, lines)
+local function make_table()
+   return fixtures.database(fill "t")
+end
+
+-- A change as it stands in a file.
+local function read_line(line)
+   return { op = line:match '"op":"(%a+)"', key = tonumber(line:match '"key":{"id":(%d+)}'),
+      version = tonumber(line:match '"version":(%d+)'), id = line:match '"id":"([^"]+)"',
+      text = line:sub(1, 200) }
+end
+
+-- Holds what came of a table against the rules: what is read again is the version that came last,
+-- nothing but reads comes twice, no key goes back, all that is there has come; by the log each
+-- version has. Returns how many reads there were.
+local function check(db, name, changes, is_by_log)
    local newest, seen, reads = {}, {}, 0
-   for _, line in ipairs(lines) do
-      local op, id, key, version = line:match "^(%a+) (%S+) (%d+) (%d+)$"
-      key, version = tonumber(key), tonumber(version)
-      local before = newest[key] or -1
-      newest[key] = version
-      if op == "read" then
-         lu.assertTrue(version >= before, line .. ": its key goes back")
+   for _, c in ipairs(changes) do
+      local before = newest[c.key]
+      newest[c.key] = c.version
+      if c.op == "read" then
+         lu.assertEquals(c.version, before or 0, c.text .. ": it is not what came last")
          reads = reads + 1
       else
-         lu.assertTrue(version > before, line .. ": it had come")
-         lu.assertNil(seen[id], line .. ": came twice")
-         seen[id] = true
+         lu.assertTrue(c.version == before + 1 or not is_by_log and c.version > before,
+            c.text .. ": came after version " .. before)
+         lu.assertNil(seen[c.id], c.text .. ": came twice")
+         seen[c.id] = true
       end
    end
-   local there = db:value "SELECT string_agg(id || ' ' || version, ',' ORDER BY id) FROM t"
    local came = {}
    for key = 1, ROWS do
       came[key] = ("%d %d"):format(key, newest[key] or -1)
    end
-   lu.assertEquals(table.concat(came, ","), there)
+   lu.assertEquals(table.concat(came, ","), db:value(
+      ("SELECT string_agg(id || ' ' || version, ',' ORDER BY id) FROM %s"):format(name)))
    return reads
 end
 
--- Rows are read again, three times, while eight clients write, and the program is stopped and
--- started in the middle.
-local function attack(db, fields)
-   local text = ([[
-      pgcdc.source { table = "t", interval = 0.02 %s }:on("change", function(c)
-         print(c.op .. " " .. c.id .. " " .. c.key.id .. " " .. c.row.version)
-      end)]]):format(fields)
-   local p = start(db, text)
-   local lines, stops = {}, 0
-   local writer = pgbench.start_script(db, WRITE, "-c", "8", "-T", tostring(wait.scaled(4)))
-   local function restart()
-      table.move(p:stop().lines, 1, #p:lines(), #lines + 1, lines)
-      p = start(db, text, { state = p.state })
-      stops = stops + 1
-   end
-   for round = 1, 3 do
-      lu.assertEquals(ctl.ok(p, "snapshot"), "public.t: is read again")
-      if round < 3 then
-         restart()
-      end
-      p:wait_stderr("was read again: %d+ rows", 60)
-   end
-   pgbench.finish(writer, 60)
-   local position = db:value "SELECT sum(version) FROM t"
-   p:wait_until(function()
-      local all = table.move(p:lines(), 1, #p:lines(), #lines + 1,
-         table.move(lines, 1, #lines, 1, {}))
+-- What came of the table, once all that is there has.
+local function all_that_came(db, name, path, p)
+   local versions = tonumber(db:value("SELECT sum(version) FROM " .. name))
+   local changes
+   local ok, why = pcall(p.wait_until, p, function()
       local newest, sum = {}, 0
-      for _, line in ipairs(all) do
-         local key, version = line:match "(%d+) (%d+)$"
-         newest[key] = tonumber(version)
+      changes = files.lines(path, read_line)
+      for _, c in ipairs(changes) do
+         sum = sum + c.version - (newest[c.key] or 0)
+         newest[c.key] = c.version
       end
-      for _, version in pairs(newest) do
-         sum = sum + version
-      end
-      return ("%d"):format(sum) == position
+      return sum == versions
    end, 30)
-   table.move(p:stop().lines, 1, #p:lines(), #lines + 1, lines)
-   local reads = check(db, lines)
-   -- what was updated while it was read again came as an update
-   lu.assertTrue(reads > 3 * ROWS and reads <= 4 * ROWS, reads)
-   lu.assertEquals(stops, 2)
+   lu.assertTrue(ok, not ok and tostring(why):sub(-2000) or "")
+   return changes
+end
+
+-- Waits until the rows of these tables were read again, each as often as the program says that it
+-- begins, or goes on, with it.
+local function wait_over(p, names, seconds)
+   p:wait_until(function()
+      for _, name in ipairs(names) do
+         local said = p:stderr()
+         local source = "[^\n]*source=public%." .. name
+         local _, begun = said:gsub("is read again" .. source, "")
+         local _, over = said:gsub("was read again" .. source, "")
+         if over < math.max(begun, 1) then
+            return false
+         end
+      end
+      return true
+   end, seconds)
+end
+
+-- Rows of the tables are read again, three times, while eight clients write, and the program is
+-- stopped, or killed, in the middle. `attack`: tables, fields (of the sources), is_by_log, ends
+-- ("stop" or "kill9").
+local function run_attack(db, attack)
+   local names, paths, text = attack.tables or { "t" }, {}, {}
+   for i, name in ipairs(names) do
+      paths[i] = scope.dir "reread" .. "/" .. name
+      text[i] = ([[
+         pgcdc.source { table = %q, interval = %g %s }:select { "id", "version" }
+            :sink(pgcdc.sinks.jsonl { path = %q, name = %q })]]):format(name,
+               attack.is_by_log and 0.5 or 0.02, attack.fields, paths[i], name)
+   end
+   text = table.concat(text, "\n")
+   local p = start(db, text)
+   local more = names[2] and { "UPDATE u SET version = version + 1 WHERE id = :id;",
+      "UPDATE u SET version = version + 1 WHERE id = :id % 100 + 1;" } or { "", "" }
+   local writer = pgbench.start_script(db, WRITE:format(table.unpack(more)), "-c", "8", "-T", "600")
+   for round = 1, 3 do
+      for _, name in ipairs(names) do
+         ctl.ok(p, "snapshot", name) -- on a busy machine: that it will be done
+      end
+      if round < 3 then
+         p:wait_until(function()
+            local again = ctl.status(p).sources[1].snapshot_again
+            return again ~= json.null and again.rows > 500 * round or p:stderr():find "was read"
+         end, 30)
+         p[attack.ends or "stop"](p)
+         p = start(db, text, { state = p.state })
+      end
+      wait_over(p, names, 60)
+   end
+   writer:kill "TERM"
+   writer:wait(wait.scaled(20))
+   for i, name in ipairs(names) do
+      local reads = check(db, name, all_that_came(db, name, paths[i], p), attack.is_by_log)
+      -- what was updated while it was read again came as an update
+      lu.assertTrue(reads > 2 * ROWS and reads <= 4 * ROWS, reads .. " reads")
+   end
+   p:stop()
 end
 
 function TestReread.test_exact_under_writers()
-   attack(make_table(), "")
+   run_attack(make_table(), { fields = "" })
 end
 
 function TestReread.test_exact_with_deletes()
-   attack(make_table(), ", deletes = true")
+   run_attack(make_table(), { fields = ", deletes = true" })
 end
 
 function TestReread.test_exact_by_triggers()
    local db = make_table()
    once.ok { bundled = "trigger", dsn = db, args = { action = "install", table = "t" } }
-   attack(db, ", capture = 'trigger'")
+   run_attack(db, { fields = ", capture = 'trigger'", ends = "kill9" })
+end
+
+-- ---- several tables at one moment ----
+
+function TestReread.test_exact_together()
+   local db = make_table()
+   db:exec(fill "u")
+   run_attack(db, { tables = { "t", "u" }, fields = ", together = 'both', deletes = true",
+      ends = "kill9" })
+end
+
+-- A target stays at one moment: both sums are equal whenever a batch is over.
+function TestReread.test_together_at_one_moment()
+   local db = make_table()
+   db:exec(fill "u")
+   local p = start(db, [[
+      local sums, newest = { t = 0, u = 0 }, { t = {}, u = {} }
+      for _, name in ipairs { "t", "u" } do
+         local source = pgcdc.source { table = name, interval = 0.02, together = "both" }
+         source:on("change", function(c)
+            sums[name] = sums[name] + c.row.version - (newest[name][c.key.id] or 0)
+            newest[name][c.key.id] = c.row.version
+         end)
+         source:on("batch", function()
+            if name == "u" and sums.t ~= sums.u then
+               error(("%d in t, %d in u"):format(sums.t, sums.u))
+            end
+         end)
+      end]])
+   local writer = pgbench.start_script(db, WRITE:format(
+      "UPDATE u SET version = version + 1 WHERE id = :id;",
+      "UPDATE u SET version = version + 1 WHERE id = :id % 100 + 1;"), "-c", "4", "-T", "3")
+   for _ = 1, 2 do
+      lu.assertEquals(ctl.ok(p, "snapshot", "u"), "public.u: is read again")
+      lu.assertEquals(ctl.ok(p, "snapshot", "t", "where=id < 3000"), "public.t: is read again")
+      wait_over(p, { "t", "u" }, 30)
+   end
+   pgbench.finish(writer, 60)
+   lu.assertEquals(p:stop().status, 0)
+end
+
+-- ---- by the log ----
+
+local function by_the_log(sql)
+   local db = by_log.cluster():database()
+   scope.add(function() by_log.drop_slots(db) end)
+   db:exec(sql .. "; CREATE PUBLICATION pgcdc FOR TABLE t")
+   return db
+end
+
+function TestReread.test_exact_by_the_log()
+   run_attack(by_the_log(fill "t"), { fields = ", capture = 'logical'", is_by_log = true })
+end
+
+function TestReread.test_exact_by_the_log_when_killed()
+   run_attack(by_the_log(fill "t"), { fields = ", capture = 'logical'",
+      is_by_log = true, ends = "kill9" })
+end
+
+-- Rows of a savepoint look new as long as an older transaction is under way: the log says that they
+-- are not.
+function TestReread.test_rows_of_savepoints_by_the_log()
+   local db = by_the_log [[CREATE TABLE t (id int PRIMARY KEY, v text);
+      CREATE TABLE other (id int); INSERT INTO t VALUES (1, 'a'), (2, 'b')]]
+   local p = start(db, script ", capture = 'logical'")
+   local long = db:connect()
+   long:exec "BEGIN; INSERT INTO other VALUES (1)"
+   db:exec [[BEGIN; SAVEPOINT one; UPDATE t SET v = 'c' WHERE id = 2; RELEASE one;
+      INSERT INTO t VALUES (3, 'd'); COMMIT]]
+   wait_lines(p, { "read\t1", "read\t2", "update\t2", "insert\t3" })
+   lu.assertEquals(ctl.ok(p, "snapshot"), "public.t: is read again")
+   p:wait_stderr("was read again: 3 rows", 40)
+   local again = table.move(p:lines(), 5, #p:lines(), 1, {})
+   table.sort(again)
+   lu.assertEquals(again, { "read\t1", "read\t2", "read\t3" })
+   long:exec "COMMIT"
+   p:stop()
+end
+
+-- A commit that waits for a standby is in the log, and not visible yet: what was before it must not
+-- come again after it.
+function TestReread.test_a_commit_that_nobody_sees_yet()
+   local one = cluster.new { conf = by_log.conf }
+   local db = by_log.database(nil, one)
+   local p = start(db, [[pgcdc.source { table = "t", interval = 0.05, capture = "logical" }
+      :on("change", function(c) print(c.op, c.key.id, c.row.v) end)]],
+      { options = { "--log-level", "debug" } })
+   one:configure { synchronous_standby_names = "nobody" }
+   local x = db:connect()
+   x:send "UPDATE t SET v = 'unseen' WHERE id = 1"
+   wait.until_(function()
+      return db:value "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'" == "1"
+   end, 30, "a commit that waits")
+   local told = { "read\t1\tv1", "read\t2\tv2", "read\t3\tv3", "update\t1\tunseen" }
+   wait_lines(p, told)
+   ctl.ok(p, "snapshot", "where=id < 3")
+   p:wait_stderr "is read again"
+   local _, before = p:stderr():gsub("poll: ", "")
+   p:wait_until(function() return select(2, p:stderr():gsub("poll: ", "")) > before + 5 end)
+   lu.assertEquals(table.move(p:lines(), 1, #p:lines(), 1, {}), told)
+   one:configure { synchronous_standby_names = "" }
+   x:collect()
+   p:wait_stderr("was read again: 2 rows", 40)
+   table.move({ "read\t2\tv2", "read\t1\tunseen" }, 1, 2, 5, told)
+   wait_lines(p, told)
+   p:stop()
+end
+
+-- What is read again is finished by --once, too.
+function TestReread.test_once_by_the_log()
+   local db = by_the_log(fill "t")
+   local text = script ", capture = 'logical'"
+   local p = start(db, text)
+   p:wait_until(function() return #p:lines() == ROWS end)
+   lu.assertEquals(ctl.ok(p, "snapshot"), "public.t: is read again")
+   p:kill9()
+   db:exec "UPDATE t SET version = 1 WHERE id <= 10"
+   local result = once.ok { dsn = db, script = text, state = p.state }
+   local before = #p:lines() - ROWS
+   lu.assertTrue(before + #result.lines >= ROWS, result.stderr)
+   lu.assertStrContains(result.stderr, "was read again: ")
+end
+
+function TestReread.test_what_the_log_does_not_tell_apart()
+   local db = by_the_log [[CREATE TABLE t (id int[] PRIMARY KEY); INSERT INTO t VALUES ('{1}')]]
+   local p = start(db, [[pgcdc.source { table = "t", capture = "logical", interval = 0.05 }
+      :on("change", function() end)]])
+   lu.assertStrContains(ctl.fails(p, "snapshot"), "the log does not tell its rows apart")
+   p:stop()
 end
 
 return TestReread

@@ -7,6 +7,7 @@
 
 local files = require "files"
 local fixtures = require "fixtures"
+local homes = require "homes"
 local json = require "json"
 local lu = require "luaunit"
 local once = require "once"
@@ -282,13 +283,12 @@ function TestPrepared.test_state_file_restored()
    local db = new_database(3)
    local runs = new_runs(db, ONE)
    runs:run(0)
-   local old = files.text(runs.state)
+   local old = homes.copy(runs.state)
    db:exec "insert into t values (4, 'n4')"
    runs:run(0)
    db:exec "insert into t values (5, 'n5')"
    runs:run(7, { die = "before" })
-   files.write(runs.state, old)
-   os.remove(runs.state .. "-wal")
+   homes.back(runs.state, old)
    db:exec "insert into t values (6, 'n6')"
    lu.assertStrContains(runs:run(0).text, "the target is ahead of the state file")
    lu.assertEquals(select(2, runs:target()), "1 2 3 4 5 6")

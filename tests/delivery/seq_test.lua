@@ -7,6 +7,7 @@
 
 local files = require "files"
 local fixtures = require "fixtures"
+local homes = require "homes"
 local json = require "json"
 local lu = require "luaunit"
 local once = require "once"
@@ -46,20 +47,28 @@ local function run_at(db, state, seconds, more)
       options = { "--once", more and more.option } }
 end
 
--- Killed at one step after the other of what it does with the state file, with a clock that is set
--- back by an hour each time: before it delivers, and before that is saved.
+-- Killed at one step after the other of what it does with its state, with a clock that is set back
+-- by an hour each time: before it delivers, and before that is saved. (Where the state is in a
+-- database a step of SQLite is one of a copy: what counts goes by libpq.)
 function TestSeq.test_grows_when_killed_at_each_step()
    local db, state = new_database(3), fixtures.state()
+   local class = homes.are_databases and "postgres" or "sqlite files"
    local last = highest(run_at(db, state, 0), 0)
-   local delivered = { [false] = 0, [true] = 0 }
-   for i = 1, 18 do
+   local delivered, steps = { [false] = 0, [true] = 0 }, {}
+   local log = scope.dir "steps" .. "/log"
+   for i = -1, 18 do
       db:exec(("update t set name = name || %d; delete from t where id = %d; "
          .. "insert into t values (%d, 'new')"):format(i, i, i + 10))
       local is_odd = i % 2 == 1
+      local is_whole = i < 1 -- how many steps are there?
+      local stride = homes.are_databases and 3 or (steps[is_odd] or 0) // 16
       local result = run_at(db, state, -3600 * i, { args = { deletes = is_odd and "yes" },
-         env = { SABOTAGE_CLASS = "sqlite files", SABOTAGE_HOW = "kill",
-                 SABOTAGE_STEP = tostring(is_odd and 88 + i or 30 + i) } })
-      if result.signal and result.stdout ~= "" then
+         env = { SABOTAGE_CLASS = class, SABOTAGE_HOW = not is_whole and "kill",
+                 SABOTAGE_LOG = is_whole and log,
+                 SABOTAGE_STEP = steps[is_odd] and tostring(steps[is_odd] - stride * (i // 2)) } })
+      if is_whole then
+         steps[is_odd] = math.tointeger(tonumber(files.text(log):match "(%d+)\n$"))
+      elseif result.signal and result.stdout ~= "" then
          delivered[is_odd] = delivered[is_odd] + 1
       end
       last = highest(result, last)
@@ -72,11 +81,11 @@ end
 function TestSeq.test_other_state_files()
    local db, state = new_database(3), fixtures.state()
    local last = highest(run_at(db, state, 0), 0)
-   local old = files.text(state)
+   local old = homes.copy(state)
    last = highest(run_at(db, state, -3600, { option = "--reset" }), last)
    last = highest(run_at(db, state, -7200, { option = "--reset=t" }), last)
    db:exec "update t set name = 'older'"
-   files.write(state, old)
+   homes.back(state, old)
    last = highest(run_at(db, state, 0), last)
    last = highest(run_at(db, fixtures.state(), 0), last)
    for _ = 1, 8 do -- many kills carry it no more than a second ahead of the clock
@@ -91,10 +100,7 @@ end
 function TestSeq.test_old_state_file()
    local db, state = new_database(3), fixtures.state()
    local last = highest(run_at(db, state, 0), 0)
-   local p = assert(io.popen(("sqlite3 '%s' \"DELETE FROM kept WHERE kind = 'seq'\" 2>&1")
-      :format(state)))
-   lu.assertEquals(p:read "a", "")
-   p:close()
+   homes.forget(state, "seq")
    db:exec "update t set name = 'x' where id = 2"
    local result = run_at(db, state, 0)
    lu.assertEquals(#result.lines, 1)

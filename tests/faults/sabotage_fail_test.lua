@@ -37,7 +37,10 @@ end
 
 -- The server never answers again, so it is asked to stop when it has said so.
 local function check_lost(p)
-   while p:alive() and not p:stderr():find "retry_in" do
+   local function has_told()
+      return p:stderr():find "retry_in" or p:stderr():find "level=warn[^\n]*pipeline="
+   end
+   while p:alive() and not has_told() do
       sabotage.rest()
    end
    p:signal "TERM"
@@ -70,6 +73,9 @@ test("postgres", "postgres", "postgres", { "refuse", "cut" })
 -- (the same calls as above, and those of the log; each run makes a slot, which takes its time)
 test("logical", "postgres", "logical", is_whole and { "refuse", "cut" } or { "cut" },
    not is_whole and { "once" })
+-- (the same calls as above, and those of the state's database)
+test("database", "postgres", "database", is_whole and { "refuse", "cut" } or { "cut" })
+test("database_memory", "memory", "database", { "none" }, not is_whole and { "once" })
 test("sqlite", "sqlite", "files", { "NOMEM", "FULL", "IOERR", "BUSY" })
 test("pages", "pages", "files", { "none" })
 test("files", "files", "files", { "ENOSPC", "EIO", "short" })

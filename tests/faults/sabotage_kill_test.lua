@@ -20,15 +20,16 @@ local function check(p)
    return result
 end
 
+local BY_CALLS = { postgres = true, logical = true, database = true }
+
 local function sweep(name, n, again)
-   local class = is_whole and "postgres sqlite files"
-      or (name == "postgres" or name == "logical") and "postgres" or "files"
+   local class = is_whole and "postgres sqlite files" or BY_CALLS[name] and "postgres" or "files"
    lu.assertTrue(sabotage.sweep(name, { class = class, how = "kill", again = again }, n, check) > 0)
 end
 
 for name in pairs(sabotage.scenarios) do
    if name ~= "both" then -- which is for failures
-      local n = name == "logical" and 4 or 10 -- making a slot takes its time
+      local n = name == "logical" and 4 or name == "database" and 7 or 10 -- these take their time
       TestSabotageKill["test_" .. name] = function() sweep(name, n) end
    end
 end

@@ -176,6 +176,72 @@ test("kills_with_two_sinks", function()
    io.write(("%d changes, %d kills ... "):format(count, kills))
 end)
 
+-- Two tables, of which a transaction changes both: what a transaction of ours brings is of one
+-- snapshot of both, whatever is killed. Everything has one key, so it is in one partition, where
+-- the end of each transaction takes an offset that is no message's.
+test("kills_of_two_tables_that_are_read_together", function()
+   local topic, options = fresh()
+   local db = fixtures.database [[
+      create table a (id int primary key, v int);
+      create table b (id int primary key, v int);
+      insert into a select i, 100 from generate_series(1, 20) i;
+      insert into b select * from a;
+      create procedure move() language plpgsql as $$
+      declare
+         i int := 0;
+      begin
+         loop
+            i := i % 20 + 1;
+            update a set v = v - 1 where id = i;
+            perform pg_sleep(0.005);
+            update b set v = v + 1 where id = i;
+            commit;
+            exit when i = 20 and exists (select from pg_class where relname = 'stopped');
+         end loop;
+      end $$]]
+   local how = { dsn = db, state = fixtures.state(), script = ([[
+      local sink = pgcdc.sinks.kafka {brokers = %q, key = function() return "one" end, %s}
+      for _, name in ipairs {"a", "b"} do
+         pgcdc.source {table = name, together = "both", interval = 0.02}:sink(sink)
+      end]]):format(cluster.brokers, options) }
+   local writer = db:connect()
+   writer:send "call move()"
+   for _ = 1, KILLS do
+      local p = program.start(how)
+      p:wait_stderr('msg="ready"', 60)
+      local before = cluster:count(topic)
+      wait.until_(function() return cluster:count(topic) > before + 100 end, 60, "transactions")
+      p:kill9()
+   end
+   db:exec "create table stopped ()"
+   wait.until_(function() return not writer:busy() end, 60, "the writer to stop")
+   once.ok(how)
+   local balance, last, seen, transactions = { a = {}, b = {} }, nil, {}, 0
+   local function check()
+      for id = 1, 20 do
+         lu.assertEquals(balance.a[id] + balance.b[id], 200, "of row " .. id)
+      end
+      transactions = transactions + 1
+   end
+   for _, message in ipairs(cluster:read(topic)) do
+      if last and message.offset > last + 1 then
+         check()
+      end
+      last = message.offset
+      local change = json.decode(message.payload)
+      lu.assertNil(seen[change.id], change.id)
+      seen[change.id] = true
+      balance[change.table][change.key.id] = change.row.v
+   end
+   check()
+   for _, name in ipairs { "a", "b" } do
+      lu.assertEquals(table.concat(balance[name], " "),
+         db:value("select string_agg(v::text, ' ' order by id) from " .. name))
+   end
+   lu.assertTrue(transactions > KILLS, transactions)
+   io.write(("%d transactions, %d kills ... "):format(transactions, KILLS))
+end)
+
 test("kills_of_both_ends", function()
    local topic, options = fresh()
    local driver = driver_of(topic, options, function() return cluster end, function(target)
@@ -298,6 +364,14 @@ test("a_record_too_large_for_the_broker", function()
    how.script = script(options):gsub("deletes = true}", 'deletes = true, on_error = "skip"}')
    lu.assertEquals(once.run(how).status, 0)
    lu.assertEquals(ids(cluster:read(topic)), "1 2 3 4 5 6 8 9 10 11 12 13 14 15 16 17 18 19 20")
+end)
+
+-- The limit is of what is compressed, which only the broker knows.
+test("a_large_record_that_compresses", function()
+   local topic, options = fresh()
+   local db = fixtures.names(3, "repeat('x', 3000000)")
+   once.ok { dsn = db, state = fixtures.state(), script = script(options) }
+   lu.assertEquals(ids(cluster:read(topic)), "1 2 3")
 end)
 
 return TestKafkaReal

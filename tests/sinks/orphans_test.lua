@@ -373,7 +373,7 @@ function TestOrphans.test_without_the_right_to_make_tables()
       then create role pgcdc_orphans login; end if; end $$;
       create schema pgcdc; grant usage on schema pgcdc to pgcdc_orphans;
       create table pgcdc.position (pipeline text, sink text, savepoint text, flush text,
-         saved timestamptz not null default now(), primary key (pipeline, sink));
+         saved timestamptz not null default now(), epoch bigint, primary key (pipeline, sink));
       grant select, insert, update on pgcdc.position to pgcdc_orphans;
       create table t (id int primary key, v text);
       grant all on t to pgcdc_orphans]])

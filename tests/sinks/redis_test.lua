@@ -55,6 +55,57 @@ test("a_stream_with_a_length_of_its_own_and_a_format", function(server)
    lu.assertEquals(entries[#entries].data, "id 1000")
 end)
 
+-- Rows that go to one plain sink get there without Lua; with a function in between each is a call.
+-- What arrives is the same, whatever kinds of rows and options there are.
+test("rows_arrive_the_same_with_a_handler_and_without", function(server)
+   local db = fixtures.database [[create table t (id int primary key, n numeric, d double precision,
+      ts timestamptz, b bytea, j jsonb, a text[], name text, x xml, i interval);
+      alter table t replica identity full]]
+   local hows = {}
+   for name, middle in pairs { direct = "", called = ":map(function(c) return c end)" } do
+      for kind, with in pairs { plain = {}, limited = { "--max-time", "5" },
+                                recorded = { "--record", "changes" } } do
+         local key = name .. " " .. kind
+         hows[key] = { dsn = db, state = fixtures.state(), options = with, script = ([[
+            pgcdc.source {table = "t", deletes = true, on_error = "skip"}%s
+               :sink(pgcdc.sinks.redis {connect = %q, key = %q, name = %q})]]):format(middle,
+            server:url(), key, name .. kind) }
+      end
+   end
+   for i, sql in ipairs {
+      [[insert into t select i, i / 8.0, 'NaN',
+         timestamptz '2024-02-29 12:00+00' + i * interval '1 s', decode(md5(i::text), 'hex'),
+         '{"k": [1, null, "\u00e9"]}', array['a', null, '"'],
+         E'tab\tnew\nline é', '<a/>', '-1 day' from generate_series(1, 40) i;
+        insert into t (id, name) values (0, ''), (-1, null), (-2147483648, repeat('é', 70000))]],
+      [[update t set n = 'NaN', d = '-Infinity', ts = 'infinity' where id % 7 = 0;
+        delete from t where id % 5 = 0]],
+      [[update t set id = id + 1000 where id between 1 and 9;
+        alter table t add column later int default 5;
+        insert into t (id) values (5000)]],
+   } do
+      db:exec(sql)
+      local expected
+      for key, how in pairs(hows) do
+         once.ok(how)
+         local all = {}
+         for k, entry in ipairs(server:stream(key)) do
+            local change = json.decode(entry.data)
+            change.seq, change.ts = nil, nil
+            all[k] = entry.op .. " " .. entry.id .. " " .. json.encode(change)
+         end
+         table.sort(all)
+         expected = expected or all
+         for k = 1, math.max(#all, #expected) do -- else a difference takes minutes to be shown
+            if all[k] ~= expected[k] then
+               error(("%s, step %d: %s, not %s"):format(key, i, all[k], expected[k]))
+            end
+         end
+      end
+      lu.assertTrue(#expected > 40)
+   end
+end)
+
 test("hashes_are_the_rows", function(server)
    local db = fixtures.database [[create table t (a int, b text, x numeric, ok bool, j jsonb,
       primary key (a, b));

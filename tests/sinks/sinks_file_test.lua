@@ -5,6 +5,7 @@ local alone = require "alone"
 local cluster = require "cluster"
 local files = require "files"
 local fixtures = require "fixtures"
+local homes = require "homes"
 local json = require "json"
 local lu = require "luaunit"
 local native = require "native"
@@ -491,6 +492,7 @@ end
 
 -- Several pipelines and one file: nobody cuts away what another has written.
 function TestSinksFile.test_one_file_of_two_pipelines()
+   homes.for_files()
    local db, path = fixtures.hashes(3), scope.dir "out" .. "/a.jsonl"
    local state, other = fixtures.state(), fixtures.state()
    local function once(kept, ...)

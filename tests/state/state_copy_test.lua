@@ -2,6 +2,7 @@
 -- SPDX-License-Identifier: MIT
 
 local cluster = require "cluster"
+local environment = require "environment"
 local files = require "files"
 local fixtures = require "fixtures"
 local json = require "json"
@@ -110,6 +111,15 @@ end
 
 local STEPS = 4 -- at which a copy is killed; PGCDC_SWEEP=1: at each
 local LAST = { "delete\t2\tn2", "deletes\t1" }
+
+-- The test above finds out a program that goes on with the home that was left.
+function TestStateCopy.test_finds_out_who_uses_both_homes()
+   environment.with("PGCDC_LUA", program.binary() .. "-home_transfer", function()
+      local is_right, why = pcall(TestStateCopy.test_the_old_home_is_left)
+      lu.assertFalse(is_right)
+      lu.assertStrContains(why.msg or why, "actual: {0}") -- which went on
+   end)
+end
 
 -- A copy that is killed at each of its steps: no home is used that is not whole, and the same copy
 -- once more brings it to its end.

@@ -2,6 +2,7 @@
 -- SPDX-License-Identifier: MIT
 
 local cluster = require "cluster"
+local files = require "files"
 local fixtures = require "fixtures"
 local killing = require "killing"
 local lu = require "luaunit"
@@ -9,6 +10,7 @@ local native = require "native"
 local once = require "once"
 local program = require "program"
 local proxy = require "proxy"
+local scope = require "scope"
 local tables = require "tables"
 local wait = require "wait"
 
@@ -72,6 +74,42 @@ function TestStateDatabase.test_one_who_slept_is_fenced()
    lu.assertStrContains(result.stderr, "the pipeline script was taken over by ")
    lu.assertEquals(new:stop().status, 0)
    lu.assertEquals(once.ok(how).lines, {})
+end
+
+-- Somebody takes over after a change was delivered and before that is saved, and has saved nothing
+-- yet. Returns the end of the program, and whether the change is counted in the database.
+local function save_after_a_takeover(binary)
+   local gate = scope.dir "gate" .. "/open"
+   local db, home, how = case(1, ([[
+      local counts = pgcdc.state "counts"
+      pgcdc.source {table = "t", interval = 0.02}:on("change", function(c)
+         local key = tostring(c.key.id)
+         counts[key] = (counts[key] or 0) + 1
+         io.write(key, "\n")
+         io.flush()
+         while c.key.id == 2 and not io.open %q do end
+      end)]]):format(gate))
+   how.binary = binary
+   local old = program.start(how)
+   await(old, 1)
+   db:exec "insert into t values (2)"
+   await(old, 2)
+   home:exec [[update pgcdc.lease set epoch = epoch + 1, owner = 'other', host = 'host-b',
+      expires = now() + interval '1 h']]
+   files.write(gate, "")
+   return old:finish(20), home:value [[select count(*) from pgcdc.state
+      where kind = 'state' and name = 'counts' and key = '2']]
+end
+
+function TestStateDatabase.test_no_save_after_a_takeover()
+   local result, count = save_after_a_takeover()
+   lu.assertEquals({ result.status, count }, { 5, "0" })
+   lu.assertStrContains(result.stderr, "the pipeline script was taken over by host-b, pid ")
+end
+
+function TestStateDatabase.test_finds_out_saves_without_an_epoch()
+   local _, count = save_after_a_takeover(program.binary() .. "-home_database")
+   lu.assertEquals(count, "1")
 end
 
 -- Who comes second says so, waits, and begins as soon as the first one has stopped.
@@ -235,6 +273,21 @@ function TestStateDatabase.test_bad_input()
                                 options = { "--name", "x" } }
    lu.assertEquals(result.status, 2)
    lu.assertStrContains(result.stderr, "--name and --lease are for a state in a database")
+end
+
+-- A standby cannot be written; one that is promoted can.
+function TestStateDatabase.test_a_standby()
+   local db, home, how = case(1)
+   local standby = cluster.main():standby "state standby"
+   how.state = standby:dsn(home.name)
+   local text = once.ends(4, how).text
+   lu.assertStrContains(text, "the state's database: it is a standby: state is kept on a primary")
+   lu.assertEquals(select(2, text:gsub("\n", "")), 1, text)
+   standby:promote()
+   lu.assertEquals(once.ok(how).lines, { "read 1" })
+   db:exec "delete from t"
+   lu.assertEquals(once.ok(how).lines, { "delete 1" })
+   standby:destroy()
 end
 
 -- Without privileges it says which, as what is to be run; that mends it.

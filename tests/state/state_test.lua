@@ -6,6 +6,7 @@
 
 local files = require "files"
 local fixtures = require "fixtures"
+local homes = require "homes"
 local json = require "json"
 local killing = require "killing"
 local lu = require "luaunit"
@@ -184,6 +185,7 @@ end
 
 -- A flipped bit in what is kept does not pass for another value: status 4, or the value as it was.
 function TestState.test_flipped_bits()
+   homes.for_files()
    local db, state = database(1), fixtures.state()
    local script = [[
       local st = pgcdc.state "marked"
@@ -223,6 +225,7 @@ end
 
 -- A state file that is in use, or of another format, is status 4 in the main chunk as well.
 function TestState.test_a_state_file_that_cannot_be_opened()
+   homes.for_files()
    local db, state = database(1), fixtures.state()
    local script = "pgcdc.state 'x'\npgcdc.source {table = 't', interval = 0.05}"
    local p = program.start { script = script, dsn = db, state = state }

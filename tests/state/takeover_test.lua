@@ -2,172 +2,64 @@
 -- other: nothing is lost, exact sinks are exact, and who was taken over writes nothing any more.
 -- SPDX-License-Identifier: MIT
 
+local by_log = require "by_log"
 local cluster = require "cluster"
-local contract = require "contract"
 local drivers = require "contract_drivers"
 local ctl = require "ctl"
 local fixtures = require "fixtures"
 local json = require "json"
 local lu = require "luaunit"
 local native = require "native"
-local once = require "once"
 local program = require "program"
-local proxy = require "proxy"
-local scope = require "scope"
 local served = require "served"
 local tables = require "tables"
+local takeover = require "takeover"
 local wait = require "wait"
 
 local TestTakeover = {}
 
-local LEASE = 3
-local QUICK = { keepalives_idle = 1, keepalives_interval = 1, keepalives_count = 2 } -- of a stall
+-- Which of them are tried each time: the others in `make takeover`, all of them with each sink.
+local CHOSEN = {
+   slept = { postgres = true, redis_stream = true, nats = true },
+   cut_off_from_the_state = { postgres = true }, clock_moved = { redis_stream = true },
+   slowed = { postgres = true },
+}
 
--- Who writes to a target of Postgres, in the order of their commits: epoch, and the backend.
-local AUDIT = [[
-   create table audit (n bigint generated always as identity, epoch bigint, backend int);
-   create function audit() returns trigger language plpgsql as $$ begin
-      insert into audit (epoch, backend) values (new.epoch, pg_backend_pid());
-      return new;
-   end $$;
-   create trigger audit after update on pgcdc.position for each row execute function audit()]]
-
--- Epochs never go back, and no connection writes under two of them.
-local function check_audit(c)
-   if c.driver ~= drivers.postgres then
-      return
-   end
-   local newest, epochs = 0, {}
-   for _, row in ipairs(c.target.db:exec "select epoch, backend from audit order by n") do
-      local epoch = tonumber(row[1])
-      lu.assertTrue(epoch >= newest, "an older epoch wrote")
-      lu.assertTrue((epochs[row[2]] or epoch) == epoch, "one process wrote under two epochs")
-      newest, epochs[row[2]] = epoch, epoch
-   end
-   lu.assertTrue(newest > 1)
-end
-
--- A pipeline into a target of this driver: how its processes are started. The first one reaches
--- the state by a way that can be cut.
-local function case(name)
-   local driver = drivers[name]
-   local target, db, home = driver.start(), contract.make_database(), cluster.main():database()
-   local way = proxy.new(home)
-   local how = { dsn = db, state = home:dsn(), options = { "--lease", tostring(LEASE) },
-                 script = contract.script(driver, target, driver.beside_others) }
-   return { driver = driver, target = target, db = db, home = home, how = how, way = way,
-            first = tables.merge(how, { state = way:dsn(QUICK) }) }
-end
-
-local function await_leader(p)
-   p:wait_stderr('msg="ready"', 30)
-end
-
--- The first one, which leads, and the second one, which waits.
-local function start_two(c, env)
-   local old = program.start(tables.merge(c.first, { env = env }))
-   await_leader(old)
-   if c.driver == drivers.postgres then
-      c.target.db:exec(AUDIT)
-   end
-   local new = program.start(c.how)
-   new:wait_stderr("waiting: .*, pid %d+, is at work on the pipeline script", 30)
-   return old, new
-end
-
--- The second one is to lead soon.
-local function await_takeover(c, new, is_quick)
-   local since = native.now()
-   if is_quick then -- as it is after a while
-      c.home:exec "update pgcdc.lease set expires = now()"
-   end
-   await_leader(new)
-   lu.assertTrue(native.now() - since <= wait.scaled(LEASE + 1), "it took long")
-end
-
-local function await_fenced(old)
-   local result = old:finish(30)
-   lu.assertEquals(result.status, 5, result.stderr)
-   lu.assertStrContains(result.stderr, "the pipeline script was taken over by ")
-end
-
--- The writers are done; one more process, and what is there is what is in the table.
-local function finish(c, leader, is_writing)
-   wait.until_(function() return not is_writing() end, 60, "the writers")
-   lu.assertEquals(leader:stop(nil, 30).status, 0)
-   once.ok(c.how)
-   contract.check(c.driver, c.target, contract.tag, c.db, c.driver.promise)
-   check_audit(c)
-end
-
--- What can happen to a leader: trouble(c, old, new, is_quick) returns who leads afterwards.
-local troubles = {}
-
-function troubles.killed(c, old, new, is_quick)
-   old:kill9()
-   await_takeover(c, new, is_quick)
-   return new
-end
-
--- Stopped, until another one is at work; then it goes on.
-function troubles.slept(c, old, new, is_quick)
-   old:signal "STOP"
-   await_takeover(c, new, is_quick)
-   old:signal "CONT"
-   await_fenced(old)
-   return new
-end
-
-function troubles.cut_off_from_the_state(c, old, new)
-   c.way:strike("stall", true)
-   await_takeover(c, new)
-   c.way:heal()
-   await_fenced(old)
-   return new
-end
-
--- That is no reason for another one to lead.
-function troubles.cut_off_from_the_target(c, old, new)
-   c.target.way:strike("stall", true)
-   native.sleep(LEASE * (0.5 + math.random()))
-   c.target.way:heal()
-   lu.assertTrue(old:alive() and not new:stderr():find "leads the pipeline")
-   old:kill9()
-   await_takeover(c, new)
-   return new
-end
-
-local function trouble(name, what, is_quick)
-   local c = case(name)
-   local is_writing = contract.start_writers(c.db, 40)
-   local old, new = start_two(c)
-   native.sleep(math.random() * 0.2) -- somewhere in what it does
-   finish(c, troubles[what](c, old, new, is_quick), is_writing)
-end
-
--- $PGCDC_TAKEOVERS: each trouble so often, with each sink; else a choice of them, once.
-local times = tonumber(os.getenv "PGCDC_TAKEOVERS")
-
-for what in pairs(troubles) do
+for what in pairs(takeover.troubles) do
    for _, name in ipairs { "postgres", "redis_stream", "redis_hash", "nats" } do
-      local is_chosen = what == "slept" or what == "cut_off_from_the_state" and name == "postgres"
-      if times or is_chosen and name ~= "redis_hash" then
+      if takeover.times or CHOSEN[what] and CHOSEN[what][name] then
          TestTakeover[("test_%s_%s"):format(name, what)] = function()
-            for _ = 1, drivers[name].is_there() and (times or 1) or 0 do
-               scope.open()
+            if drivers[name].is_there() then
                -- messages of NATS know no epoch: a leader that sleeps is kept off by time alone
-            trouble(name, what, not times and name ~= "nats")
-               scope.close()
+               takeover.repeated(drivers[name], what, takeover.times or 1,
+                  not takeover.times and name ~= "nats")
             end
          end
       end
    end
 end
 
+-- Two machines whose clocks are two days apart: the second one waits, and one that goes by its own
+-- clock does not.
+local function second_by_the_clock(binary)
+   local c = takeover.case(drivers.postgres)
+   takeover.before.clock_moved(c)
+   c.first.binary, c.how.binary = binary or c.first.binary, binary or c.how.binary
+   takeover.await_leader(program.start(c.first))
+   return program.start(c.how):wait_stderr("waiting: (.*), pid %d+, is at work on the pipeline")
+end
+
+function TestTakeover.test_the_clock_of_the_database_counts()
+   lu.assertNotNil(second_by_the_clock())
+   local waits, why = pcall(second_by_the_clock, program.binary() .. "-home_lease_row")
+   lu.assertFalse(waits)
+   lu.assertStrContains(why, "leads the pipeline")
+end
+
 -- Stopped in the middle of its transaction, which holds locks in the target.
 function TestTakeover.test_postgres_slept_in_a_transaction()
-   local c = case "postgres"
-   local old, new = start_two(c)
+   local c = takeover.case(drivers.postgres)
+   local old, new = takeover.start_two(c)
    wait.until_(function()
       return c.target.db:value "select to_regclass('mcontract') is not null" == "t"
          and c.target.db:value "select count(*) from mcontract" == "400"
@@ -178,10 +70,59 @@ function TestTakeover.test_postgres_slept_in_a_transaction()
    wait.until_(function() return drivers.postgres.is_waiting(c.target) end, 20, "the flush")
    old:signal "STOP"
    blocker:exec "rollback"
-   await_takeover(c, new)
+   takeover.await_takeover(c, new)
    old:signal "CONT"
-   await_fenced(old)
-   finish(c, new, function() return false end)
+   takeover.await_fenced(old)
+   takeover.finish(c, { new }, function() return false end)
+end
+
+-- A leader by the log that is stopped still holds its slot, for ever: the server is not to look
+-- whether it lives. `role`: of the second one. Returns both, and the database.
+local function slot_of_a_stopped_one(timeout, role)
+   local db = by_log.database()
+   db:exec(("alter database %s set wal_sender_timeout = '%s'"):format(db.name, timeout))
+   local how = { state = cluster.main():database():dsn(), options = { "--lease", "3" },
+      script = [[pgcdc.source {table = "t", capture = "logical"}:on("change", function(c)
+         print(c.op .. (c.row or c.key).id) end)]] }
+   if role then
+      db:exec(("grant select on t to %s"):format(role))
+   end
+   local old = program.start(tables.merge(how, { dsn = db }))
+   takeover.await_leader(old)
+   wait.until_(function() return #old:lines() == 3 end, 20, "the rows")
+   db:exec "insert into t values (4)"
+   wait.until_(function() return #old:lines() == 4 end, 20, "a row of the log")
+   local new = program.start(tables.merge(how, { dsn = db:dsn { user = role } }))
+   new:wait_stderr("waiting: .*, pid %d+, is at work on the pipeline script", 30)
+   old:signal "STOP"
+   db:exec "insert into t values (5)"
+   new:wait_stderr("leads the pipeline", 30)
+   return old, new, db
+end
+
+-- What came, of the first one's first four lines or more, and of the second one's.
+local function check_slot(old, new, db)
+   wait.until_(function() return #new:lines() >= 1 end, 30, "the row")
+   old:signal "CONT"
+   takeover.await_fenced(old)
+   db:exec "insert into t values (6)"
+   wait.until_(function() return #new:lines() >= 2 end, 30, "one row more")
+   lu.assertEquals(new:stop().status, 0)
+   lu.assertEquals(old:lines(), { "read1", "read2", "read3", "insert4" })
+   lu.assertEquals(new:lines(), { "insert5", "insert6" })
+end
+
+function TestTakeover.test_the_slot_of_a_stopped_leader()
+   local old, new, db = slot_of_a_stopped_one("0")
+   new:wait_stderr("was still read by a process that had the pipeline before", 20)
+   check_slot(old, new, db)
+end
+
+-- Where the second one may not end what the first one has begun, the server does so in time.
+function TestTakeover.test_the_slot_of_another_role()
+   by_log.cluster():exec "drop role if exists second; create role second login replication"
+   local old, new, db = slot_of_a_stopped_one("4s", "second")
+   check_slot(old, new, db)
 end
 
 local COUNTS = [[pgcdc.source {table = "t", interval = 0.02, deletes = true, on_change = function(c)
@@ -192,7 +133,7 @@ local function pair()
    local db = fixtures.names(2)
    local how = { dsn = db, script = COUNTS, state = cluster.main():database():dsn() }
    local leader = served.start(how)
-   await_leader(leader)
+   takeover.await_leader(leader)
    local standby = served.start(how)
    standby:wait_stderr("waiting: .*, pid %d+, is at work on the pipeline script", 30)
    return leader, standby, db

@@ -2,6 +2,7 @@
 -- SPDX-License-Identifier: MIT
 
 local child = require "child"
+local homes = require "homes"
 local json = require "json"
 local lu = require "luaunit"
 local program = require "program"
@@ -15,7 +16,7 @@ function ctl.run(p, ...)
    p = rawget(p, "program") or p
    local is_file = p.state:find "^/"
    local result = program.run { state = false, env = { HOME = not is_file and p.dir or nil },
-      options = is_file and { "ctl", "-s", p.state, ... } or { "ctl", p.script, ... } }
+      options = is_file and { "ctl", "-s", homes.place(p.state), ... } or { "ctl", p.script, ... } }
    return result.status, result.stdout, result.stderr
 end
 
@@ -48,7 +49,7 @@ end
 -- Runs it on a terminal of so many columns, with these words, until it ends or `seconds` have
 -- passed. Returns what it writes.
 function ctl.on_terminal(p, seconds, columns, ...)
-   local words = table.concat({ program.binary(), "ctl", "-s", p.state, ... }, " ")
+   local words = table.concat({ program.binary(), "ctl", "-s", homes.place(p.state), ... }, " ")
    local command = ("stty cols %d rows 24; exec timeout -s INT %g %s"):format(columns, seconds,
       words)
    return (child.run({ argv = { "script", "-qec", command, "/dev/null" }, stderr = "null",

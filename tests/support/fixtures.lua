@@ -2,7 +2,7 @@
 -- SPDX-License-Identifier: MIT
 
 local cluster = require "cluster"
-local files = require "files"
+local homes = require "homes"
 local scope = require "scope"
 
 local fixtures = {}
@@ -11,11 +11,8 @@ local fixtures = {}
 -- with what is beside that.
 function fixtures.state(from)
    local path = scope.dir "state" .. "/state.db"
-   for _, ending in ipairs { "", "-wal", ".image" } do
-      local text = from and files.read(from .. ending)
-      if text then
-         files.write(path .. ending, text)
-      end
+   if from then
+      homes.back(path, homes.copy(from))
    end
    return path
 end

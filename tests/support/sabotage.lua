@@ -20,6 +20,7 @@ local lu = require "luaunit"
 local native = require "native"
 local program = require "program"
 local scope = require "scope"
+local tables = require "tables"
 local wait = require "wait"
 
 local sabotage = {}
@@ -211,7 +212,7 @@ source:sink(pgcdc.sinks.jsonl { name = "out", path = "out.jsonl", rotate = { siz
 ]]
 
 -- By name: fields of the source, more lines of the script (or a function of the run that returns
--- them), and what must hold in the end.
+-- them), and what must hold in the end; home: the state is in a database.
 sabotage.scenarios = {
    -- nothing lost
    stdout = { "deletes = true", "source:on('change', print)\n", function(run)
@@ -266,6 +267,18 @@ sabotage.scenarios = {
       check_jsonl(run)
       check_mirror(run)
    end },
+   -- the same with the state in a database, and a count that is kept there
+   database = { home = true, "deletes = true", JSONL .. [[
+      source:sink(pgcdc.sinks.postgres { table = "m" .. pgcdc.args.serial })
+      local state = pgcdc.state "sums"
+      source:on("change", function() state.n = (state.n or 0) + 1 end)
+   ]], function(run)
+      local list = check_jsonl(run)
+      check_mirror(run)
+      lu.assertEquals(run.db:value(([[SELECT convert_from(value, 'UTF8') FROM pgcdc.state
+         WHERE pipeline = '%s' AND kind = 'state' AND name = 'sums']]):format(run.home)),
+         tostring(#list), "the count that is kept")
+   end },
    -- by the log, and both kinds
    logical = { "capture = 'logical'", JSONL .. [[
       source:sink(pgcdc.sinks.postgres { table = "m" .. pgcdc.args.serial })
@@ -286,6 +299,22 @@ sabotage.scenarios = {
 -- Runs -----------------------------------------------------------------------------------------
 
 local serial = 0
+
+-- A scenario with the state in the source's database: what it is started with.
+local function options_of_home(run)
+   run.options.state, run.home = run.db:dsn(), "s" .. run.serial
+   run.options.options = { "--name", run.home, "--lease", "3" }
+   run.options.env = { XDG_STATE_HOME = run.dir }
+end
+
+-- The lease of a program that was killed is over, as it would be after a while.
+local function expire(run)
+   if run.home then
+      run.db:exec(([[DO $$ BEGIN IF to_regclass('pgcdc.lease') IS NOT NULL THEN
+         UPDATE pgcdc.lease SET expires = now() WHERE pipeline = '%s'; END IF; END $$]])
+         :format(run.home))
+   end
+end
 
 -- Lets the other lanes of a sweep go on, or time pass.
 function sabotage.rest()
@@ -318,12 +347,18 @@ local function new_run(db, name, rounds)
          args = { serial = serial, rounds = rounds or 4 },
       },
    }
+   if scenario.home then
+      options_of_home(run)
+   end
    local lines = type(scenario[2]) == "function" and scenario[2](run) or scenario[2]
    run.options.script = HEAD:format(scenario[1]) .. lines .. TAIL
    return run
 end
 
 local function start(run, options)
+   expire(run)
+   options.env = tables.merge(run.options.env, options.env)
+   options.options = tables.join(run.options.options or {}, options.options or {})
    local p = program.start(setmetatable(options, { __index = run.options }))
    table.insert(run.dirs, p.dir)
    return p
@@ -368,6 +403,9 @@ local function clean_up(run)
    end
    run.db:exec(("SET client_min_messages = error; DROP TABLE IF EXISTS m%d, a%d, h%d")
       :format(run.serial, run.serial, run.serial))
+   if native.listdir(run.dir .. "/pgcdc-lua") then -- of a state in a database
+      scope.remove(run.dir .. "/pgcdc-lua")
+   end
    for _, dir in ipairs(run.dirs) do
       scope.remove(dir)
    end

@@ -17,7 +17,8 @@
  *                    connection is gone)
  *    SABOTAGE_LOG    a file that gets a line "NUMBER CALL" when it strikes first, and a line
  *                    "NUMBER" with the number of steps at the end
- *    SABOTAGE_CLOCK  seconds by which the wall clock is wrong
+ *    SABOTAGE_CLOCK  seconds by which the wall clock is wrong, or the path of a file that says
+ *                    them, which may change (saboteur_clock.c)
  *    SABOTAGE_RECORD a file that gets all writes to files below the folder of that file, see
  *                    power_loss.lua */
 #include "saboteur.h"
@@ -46,7 +47,6 @@ static struct {
     long step;
     bool is_short, is_cut;
     int error, code; /* errno, SQLite's */
-    long clock;
     int log, record;
     char folder[PATH_MAX]; /* what is recorded */
     pid_t pid;             /* children run as they are */
@@ -540,19 +540,6 @@ int mkdir(const char *path, mode_t mode)
 WRAP(int, mkostemp, (char *path, int flags), (path, flags))
 WRAP(int, fflush, (FILE *f), (f))
 
-/* ---- the clock ---- */
-
-int __real_clock_gettime(clockid_t clock, struct timespec *t);
-int __wrap_clock_gettime(clockid_t clock, struct timespec *t);
-int __wrap_clock_gettime(clockid_t clock, struct timespec *t)
-{
-    int got = __real_clock_gettime(clock, t);
-
-    if (clock == CLOCK_REALTIME)
-        t->tv_sec += plan.clock;
-    return got;
-}
-
 /* ---- the beginning ---- */
 
 static void read_plan(void)
@@ -561,14 +548,13 @@ static void read_plan(void)
                                            "files", "limit", "sends", "answers" };
     const char *list = getenv("SABOTAGE_CLASS"), *how = getenv("SABOTAGE_HOW");
     const char *step = getenv("SABOTAGE_STEP"), *error = getenv("SABOTAGE_ERROR");
-    const char *folder = getenv("SABOTAGE_RECORD"), *wrong = getenv("SABOTAGE_CLOCK");
+    const char *folder = getenv("SABOTAGE_RECORD");
 
     for (unsigned i = 0; i < sizeof classes / sizeof *classes; i++)
         if (has_word(list, classes[i]))
             plan.classes |= 1u << i;
     plan.how = has_word(how, "kill") ? KILL : has_word(how, "once") ? ONCE
                : has_word(how, "on") ? ON : COUNT;
-    plan.clock = wrong != NULL ? strtol(wrong, NULL, 10) : 0;
     plan.step = step != NULL ? strtol(step, NULL, 10) : 0;
     plan.is_short = has_word(error, "short");
     plan.is_cut = has_word(error, "cut");
