@@ -240,9 +240,9 @@ $(PROGRAM)-quiet: tests/mutants/quiet.c $(OBJECTS) | $(HOME_LINKS)
 		$(filter-out %/capture/quiet.o,$(OBJECTS)) $(LDLIBS_ALL)
 
 # The program that takes a loop for dead after 1.5 seconds, not thirty, saves positions that say
-# only "nothing happened" after a tenth of one, not five, and gives servers that are at work two
-# seconds of a stop, not fifteen.
-HASTY_PARTS = serve/health serve/server host/checkpoint pg/wire
+# only "nothing happened" after a tenth of one, not five, gives servers that are at work two seconds
+# of a stop, not fifteen, and warns of old transactions after half a second, not an hour.
+HASTY_PARTS = serve/health serve/server host/checkpoint pg/wire capture/hinted
 HASTY_OBJECTS = $(patsubst %,$(BUILD)/tests/hasty/%.o,$(HASTY_PARTS))
 
 $(HASTY_OBJECTS): $(BUILD)/tests/hasty/%.o: src/%.c src/serve/health.h src/host/checkpoint.h | \
@@ -250,7 +250,7 @@ $(HASTY_OBJECTS): $(BUILD)/tests/hasty/%.o: src/%.c src/serve/health.h src/host/
 	@echo "cc   $@"
 	@mkdir -p $(@D)
 	@$(CC) $(CPPFLAGS_ALL) -DHEALTH_STALLED_MS=1500 -DCHECKPOINT_LAZY_MS=100 -DWIRE_WORK_MS=2000 \
-		$(CFLAGS_ALL) -c -o $@ $<
+		-DHINTED_LATE_MS=500 $(CFLAGS_ALL) -c -o $@ $<
 
 $(HASTY): $(HASTY_OBJECTS) $(OBJECTS) | $(HOME_LINKS)
 	@echo "link $@"

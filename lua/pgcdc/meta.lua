@@ -332,6 +332,7 @@ function Stream:cloudevents() end
 ---@field quiet? number seconds for which counters that stand still may stand in for a scan; 0
 ---@field max_load? number share of time that scans of a database may take; 0.1, 1: no limit
 ---@field parallel? integer workers of the server that may share a scan; 0
+---@field readers? integer connections that share the first read; 1 or 2
 ---@field rls? boolean capture what row-level security shows, instead of refusing
 ---@field on_change? fun(change: pgcdc.change)
 ---@field on_error? "stop"|"skip"|"dead_letter"|pgcdc.policy

@@ -64,6 +64,7 @@ struct config {
     enum config_start start;
     uint64_t start_xid;
     int64_t interval_min_ms, interval_max_ms; /* the same unless the interval is adaptive */
+    unsigned readers;     /* connections that read a range of the snapshot: 1 or 2 */
     unsigned parallel;    /* workers that may share a scan; 0: none */
     double max_load;      /* the share of time that scans may take, see load.h; 1: any */
     size_t connections;   /* that the sources of this database have at most, see reader.h */

@@ -4,6 +4,8 @@
 
 #include "base/clock.h"
 #include "capture/method.h"
+#include "capture/wal_summaries.h"
+#include "pg/sqlstate.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -17,11 +19,14 @@
 #define PATIENCE_MS 1000         /* where it must work, so long is waited, and WAL read */
 #define WAIT_MS 2                /* the first wait for the flush; each is longer than the last */
 #define LONGEST_WAIT_MS 50
-#define LATE_MS 3600000          /* a floor below the note is told then */
 
 static bool wants_hints(const struct source *s)
 {
-    return s->config->hints != CONFIG_HINTS_NEVER && s->config->capture == CONFIG_BY_XMIN;
+    const struct config *c = s->config;
+
+    return c->hints != CONFIG_HINTS_NEVER &&
+           (c->capture == CONFIG_BY_XMIN ||
+            (c->capture == CONFIG_BY_INCREMENT && c->recheck_ms > 0));
 }
 
 /* True if the source is to end where hints do not work. */
@@ -208,7 +213,7 @@ bool hinted_look(struct source *s, struct conn *conn, struct err *e)
     const struct position *p = &s->position;
 
     s->hints.is_used = false;
-    s->hints.wal_bytes = 0;
+    s->hints.wal_bytes = s->hints.n_summaries = 0;
     if (!wants_hints(s))
         return true;
     if (!find_function(s, conn, e))
@@ -277,12 +282,8 @@ static bool ask_end(struct source *s, struct conn *conn, uint64_t *end, uint64_t
     result_free(r);
     if (!ok)
         return false;
-    if (!*is_known) {
+    if (!*is_known)
         drop_note(s, "the WAL is another one");
-    } else if (*end - h->read_to > (uint64_t)hinted_most_ms(s) * HINTED_WAL_BYTES_A_MS) {
-        drop_note(s, "there is so much WAL that a scan is quicker");
-        *is_known = false;
-    }
     return true;
 }
 
@@ -313,25 +314,14 @@ static bool wait_for_flush(struct source *s, struct conn *conn, uint64_t flush, 
     return true;
 }
 
-/* True if the error ends the transaction, or may: it is one of the step. */
-static bool ends_step(const struct err *e)
+/* The WAL could not be read, because of <why>: goes on without it. */
+static bool forgive(struct source *s, const struct err *why, struct err *e)
 {
-    return e->code != ERR_SQL || strncmp(e->sqlstate, "40", 2) == 0 ||
-           strncmp(e->sqlstate, "57", 2) == 0 || strncmp(e->sqlstate, "53", 2) == 0 ||
-           strncmp(e->sqlstate, "25", 2) == 0;
-}
-
-/* The WAL could not be read, because of <e>: goes on without it. False: it cannot, with <e>. */
-static bool forgive(struct source *s, struct conn *conn, struct err *e)
-{
-    bool is_denied = strncmp(e->sqlstate, "42", 2) == 0 || strcmp(e->sqlstate, "3F000") == 0;
+    bool is_denied = strncmp(why->sqlstate, "42", 2) == 0 || strcmp(why->sqlstate, "3F000") == 0;
     char text[300];
 
-    if (ends_step(e))
-        return false;
-    snprintf(text, sizeof text, "the WAL cannot be read, so the table is scanned: %.200s", e->msg);
-    if (!conn_run(conn, sql_hints_undo, NULL, NULL, 0, e))
-        return false;
+    snprintf(text, sizeof text, "the WAL cannot be read, so the table is scanned: %.200s",
+             why->msg);
     drop_note(s, "the WAL could not be read");
     if (is_denied) { /* of what there is now the next step will tell, if it must */
         free(s->hints.function);
@@ -343,10 +333,10 @@ static bool forgive(struct source *s, struct conn *conn, struct err *e)
 
 bool hinted_add_pair(struct source *s, const struct result *rows, size_t i)
 {
-    const struct horizon *horizon = &s->position.horizon;
-    uint64_t xid = hints_widen((uint32_t)result_u64(rows, i, 0), horizon->floor);
+    const struct horizon horizon = position_scan_horizon(&s->position);
+    uint64_t xid = hints_widen((uint32_t)result_u64(rows, i, 0), horizon.floor);
 
-    return !horizon_is_new(horizon, xid) ||
+    return !horizon_is_new(&horizon, xid) ||
            hints_add(&s->hints.rule, xid, result_u32(rows, i, 1),
                      (uint32_t)result_u64(rows, i, 2));
 }
@@ -360,9 +350,13 @@ static bool take_pairs(struct source *s, const struct result *r, struct err *e)
     return true;
 }
 
-/* Reads the WAL from R to <end>. *is_read false: the note was dropped. */
-static bool read_wal(struct source *s, struct conn *conn, uint64_t end, bool *is_read,
-                     struct err *e)
+/* What came of reading the WAL. */
+enum wal { WAL_READ, WAL_IS_LONG, WAL_FAILED, WAL_DROPPED };
+
+/* Reads the WAL from R to <end>. WAL_DROPPED: the note was; WAL_FAILED: because of *why; the
+ * transaction is as before. */
+static bool read_wal(struct source *s, struct conn *conn, uint64_t end, enum wal *wal,
+                     struct err *why, struct err *e)
 {
     struct hints *h = &s->hints.rule;
     struct sql_hints_source source = {
@@ -374,10 +368,13 @@ static bool read_wal(struct source *s, struct conn *conn, uint64_t end, bool *is
     struct buf sql;
     bool ok;
 
-    *is_read = true;
-    s->hints.wal_bytes = end - h->read_to;
-    if (end == h->read_to)
+    *wal = WAL_READ;
+    if (end <= h->read_to)
         return true;
+    *wal = WAL_IS_LONG;
+    if (end - h->read_to > (uint64_t)hinted_most_ms(s) * HINTED_WAL_BYTES_A_MS)
+        return true;
+    s->hints.wal_bytes = end - h->read_to;
     if ((filenodes = calloc(h->n_leaves + 1, sizeof *filenodes)) == NULL)
         return err_memory(e);
     source.filenodes = filenodes;
@@ -386,43 +383,67 @@ static bool read_wal(struct source *s, struct conn *conn, uint64_t end, bool *is
     buf_init(&sql, BUF_SQL_MAX);
     sql_hints_wal(&sql, &source, 1);
     free(filenodes);
-    if (ask(conn, &sql, &sql_hints_wal_shape, &r, 1, e)) {
-        *is_read = result_count(r) + h->n_pairs <= HINTS_MOST_PAIRS;
-        ok = !*is_read || take_pairs(s, r, e);
-        if (!*is_read)
-            drop_note(s, "too much was written");
-        else if (ok)
-            h->read_to = end;
-    } else {
-        *is_read = false;
-        ok = forgive(s, conn, e);
+    if (!ask(conn, &sql, &sql_hints_wal_shape, &r, 1, e)) {
+        *wal = WAL_FAILED;
+        *why = *e;
+        return !sqlstate_ends_transaction(e) &&
+               conn_run(conn, sql_hints_undo, NULL, NULL, 0, e);
     }
+    *wal = result_count(r) + h->n_pairs <= HINTS_MOST_PAIRS ? WAL_READ : WAL_DROPPED;
+    ok = *wal == WAL_DROPPED || take_pairs(s, r, e);
+    if (*wal == WAL_DROPPED)
+        drop_note(s, "too much was written");
+    else if (ok)
+        hints_have_read(h, end);
     result_free(r);
     return ok;
+}
+
+/* Reads what was written from R to <end>: of the WAL or, where that was removed or is too long, of
+ * summaries first. *is_read false: the note was dropped. */
+static bool read_changes(struct source *s, struct conn *conn, uint64_t end, bool *is_read,
+                         struct err *e)
+{
+    const uint64_t from = s->hints.rule.read_to;
+    struct err why;
+    enum wal wal;
+
+    s->hints.wal_bytes = s->hints.n_summaries = 0;
+    if (!read_wal(s, conn, end, &wal, &why, e))
+        return false;
+    if (wal == WAL_IS_LONG || wal == WAL_FAILED) {
+        if (!wal_summaries_read(s, conn, e) ||
+            (s->hints.rule.read_to > from && !read_wal(s, conn, end, &wal, &why, e)))
+            return false;
+    }
+    *is_read = wal == WAL_READ;
+    if (wal == WAL_IS_LONG)
+        drop_note(s, "there is so much WAL that a scan is quicker");
+    return wal != WAL_FAILED || forgive(s, &why, e);
 }
 
 /* Chooses the blocks of the poll, if it is armed and that pays. */
 static bool choose_blocks(struct source *s, struct err *e)
 {
+    const struct horizon horizon = position_scan_horizon(&s->position);
     struct source_hints *h = &s->hints;
-    const struct horizon *horizon = &s->position.horizon;
     char text[160];
 
-    if (!hints_is_armed(&h->rule, horizon)) {
+    if (!hints_is_armed(&h->rule, &horizon)) {
         int64_t now = clock_mono_ms();
 
         h->why = "a transaction that is older than the note is under way";
         h->late_ms = h->late_ms != 0 ? h->late_ms : now;
-        if (now - h->late_ms < LATE_MS)
+        if (now - h->late_ms < HINTED_LATE_MS)
             return true;
         h->late_ms = now;
         snprintf(text, sizeof text, "the table is scanned, since a transaction has been open or "
                  "prepared for an hour: all xids from %" PRIu64 " on may be its own",
-                 horizon->floor);
+                 horizon.floor);
         return source_add_notice(s, LOG_WARN, text, e);
     }
     h->late_ms = 0;
-    if (!hints_plan(&h->rule, horizon, &h->blocks))
+    if (!hints_plan(&h->rule, &horizon, &h->blocks))
         return err_memory(e);
     h->why = "half of the table was written";
     h->is_used = h->rule.n_ranges <= HINTS_MOST_RANGES &&
@@ -466,7 +487,7 @@ bool hinted_begin(struct source *s, const struct sql_query *q, struct conn *conn
         return false;
     if (!goes_on)
         return true;
-    if (!read_wal(s, conn, end, &goes_on, e))
+    if (!read_changes(s, conn, end, &goes_on, e))
         return false;
     if (!goes_on)
         return true;
@@ -484,8 +505,8 @@ void hinted_have_read(struct source *s, uint64_t end)
 {
     struct hints *h = &s->hints.rule;
 
-    s->hints.wal_bytes = end - h->read_to;
-    h->read_to = end;
+    s->hints.wal_bytes = end > h->read_to ? end - h->read_to : 0;
+    hints_have_read(h, end);
 }
 
 bool hinted_pass(struct source *s, struct conn *conn, bool *passes, struct err *e)
@@ -513,12 +534,13 @@ bool hinted_pass(struct source *s, struct conn *conn, bool *passes, struct err *
 
 void hinted_advance(struct source *s)
 {
+    const struct horizon horizon = position_scan_horizon(&s->position);
     struct source_hints *h = &s->hints;
 
     if (!h->is_used)
         h->scan_ms = clock_mono_ms() - h->began_ms;
     if (h->rule.xid != 0)
-        hints_forget(&h->rule, &s->position.horizon, &s->position.hint_xid,
+        hints_forget(&h->rule, &horizon, &s->position.hint_xid,
                      &s->position.hint_lsn);
 }
 
@@ -529,12 +551,15 @@ void hinted_put_figures(const struct source *s, struct buf *b)
     const struct source_hints *h = &s->hints;
 
     if (h->is_used)
-        buf_printf(b, "read=hint blocks=%" PRIu64 " of=%" PRIu64 " wal_bytes=%" PRIu64 "%s",
-                   h->blocks, h->of_blocks, h->wal_bytes,
-                   s->round.is_passed ? " in a round" : "");
+        buf_printf(b, "read=hint blocks=%" PRIu64 " of=%" PRIu64 " wal_bytes=%" PRIu64, h->blocks,
+                   h->of_blocks, h->wal_bytes);
     else if (s->config->capture == CONFIG_BY_XMIN)
         buf_puts(b, "read=scan");
-    if (!h->is_used && h->why != NULL && wants_hints(s))
+    if (h->is_used && h->n_summaries > 0)
+        buf_printf(b, " summaries=%" PRIu64, h->n_summaries);
+    if (h->is_used && s->round.is_passed)
+        buf_puts(b, " in a round");
+    if (!h->is_used && h->why != NULL && wants_hints(s) && s->config->capture == CONFIG_BY_XMIN)
         buf_printf(b, " (%s)", h->why);
 }
 
@@ -545,8 +570,9 @@ bool hinted_report(struct source *s, struct conn *conn, struct buf *b, struct er
     if (!find_function(s, conn, e))
         return false;
     if (s->hints.function != NULL)
-        buf_puts(b, ", by blocks that the WAL names");
-    else
+        buf_printf(b, ", %sby blocks that the WAL names",
+                   s->config->capture == CONFIG_BY_XMIN ? "" : "rechecks ");
+    else if (s->config->capture == CONFIG_BY_XMIN)
         buf_printf(b, ", by scans: %s", s->hints.why);
     return true;
 }

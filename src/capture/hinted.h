@@ -10,12 +10,16 @@
 
 #include "capture/source.h"
 
+#ifndef HINTED_LATE_MS
+#define HINTED_LATE_MS 3600000 /* a floor that is below the note for so long is told */
+#endif
+
 /* A step is due, and no transaction is open: takes a note, if the source wants one and the server
  * can tell what the WAL has. ERR_REFUSED: it cannot, and the source says that it must. */
 bool hinted_look(struct source *s, struct conn *conn, struct err *e) WARN_UNUSED;
 
-/* A poll by xmin begins, its snapshot is taken: reads the WAL, and sets s->hints.is_used if the
- * poll is to read the blocks that s->hints.rule has, and not the table. */
+/* A poll by xmin, or a recheck, begins, its snapshot is taken: reads the WAL, and sets
+ * s->hints.is_used if the poll is to read the blocks that s->hints.rule has, and not the table. */
 bool hinted_begin(struct source *s, const struct sql_query *q, struct conn *conn,
                   struct err *e) WARN_UNUSED;
 

@@ -9,7 +9,7 @@
 
 void hints_drop(struct hints *h)
 {
-    h->xid = h->lsn = h->next_xid = h->next_lsn = h->read_to = 0;
+    h->xid = h->lsn = h->next_xid = h->next_lsn = h->read_to = h->any_below = 0;
     h->n_leaves = h->n_pairs = h->n_ranges = 0;
 }
 
@@ -107,13 +107,62 @@ bool hints_add(struct hints *h, uint64_t xid, uint32_t filenode, uint32_t block)
     return ARRAY_PUSH(h->pairs, h->n_pairs, h->cap_pairs, pair);
 }
 
+void hints_have_read(struct hints *h, uint64_t end)
+{
+    h->read_to = end;
+}
+
+/* ---- summaries ---- */
+
+static int compare_summaries(const void *a, const void *b)
+{
+    const struct hints_summary *x = a, *y = b;
+
+    return x->start < y->start ? -1 : x->start > y->start;
+}
+
+uint64_t hints_cover(struct hints_summary *summaries, size_t *n, uint64_t from)
+{
+    size_t n_used = 0;
+
+    if (*n > 1)
+        qsort(summaries, *n, sizeof *summaries, compare_summaries);
+    for (size_t i = 0; i < *n && summaries[i].start <= from; i++) {
+        if (summaries[i].end <= from)
+            continue;
+        from = summaries[i].end;
+        summaries[n_used++] = summaries[i];
+    }
+    *n = n_used;
+    return from;
+}
+
+bool hints_add_summarized(struct hints *h, uint32_t filenode, uint32_t block)
+{
+    return hints_add(h, HINTS_ANY_XID, filenode, block);
+}
+
+void hints_have_summaries(struct hints *h, uint64_t end, uint64_t next_xid)
+{
+    h->read_to = end;
+    h->any_below = next_xid;
+}
+
+/* ---- plans ---- */
+
+/* False: all that the pair may stand for is done. */
+static bool may_be_new(const struct hints *h, const struct horizon *horizon, uint64_t xid)
+{
+    return xid == HINTS_ANY_XID ? horizon->floor < h->any_below : horizon_is_new(horizon, xid);
+}
+
 /* Drops the pairs of what is done. */
 static void drop_done(struct hints *h, const struct horizon *horizon)
 {
     size_t n = 0;
 
     for (size_t i = 0; i < h->n_pairs; i++)
-        if (horizon_is_new(horizon, h->pairs[i].xid))
+        if (may_be_new(h, horizon, h->pairs[i].xid))
             h->pairs[n++] = h->pairs[i];
     h->n_pairs = n;
 }

@@ -41,6 +41,19 @@
  *     below N0.
  * Nothing is repeated: which rows of the blocks are new, horizon.h says.
  *
+ * Summaries. From Postgres 17 on a server may keep summaries of its WAL, for days: each has the
+ * blocks that were written from one LSN to another, without xids. Where WAL from R on was removed,
+ * or is more than pays to be read, summaries of the timeline take its place that have all of it
+ * from R to some X without a hole. Afterwards the next xid is asked for, N'. Then R is X, and the
+ * blocks count as written by every xid below N': they are read until the floor has reached it.
+ *
+ * That misses nothing either. Let the record that put v into its block begin between the former R
+ * and X. A summary begins and ends at the border of two records, and has the blocks of all that
+ * begin in it; so v's block is named. It is made of WAL that is flushed (on a standby: replayed).
+ * What it leaves out are blocks that a later record cut off, or whose file was dropped: v would
+ * not be there. And x was given out before X was written, so it is below N'. (R may lie inside of
+ * a summary: its other blocks are read too.)
+ *
  * After a crash R and the pairs are forgotten. The note stays good: L0 was flushed, so what xids do
  * that are given out again lies behind it.
  *
@@ -54,10 +67,11 @@
 
 #define HINTS_MOST_PAIRS 1000000 /* of more, the table is scanned */
 #define HINTS_MOST_RANGES 100000
+#define HINTS_ANY_XID 0 /* which no version has */
 
 /* A version of a row was put into this block of the file. */
 struct hints_pair {
-    uint64_t xid;
+    uint64_t xid; /* HINTS_ANY_XID: one that is below <any_below> */
     uint32_t filenode, block;
 };
 
@@ -79,6 +93,7 @@ struct hints {
     uint64_t read_to;            /* R */
     struct hints_pair *pairs;
     size_t n_pairs, cap_pairs;
+    uint64_t any_below;          /* N', of summaries; 0: none was read */
     struct hints_range *ranges;  /* of hints_plan: what the poll in hand reads */
     size_t n_ranges, cap_ranges;
 };
@@ -124,6 +139,24 @@ uint64_t hints_widen(uint32_t xid, uint64_t floor);
 
 /* False: out of memory. */
 bool hints_add(struct hints *h, uint64_t xid, uint32_t filenode, uint32_t block) WARN_UNUSED;
+
+/* All pairs up to <end>, an insert position (replayed), were added: R moves there. */
+void hints_have_read(struct hints *h, uint64_t end);
+
+/* WAL of which there is a summary. */
+struct hints_summary {
+    uint64_t start, end;
+};
+
+/* Brings those of <n> summaries to the front that together have all WAL from <from> on, without a
+ * hole, as far as there are such. *n: how many they are. Returns X, or <from>. */
+uint64_t hints_cover(struct hints_summary *summaries, size_t *n, uint64_t from);
+
+/* A block that one of them names. False: out of memory. */
+bool hints_add_summarized(struct hints *h, uint32_t filenode, uint32_t block) WARN_UNUSED;
+
+/* All of these were added, up to <end>, and then <next_xid> was asked for. */
+void hints_have_summaries(struct hints *h, uint64_t end, uint64_t next_xid);
 
 /* Fills <ranges>: the blocks of all pairs that are not below the floor and not seen, in the order
  * of files and blocks. *blocks: how many they are. False: out of memory. */

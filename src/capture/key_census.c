@@ -9,6 +9,7 @@
 #include <string.h>
 
 #define MAX_HASHES ((size_t)512 << 10)
+#define NARROW 16 /* so many tallies are narrow after a wide one whose keys were asked for */
 
 bool key_census_is_due(const struct key_census *c, const struct source *s)
 {
@@ -67,9 +68,19 @@ bool key_census_is_answered(const struct key_census *c)
     return c->is_wanted && !c->is_skipped && c->is_answered;
 }
 
+/* Of the next tally. */
+static void choose_width(struct key_census *c)
+{
+    if (c->n_narrow > 0)
+        c->n_narrow--;
+    else if (c->asked != NULL && !c->asked->is_learning)
+        c->n_narrow = NARROW;
+}
+
 void key_census_complete(struct key_census *c, const struct source *s)
 {
     if (key_census_is_answered(c)) {
+        choose_width(c);
         c->is_owed = c->is_behind = c->is_truncated = false;
         c->last_ms = clock_mono_ms();
     } else {
@@ -141,6 +152,11 @@ bool key_census_leave(struct key_census *c, const char *p, const char *end, stru
 
 /* ---- counts ---- */
 
+unsigned key_census_width(const struct key_census *c)
+{
+    return c->n_narrow > 0 ? 1 : TALLY_WIDE;
+}
+
 /* Reads a line, "bucket\tcount\txor". */
 static bool read_bucket(struct tally *t, const char *p, size_t len)
 {
@@ -148,7 +164,7 @@ static bool read_bucket(struct tally *t, const char *p, size_t len)
     uint64_t i, count;
     int64_t xor;
 
-    if (!copytext_read_u64(&p, end, &i) || i >= TALLY_BUCKETS ||
+    if (!copytext_read_u64(&p, end, &i) || i >= TALLY_BUCKETS / t->width ||
         !copytext_read_u64(&p, end, &count) || !copytext_read_i64(&p, end, &xor) || p != end)
         return false;
     t->buckets[i] = (struct tally_bucket){ count, (uint64_t)xor };
@@ -199,6 +215,7 @@ bool key_census_read_tally(struct key_census *c, const struct source *s, struct 
         return err_memory(e);
     m->tally.rowtype = rowtype_ref(s->facts.rowtype);
     tally = m->tally.counts;
+    tally->width = key_census_width(c);
     while ((got = conn_copy_next(conn, &text, &len, e)) == CONN_COPY_LINE)
         if (!read_bucket(tally, text, len)) {
             fail_row(e);

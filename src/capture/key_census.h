@@ -17,6 +17,7 @@ struct key_census {
                             * something to find */
     bool is_wanted;        /* the poll in hand makes a census */
     bool is_skipped;       /* the poll in hand has too many rows: the next one makes it */
+    unsigned n_narrow;     /* so many tallies are still to be of narrow buckets, see tally.h */
     bool is_truncated;     /* all files of the table are new since the newest census */
     int64_t check_ms;      /* from census to census, as it counts now, see load.h */
     int64_t last_ms;       /* when the newest one was complete, see clock_mono_ms */
@@ -61,6 +62,9 @@ bool key_census_take_hash(struct key_census *c, struct chunk *chunk, const char 
  * what comes after it. */
 bool key_census_leave(struct key_census *c, const char *p, const char *end,
                       struct err *e) WARN_UNUSED;
+
+/* How wide the buckets of the tally in hand are. */
+unsigned key_census_width(const struct key_census *c);
 
 /* Reads the answer to sql_tally, a COPY, to its end. *message is for the host, and owned by the
  * caller. */

@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "base/text.h"
+#include "capture/hinted.h"
 #include "pg/copytext.h"
 
 #include <inttypes.h>
@@ -270,17 +271,33 @@ static bool take_recheck(const struct source *s, struct method_step *step, struc
     return true;
 }
 
+static void put_blocks(const struct source *s, const struct method_extent *extent, struct buf *sql)
+{
+    const struct sql_increment_query q = method_increment_query(s);
+
+    (void)extent;
+    sql_hints_poll(sql, &q.query, &q, &s->position, &s->hints.rule);
+}
+
 static const struct method_copy window = { .put = put_window, .take = take_window };
 static const struct method_copy recheck = {
     .put = put_recheck, .take = take_recheck, .reads_all = true,
 };
+static const struct method_copy recheck_of_blocks = {
+    .put = put_blocks, .take = take_recheck, .reads_all = true,
+};
 
 static bool begin(struct source *s, struct method_step *step, struct conn *conn, struct err *e)
 {
+    const struct sql_query q = method_query(s);
     struct step *own = step->own;
 
     step->is_recheck = step->has_new_leaves || wants_recheck(s);
-    step->copy = step->is_recheck ? &recheck : &window;
+    if (step->is_recheck && !hinted_begin(s, &q, conn, e))
+        return false;
+    step->copy = !step->is_recheck    ? &window
+                 : s->hints.is_used ? &recheck_of_blocks
+                                    : &recheck;
     /* a recheck that ended early would be of another kind than the windows that did */
     step->is_held = step->is_recheck && position_resumes_window(&s->position);
     return method_increment_read_top(s, conn, &own->has_top, &own->top, e);
@@ -336,6 +353,7 @@ static bool finish_recheck(struct source *s, const struct method_step *step, str
     i->rechecked_ms = clock_wall_ms();
     if (!move_base(s, step, e))
         return false;
+    hinted_advance(s);
     /* for the rows that were left, the next poll is a recheck too */
     i->is_rechecking = i->is_rechecking || step->has_left;
     return true;

@@ -46,7 +46,7 @@ static void put_blocks(const struct source *s, const struct method_extent *exten
     const struct sql_query q = method_query(s);
 
     (void)extent;
-    sql_hints_poll(sql, &q, &s->position, &s->hints.rule);
+    sql_hints_poll(sql, &q, NULL, &s->position, &s->hints.rule);
 }
 
 static const struct method_copy poll = { .put = put_poll, .take = take_row };

@@ -78,6 +78,12 @@ bool position_copy(struct position *to, const struct position *from)
     return false;
 }
 
+struct horizon position_scan_horizon(const struct position *p)
+{
+    return p->increment.column != NULL ? (struct horizon){ .floor = p->increment.since }
+                                       : p->horizon;
+}
+
 struct position_leaf *position_leaf(const struct position *p, uint32_t oid)
 {
     for (size_t i = 0; i < p->n_leaves; i++)

@@ -95,6 +95,11 @@ void position_fini(struct position *p);
 /* Overwrites <to>. False: out of memory, <to> is empty. */
 bool position_copy(struct position *to, const struct position *from) WARN_UNUSED;
 
+/* By what a poll that reads the whole table tells new rows: the horizon, or, if that is a recheck
+ * (increment.h), the floor of the one before. (Of those a recheck leaves out what windows brought.)
+ * What it owns is borrowed. */
+struct horizon position_scan_horizon(const struct position *p);
+
 /* The known leaf with this oid, borrowed, or NULL. */
 struct position_leaf *position_leaf(const struct position *p, uint32_t oid);
 

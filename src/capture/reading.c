@@ -4,17 +4,28 @@
 
 #include "base/clock.h"
 #include "base/text.h"
+#include "capture/second_reader.h"
 #include "pg/copytext.h"
 
 #include <string.h>
+
+#define LEAST_DIVIDED 128 /* blocks: a shorter range is read by one connection */
 
 void reading_init(struct reading *r, struct source *s, struct key_census *census)
 {
     *r = (struct reading){ .source = s, .census = census };
 }
 
+static void drop_second(struct source *s)
+{
+    second_reader_free(s->second);
+    s->second = NULL;
+}
+
 void reading_fini(struct reading *r)
 {
+    if (r->half == READING_LOWER)
+        drop_second(r->source); /* what it still reads would be of a step that is over */
     message_free(r->message);
     method_step_fini(&r->method);
     snapshot_range_fini(&r->range);
@@ -27,17 +38,24 @@ bool reading_is_ordered(const struct reading *r)
            !r->method.is_held;
 }
 
-/* The blocks of the range in hand. */
+/* The blocks of the range in hand, or those of its half. */
 static struct method_extent extent_of(const struct reading *r)
 {
-    return (struct method_extent){ .leaf = relation_leaf(&r->source->facts.table, r->range.leaf),
-                                   .block = r->range.block, .end = r->range.end };
+    return (struct method_extent){
+        .leaf = relation_leaf(&r->source->facts.table, r->range.leaf),
+        .block = r->half == READING_REST ? r->middle : r->range.block,
+        .end = r->half == READING_LOWER ? r->middle : r->range.end,
+    };
 }
 
-bool reading_begin_range(struct reading *r, struct err *e)
+bool reading_begin_range(struct reading *r, struct conn *conn, struct err *e)
 {
-    if (!snapshot_begin(r->source, &r->range, e))
+    struct source *s = r->source;
+
+    if (!snapshot_begin(s, &r->range, e))
         return false;
+    if (s->config->readers > 1 && s->second == NULL)
+        s->second = second_reader_new(s->config, conn_stop_fd(conn));
     r->part = r->range.end > 0 ? READING_RANGE : READING_NONE;
     return true;
 }
@@ -64,6 +82,7 @@ bool reading_begin_poll(struct reading *r, struct conn *conn, struct err *e)
 {
     struct source *s = r->source;
 
+    drop_second(s);
     key_census_begin(r->census, s, false);
     r->is_whole = source_reads_whole(s);
     if (!method_begin(s, &r->method, conn, e))
@@ -143,6 +162,33 @@ static void end_copy(struct reading *r)
         r->times.census_us += us;
 }
 
+/* Has the upper half of the range read by another connection, if there is one. The range is of the
+ * table's leaf <extent>. */
+static bool divide(struct reading *r, struct method_extent *extent, struct conn *conn,
+                   struct err *e)
+{
+    struct method_extent upper = *extent;
+    const struct source *s = r->source;
+    bool ok, is_begun;
+    struct buf sql;
+
+    if (r->part != READING_RANGE || s->second == NULL || r->half != READING_BOTH ||
+        extent->end - extent->block < LEAST_DIVIDED)
+        return true;
+    r->middle = upper.block = extent->block + (extent->end - extent->block) / 2;
+    buf_init(&sql, BUF_SQL_MAX);
+    r->copy->put(s, &upper, &sql);
+    ok = buf_ok(&sql) ? second_reader_begin(s->second, &s->facts.table, sql.data, conn, &is_begun,
+                                            e)
+                      : err_memory(e);
+    buf_fini(&sql);
+    if (ok && is_begun) {
+        r->half = READING_LOWER;
+        extent->end = r->middle;
+    }
+    return ok;
+}
+
 static bool start_copy(struct reading *r, struct conn *conn, struct err *e)
 {
     struct method_extent extent;
@@ -153,6 +199,8 @@ static bool start_copy(struct reading *r, struct conn *conn, struct err *e)
     r->is_over = r->copy == NULL;
     if (r->is_over)
         return true;
+    if (!divide(r, &extent, conn, e))
+        return false;
     setting = setting_of(r);
     if (setting != NULL && !conn_run(conn, setting, NULL, NULL, 0, e))
         return false;
@@ -335,6 +383,10 @@ static bool take_line(struct reading *r, const char *text, size_t len, struct er
 static void end_rows(struct reading *r)
 {
     end_copy(r);
+    if (r->half == READING_LOWER) {
+        r->half = second_reader_end(r->source->second) ? READING_UPPER : READING_REST;
+        return;
+    }
     if ((r->part == READING_POLL || r->part == READING_XIDS) && r->census->is_wanted &&
         !r->census->is_skipped)
         r->part = READING_TALLY;
@@ -367,6 +419,24 @@ static bool fill_chunk(struct reading *r, struct conn *conn, struct err *e)
     return true;
 }
 
+/* The same with what the second reader has. */
+static bool take_upper_half(struct reading *r, struct err *e)
+{
+    const char *text;
+    size_t len;
+
+    while (r->message == NULL || !chunk_is_full(&r->message->chunk)) {
+        if (!second_reader_next(r->source->second, &text, &len)) {
+            r->is_over = true;
+            return true;
+        }
+        r->n_lines++;
+        if (!take_line(r, text, len, e))
+            return false;
+    }
+    return true;
+}
+
 /* ---- the census ---- */
 
 static bool start_census(struct reading *r, struct conn *conn, struct err *e)
@@ -376,7 +446,7 @@ static bool start_census(struct reading *r, struct conn *conn, struct err *e)
 
     buf_init(&sql, BUF_SQL_MAX);
     if (r->part == READING_TALLY)
-        sql_tally(&sql, &q);
+        sql_tally(&sql, &q, key_census_width(r->census));
     else
         sql_keys(&sql, &q, r->census->asked->buckets,
                  key_census_wants_rows(r->census, r->source));
@@ -415,7 +485,10 @@ bool reading_next(struct reading *r, struct conn *conn, struct message **message
     r->is_over = r->is_over || r->part == READING_NONE;
     while (!r->is_over && *message == NULL &&
            (r->message == NULL || !chunk_is_full(&r->message->chunk))) {
-        if (r->part == READING_TALLY || r->part == READING_KEYS) {
+        if (r->half == READING_UPPER) {
+            if (!take_upper_half(r, e))
+                return false;
+        } else if (r->part == READING_TALLY || r->part == READING_KEYS) {
             if (!read_census(r, conn, message, e))
                 return false;
         } else if (!r->in_copy && !start_copy(r, conn, e)) {

@@ -25,6 +25,14 @@ enum reading_part {
     READING_KEYS,   /* the keys that the host asks for, for the census */
 };
 
+/* Which half of a range the lines are of that come next. */
+enum reading_half {
+    READING_BOTH,   /* the range is not divided */
+    READING_LOWER,
+    READING_UPPER,  /* of what the second reader has read */
+    READING_REST,   /* of the upper half, which it has not */
+};
+
 struct reading {
     struct source *source;          /* borrowed, as is <census> */
     struct key_census *census;
@@ -36,6 +44,8 @@ struct reading {
     const struct method_copy *copy; /* the COPY in hand, of the parts up to READING_POLL */
     struct method_step method;
     struct snapshot_range range;
+    enum reading_half half;
+    uint32_t middle;                /* where the upper half of the range begins */
     size_t next_leaf;               /* the leaves before it in the facts are known, or were read */
     const struct relation_leaf *leaf; /* of the row that was read last, if rows have places */
     struct method_row last;         /* of a poll: the newest of its rows that are to be delivered */
@@ -53,8 +63,8 @@ void reading_fini(struct reading *r);
 /* True if rows come in an order in which the step can stop at any of them. */
 bool reading_is_ordered(const struct reading *r);
 
-/* Chooses the next range of the snapshot, if there is one. */
-bool reading_begin_range(struct reading *r, struct err *e) WARN_UNUSED;
+/* Chooses the next range of the snapshot, if there is one. <conn>: that of the step. */
+bool reading_begin_range(struct reading *r, struct conn *conn, struct err *e) WARN_UNUSED;
 
 /* The same of what is read again. */
 bool reading_begin_reread(struct reading *r, struct conn *conn, struct err *e) WARN_UNUSED;

@@ -3,6 +3,7 @@
 #include "capture/source.h"
 
 #include "base/clock.h"
+#include "capture/second_reader.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,6 +27,7 @@ void source_fini(struct source *s)
     log_leaves_fini(&s->log_leaves);
     hints_fini(&s->hints.rule);
     free(s->hints.function);
+    second_reader_free(s->second);
 }
 
 bool source_counts_keys(const struct source *s)
@@ -123,12 +125,26 @@ static bool tell_of_lost_leaves(struct source *s, struct err *e)
     return source_add_notice(s, LOG_WARN, text, e);
 }
 
+/* True if the position knows all leaves of the facts, with these files. */
+static bool knows_files(struct position *p, const struct relation *t)
+{
+    for (size_t i = 0; i < t->n_leaves; i++) {
+        const struct position_leaf *known = position_leaf(p, t->leaves[i].oid);
+
+        if (known == NULL || known->filenode != t->leaves[i].filenode)
+            return false;
+    }
+    return true;
+}
+
 bool source_know_leaves(struct source *s, struct err *e)
 {
     const struct relation *t = &s->facts.table;
 
     if (!tell_of_lost_leaves(s, e))
         return false;
+    if (!knows_files(&s->position, t)) /* the note that is kept is not one of these */
+        s->position.hint_xid = s->position.hint_lsn = 0;
     if (!position_set_leaves(&s->position, t->n_leaves))
         return err_memory(e);
     for (size_t i = 0; i < t->n_leaves; i++)

@@ -26,7 +26,7 @@ struct source_hints {
     const char *why;            /* the table is scanned, because of this */
     bool is_used;               /* the poll in hand reads the blocks of <rule> */
     int64_t began_ms, scan_ms;  /* when that poll began, and how long the last scan took */
-    uint64_t blocks, of_blocks, wal_bytes; /* figures of that poll */
+    uint64_t blocks, of_blocks, wal_bytes, n_summaries; /* figures of that poll */
     int64_t late_ms;            /* since when the floor is below the note; 0: it is not */
 };
 
@@ -82,6 +82,7 @@ struct source {
     struct source_hints hints;
     struct source_round round;
     struct quiet quiet;             /* of `quiet` */
+    struct second_reader *second;   /* of a first read, if the source wants one; owned */
     bool is_impatient;    /* a standby that lags is taken for a restored one */
     struct queue_list news; /* messages to be handed out before rows */
 };

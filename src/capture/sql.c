@@ -554,19 +554,20 @@ static void put_from_all(struct buf *b, const struct sql_query *q)
     sql_put_where(b, q);
 }
 
-void sql_tally(struct buf *b, const struct sql_query *q)
+void sql_tally(struct buf *b, const struct sql_query *q, unsigned width)
 {
     const struct rowtype *t = q->rowtype;
     const char *f = t->n_key == 1 ? hash_function(t->columns[t->key[0]].type) : NULL;
-    bool is_quick = f != NULL && strncmp(f, "hashint", 7) == 0;
+    unsigned n = TALLY_BUCKETS / width; /* a power of two */
 
-    buf_printf(b, "COPY (SELECT h >> %d & %u, count(*), bit_xor(h) FROM (SELECT ", TALLY_SHIFT,
-               TALLY_BUCKETS - 1);
+    buf_printf(b, "COPY (SELECT h >> %d & %u, count(*), bit_xor(h) FROM (SELECT ",
+               64 - __builtin_ctz(n), n - 1);
     sql_put_hash(b, q, q->table->name);
     buf_puts(b, " AS h");
     put_from_all(b, q);
     /* OFFSET 0: computed once, not for each use; but a number's hash is quicker than a subquery */
-    buf_printf(b, "%s) AS hashes GROUP BY 1) TO STDOUT", is_quick ? "" : " OFFSET 0");
+    buf_puts(b, f != NULL && strncmp(f, "hashint", 7) == 0 ? "" : " OFFSET 0");
+    buf_puts(b, ") AS hashes GROUP BY 1) TO STDOUT");
 }
 
 void sql_keys(struct buf *b, const struct sql_query *q, const unsigned char *asked,

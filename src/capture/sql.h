@@ -82,7 +82,7 @@ void sql_range(struct buf *b, const struct sql_query *q, const struct relation_l
                uint32_t block, uint32_t end);
 
 /* COPY of (bucket, count, xor of hashes) of all rows, see struct tally. */
-void sql_tally(struct buf *b, const struct sql_query *q);
+void sql_tally(struct buf *b, const struct sql_query *q, unsigned width);
 
 /* COPY of xmin, hash and key of the rows in the buckets whose bit is set in <asked>. <is_whole>: of
  * xmin, hash and all columns. */

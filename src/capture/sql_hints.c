@@ -17,6 +17,8 @@ const struct result_shape sql_hints_end_shape = { "how far the WAL goes", "ubu",
 const struct result_shape sql_hints_wait_shape = { "how far the WAL is flushed", "u", 1, 1 };
 const struct result_shape sql_hints_wal_shape = { "the blocks in the WAL", "uou", 0,
                                                   HINTS_MOST_PAIRS + 1 };
+const struct result_shape sql_hints_summaries_shape = { "the summaries of the WAL", "uu", 0,
+                                                        RESULT_MANY };
 const struct result_shape sql_hints_compare_shape = { "the rows beside the blocks", "u", 1, 1 };
 
 const char sql_hints_undo[] = "ROLLBACK TO SAVEPOINT pgcdc_hints;RELEASE SAVEPOINT pgcdc_hints";
@@ -189,6 +191,53 @@ void sql_hints_wal(struct buf *b, const struct sql_hints_source *sources, size_t
     buf_printf(b, " LIMIT %d;RELEASE SAVEPOINT pgcdc_hints", HINTS_MOST_PAIRS + 1);
 }
 
+/* ---- summaries ---- */
+
+void sql_hints_summaries(struct buf *b, uint32_t timeline, uint64_t from)
+{
+    char lsn[LSN_TEXT];
+
+    buf_printf(b, "SAVEPOINT pgcdc_hints;SELECT start_lsn - '0/0', end_lsn - '0/0'"
+               " FROM pg_catalog.pg_available_wal_summaries() WHERE tli = %" PRIu32
+               " AND end_lsn > '%s';RELEASE SAVEPOINT pgcdc_hints", timeline,
+               lsn_write(from, lsn));
+}
+
+/* Starts or ends of the summaries, as a list. */
+static void put_lsns(struct buf *b, const struct hints_summary *summaries, size_t n, bool is_end)
+{
+    char lsn[LSN_TEXT];
+
+    for (size_t i = 0; i < n; i++)
+        buf_printf(b, "%s%s", i > 0 ? "," : "",
+                   lsn_write(is_end ? summaries[i].end : summaries[i].start, lsn));
+}
+
+/* What marks where a file was cut is no block that was written. */
+void sql_hints_summarized(struct buf *b, const struct hints *h, uint32_t timeline,
+                          const struct hints_summary *summaries, size_t n,
+                          struct result_shape shapes[SQL_HINTS_SUMMARIZED])
+{
+    shapes[0] = (struct result_shape){ "the blocks in summaries of the WAL", "ou", 0,
+                                       HINTS_MOST_PAIRS + 1 };
+    shapes[1] = (struct result_shape){ "the next transaction id", "ui", 1, 1 };
+    buf_puts(b, "SAVEPOINT pgcdc_hints;SELECT DISTINCT relfilenode, relblocknumber"
+                " FROM unnest('{");
+    put_lsns(b, summaries, n, false);
+    buf_puts(b, "}'::pg_catalog.pg_lsn[], '{");
+    put_lsns(b, summaries, n, true);
+    buf_printf(b, "}'::pg_catalog.pg_lsn[]) AS s(start_lsn, end_lsn),"
+               " pg_catalog.pg_wal_summary_contents(%" PRIu32 ", start_lsn, end_lsn)"
+               " WHERE NOT is_limit_block AND relforknumber = 0 AND reldatabase ="
+               " (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())"
+               " AND relfilenode = ANY ('{", timeline);
+    for (size_t i = 0; i < h->n_leaves; i++)
+        buf_printf(b, "%s%" PRIu32, i > 0 ? "," : "", h->leaves[i].filenode);
+    buf_printf(b, "}'::pg_catalog.oid[]) LIMIT %d;SELECT ", HINTS_MOST_PAIRS + 1);
+    put_next_xid(b);
+    buf_puts(b, ";RELEASE SAVEPOINT pgcdc_hints");
+}
+
 /* ---- polls ---- */
 
 /* " FROM the ranges of <leaf>, LATERAL (SELECT": the columns and sql_put_leaf_end follow. False: no
@@ -235,14 +284,14 @@ static void put_rows(struct buf *b, const struct sql_query *q, const struct posi
     buf_puts(b, " AND ");
     put_ctid(b, q, "<", "to");
     buf_puts(b, " AND ");
-    sql_put_since(b, q, p, p->horizon.floor);
+    sql_put_since(b, q, p, position_scan_horizon(p).floor);
 }
 
 /* How many columns a line of a poll has. */
-static size_t count_columns(const struct rowtype *t, bool with_hash)
+static size_t count_columns(const struct rowtype *t, bool with_hash, bool with_value)
 {
-    return 1 + (t->order == ROW_ORDER_BY_FINGERPRINT) + (t->has_place ? 2 : 0) + with_hash +
-           t->n_columns;
+    return 1 + with_value + (t->order == ROW_ORDER_BY_FINGERPRINT) + (t->has_place ? 2 : 0) +
+           with_hash + t->n_columns;
 }
 
 /* "c1, c2 ..." or, for the keys after them, "k1, k2 ...". */
@@ -254,7 +303,8 @@ static void put_names(struct buf *b, char letter, size_t n)
 
 /* The rows of one leaf, with their keys after the columns of the poll, unless they are in the order
  * of fingerprints. */
-static bool put_leaf(struct buf *b, const struct sql_query *q, const struct position *p,
+static bool put_leaf(struct buf *b, const struct sql_query *q,
+                     const struct sql_increment_query *increment, const struct position *p,
                      const struct hints *h, const struct relation_leaf *leaf, bool is_first)
 {
     size_t len = b->len;
@@ -265,6 +315,8 @@ static bool put_leaf(struct buf *b, const struct sql_query *q, const struct posi
         return false;
     }
     put_system_column(b, q, "xmin");
+    if (increment != NULL)
+        sql_increment_put_value(b, increment);
     sql_put_fingerprint(b, q);
     sql_put_columns(b, q);
     if (q->rowtype->order != ROW_ORDER_BY_FINGERPRINT) {
@@ -272,17 +324,21 @@ static bool put_leaf(struct buf *b, const struct sql_query *q, const struct posi
         sql_put_key(b, q, q->rowtype->order == ROW_ORDER_BY_BYTES);
     }
     put_rows(b, q, p, leaf);
-    sql_put_after_resume_points(b, q, p);
+    if (increment != NULL)
+        sql_increment_put_unseen(b, increment, p);
+    else
+        sql_put_after_resume_points(b, q, p);
     sql_put_where(b, q);
     buf_puts(b, " OFFSET 0) AS x");
     return true;
 }
 
-void sql_hints_poll(struct buf *b, const struct sql_query *q, const struct position *p,
+void sql_hints_poll(struct buf *b, const struct sql_query *q,
+                    const struct sql_increment_query *increment, const struct position *p,
                     const struct hints *h)
 {
     const struct rowtype *t = q->rowtype;
-    size_t n = count_columns(t, q->with_hash), n_key;
+    size_t n = count_columns(t, q->with_hash, increment != NULL), n_key;
     size_t start = b->len;
     bool is_first = true;
 
@@ -291,7 +347,7 @@ void sql_hints_poll(struct buf *b, const struct sql_query *q, const struct posit
     put_names(b, 'c', n);
     buf_puts(b, " FROM (");
     for (size_t i = 0; i < q->table->n_leaves; i++)
-        if (put_leaf(b, q, p, h, &q->table->leaves[i], is_first))
+        if (put_leaf(b, q, increment, p, h, &q->table->leaves[i], is_first))
             is_first = false;
     if (is_first) { /* there is nothing to read */
         b->len = start;
@@ -306,7 +362,7 @@ void sql_hints_poll(struct buf *b, const struct sql_query *q, const struct posit
     if (n_key > 0)
         put_names(b, 'k', n_key);
     else
-        buf_puts(b, "c2");
+        buf_puts(b, increment != NULL ? "c3" : "c2");
     buf_puts(b, ") TO STDOUT");
 }
 
@@ -331,11 +387,13 @@ static void put_place(struct buf *b, const struct sql_query *q)
 void sql_hints_compare(struct buf *b, const struct sql_query *q, const struct position *p,
                        const struct hints *h)
 {
+    const struct horizon horizon = position_scan_horizon(p);
+
     buf_puts(b, "SELECT count(*) FROM (SELECT ");
     put_place(b, q);
     sql_put_from(b, q, NULL);
-    sql_put_since(b, q, p, p->horizon.floor);
-    put_not_seen(b, q, &p->horizon.seen);
+    sql_put_since(b, q, p, horizon.floor);
+    put_not_seen(b, q, &horizon.seen);
     for (size_t i = 0; i < q->table->n_leaves; i++) {
         size_t len = b->len;
 

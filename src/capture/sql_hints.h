@@ -7,7 +7,7 @@
 #define SQL_HINTS_H
 
 #include "capture/hints.h"
-#include "capture/sql.h"
+#include "capture/sql_increment.h"
 
 /* Which function tells what the WAL has. */
 enum sql_hints_kind {
@@ -53,12 +53,26 @@ void sql_hints_wal(struct buf *b, const struct sql_hints_source *sources, size_t
 extern const struct result_shape sql_hints_wal_shape;
 extern const char sql_hints_undo[];
 
-/* As sql_poll, of the ranges of <h>. */
-void sql_hints_poll(struct buf *b, const struct sql_query *q, const struct position *p,
+/* A row for each summary of the WAL of this timeline that has some of it from <from> on: where it
+ * starts and ends. With savepoints as sql_hints_wal, like the next one. */
+void sql_hints_summaries(struct buf *b, uint32_t timeline, uint64_t from);
+extern const struct result_shape sql_hints_summaries_shape;
+
+/* A row for each block of the leaves' files in <n> of them, the filenode and the block,
+ * HINTS_MOST_PAIRS + 1 at most; then, as a statement of its own, the next xid as in
+ * sql_hints_note. */
+#define SQL_HINTS_SUMMARIZED 2
+void sql_hints_summarized(struct buf *b, const struct hints *h, uint32_t timeline,
+                          const struct hints_summary *summaries, size_t n,
+                          struct result_shape shapes[SQL_HINTS_SUMMARIZED]);
+
+/* As sql_poll, of the ranges of <h>; with <increment> as sql_increment_recheck. */
+void sql_hints_poll(struct buf *b, const struct sql_query *q,
+                    const struct sql_increment_query *increment, const struct position *p,
                     const struct hints *h);
 
 /* One row: how many row versions a scan of the snapshot finds that sql_hints_poll leaves out,
- * though their xid is not below the floor and not seen. */
+ * though their xid is new by position_scan_horizon. */
 void sql_hints_compare(struct buf *b, const struct sql_query *q, const struct position *p,
                        const struct hints *h);
 extern const struct result_shape sql_hints_compare_shape;

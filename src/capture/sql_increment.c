@@ -128,14 +128,19 @@ void sql_increment_health(struct buf *b, const struct sql_increment_query *q)
     buf_puts(b, ") ORDER BY 1::text");
 }
 
+void sql_increment_put_value(struct buf *b, const struct sql_increment_query *q)
+{
+    buf_puts(b, ", ");
+    put_value(b, q);
+}
+
 /* <leaf>: NULL for a poll of the whole table. */
 static void put_select(struct buf *b, const struct sql_increment_query *q,
                        const struct relation_leaf *leaf)
 {
     buf_puts(b, "COPY (SELECT ");
     put_xmin(b, &q->query);
-    buf_puts(b, ", ");
-    put_value(b, q);
+    sql_increment_put_value(b, q);
     if (leaf == NULL)
         sql_put_fingerprint(b, &q->query);
     sql_put_columns(b, &q->query);
@@ -181,16 +186,21 @@ static void put_after_window(struct buf *b, const struct sql_increment_query *q,
     buf_puts(b, "))");
 }
 
-void sql_increment_recheck(struct buf *b, const struct sql_increment_query *q,
-                           const struct position *p)
+void sql_increment_put_unseen(struct buf *b, const struct sql_increment_query *q,
+                              const struct position *p)
 {
-    put_select(b, q, NULL);
-    sql_put_since(b, &q->query, p,
-                  p->increment.column != NULL ? p->increment.since : p->horizon.floor);
     if (position_resumes_window(p))
         put_after_window(b, q, p);
     else
         sql_put_after_resume_points(b, &q->query, p);
+}
+
+void sql_increment_recheck(struct buf *b, const struct sql_increment_query *q,
+                           const struct position *p)
+{
+    put_select(b, q, NULL);
+    sql_put_since(b, &q->query, p, position_scan_horizon(p).floor);
+    sql_increment_put_unseen(b, q, p);
     put_rest(b, q);
 }
 

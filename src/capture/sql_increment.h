@@ -40,6 +40,12 @@ void sql_increment_recheck(struct buf *b, const struct sql_increment_query *q,
 void sql_increment_page(struct buf *b, const struct sql_increment_query *q,
                         const struct position *p);
 
+/* Parts of sql_increment_recheck: the number, after a comma; the condition, after an AND, that
+ * leaves out what polls that ended early have delivered. */
+void sql_increment_put_value(struct buf *b, const struct sql_increment_query *q);
+void sql_increment_put_unseen(struct buf *b, const struct sql_increment_query *q,
+                              const struct position *p);
+
 /* Reads nothing, but fails where sql_increment_page would. */
 void sql_increment_try(struct buf *b, const struct sql_increment_query *q);
 

@@ -342,7 +342,7 @@ static bool begin_reading(struct step *step, bool is_idle, struct conn *conn, st
     if (step->is_reread)
         return reread_step_try(&step->source, conn, e) &&
                reading_begin_reread(r, conn, e);
-    return reads_range(step) ? reading_begin_range(r, e) : reading_begin_poll(r, conn, e);
+    return reads_range(step) ? reading_begin_range(r, conn, e) : reading_begin_poll(r, conn, e);
 }
 
 /* Adds MESSAGE_READY, once, when no first read is under way or to come, and the polls do not only

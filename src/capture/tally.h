@@ -3,6 +3,11 @@
  * The server counts the keys of a table, the host those of the rows that it delivered. A bucket in
  * which the counts or the xors differ holds a row that was inserted or deleted.
  *
+ * A tally is of wide buckets as a rule: the fewer there are, the better they fit into the cache of
+ * the server's processor, and that is most of what a tally costs. (A million keys, on a busy
+ * machine: 0.65 s of it by 16384 buckets, 0.31 s by 1024; a count of the rows 0.11 s.) With wide
+ * ones it is likelier that two rows are missing in one, so that its keys must be asked for.
+ *
  * SPDX-License-Identifier: MIT */
 #ifndef TALLY_H
 #define TALLY_H
@@ -13,6 +18,7 @@
 
 #define TALLY_BUCKETS 16384u
 #define TALLY_SHIFT 50 /* hash >> TALLY_SHIFT: the number of its bucket */
+#define TALLY_WIDE 16  /* so many buckets are a wide one */
 
 struct tally_bucket {
     uint64_t count, xor; /* how many hashes; the xor of all of them */
@@ -20,6 +26,8 @@ struct tally_bucket {
 
 /* What the server has. Zeroed at birth. */
 struct tally {
+    unsigned width;      /* of its buckets: 1, or TALLY_WIDE. The first TALLY_BUCKETS / <width> are
+                          * of use */
     struct tally_bucket buckets[TALLY_BUCKETS];
     uint64_t *hashes;    /* owned: of the keys of the poll's rows */
     size_t n_hashes;

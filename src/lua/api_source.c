@@ -299,6 +299,7 @@ static void read_config(lua_State *L, struct config *c)
     c->interval_min_ms = ms_field(L, "interval_min");
     c->interval_max_ms = ms_field(L, "interval_max");
     c->parallel = (unsigned)number_field(L, "parallel");
+    c->readers = (unsigned)number_field(L, "readers");
     c->max_load = number_field(L, "max_load");
     c->connections = (size_t)number_field(L, "connections");
     c->hints = hints_field(L);

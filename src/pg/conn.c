@@ -188,9 +188,9 @@ struct conn *conn_open(const char *conninfo, int stop_fd, enum conn_stop on_stop
 struct conn *conn_open_replication(const struct conn *c, const char *conninfo,
                                    struct connect_orphan *left, struct err *e)
 {
-    enum conn_stop on_stop = c->wire.stops_at_once ? CONN_STOP_AT_ONCE : CONN_STOP_GENTLY;
     struct conn *r = open_as("database", conninfo != NULL ? conninfo : c->conninfo,
-                             c->wire.stop_fd, on_stop, left, e);
+                             c->wire.stop_fd, c->wire.stops_at_once ? CONN_STOP_AT_ONCE
+                                                                    : CONN_STOP_GENTLY, left, e);
 
     if (r != NULL)
         conn_watch(r, c->watcher, c->watcher_arg);
@@ -216,6 +216,11 @@ void conn_close(struct conn *c, struct connect_orphan *left)
     PQfinish(c->wire.pg);
     free(c->conninfo);
     free(c);
+}
+
+int conn_stop_fd(const struct conn *c)
+{
+    return c->wire.stop_fd;
 }
 
 int64_t conn_patience_ms(const struct conn *c)
@@ -249,18 +254,17 @@ static bool fail_result(struct conn *c, const PGresult *res, struct err *e)
 static bool take_rows(struct conn *c, struct result **to, const struct result_shape *shape,
                       size_t max, PGresult *res, struct err *e)
 {
+    bool ok;
+
     if (*to == NULL && (*to = result_new(shape, max, e)) == NULL) {
         PQclear(res);
         return false;
     }
     if (PQresultStatus(res) != PGRES_SINGLE_TUPLE)
         return result_end(*to, res, e) || wire_fail_answer(&c->wire, e);
-    if (!result_add(*to, res, e)) {
-        PQclear(res);
-        return wire_fail_answer(&c->wire, e);
-    }
+    ok = result_add(*to, res, e);
     PQclear(res);
-    return true;
+    return ok || wire_fail_answer(&c->wire, e);
 }
 
 bool conn_run(struct conn *c, const char *sql, const struct result_shape *shapes,
@@ -288,10 +292,8 @@ bool conn_run(struct conn *c, const char *sql, const struct result_shape *shapes
             ok = fail_result(c, res, e);
         PQclear(res);
     }
-    if (!waiting || !ok)
-        return false;
-    if (got == n)
-        return true;
+    if (!waiting || !ok || got == n)
+        return waiting && ok;
     err_set(e, ERR_ANSWER, "%s: no rows came", shapes[got].what);
     return wire_fail_answer(&c->wire, e);
 }
@@ -436,10 +438,8 @@ static bool read_answer(struct conn *c, size_t max, struct result **last, uint64
     }
     if (c->wire.is_in_copy)
         return refuse_copy(c, e);
-    if (!ok || !waiting)
-        return false;
-    if (*last != NULL && is_whole)
-        return true;
+    if (!ok || !waiting || (*last != NULL && is_whole))
+        return ok && waiting;
     err_set(e, ERR_ANSWER, "there is none");
     return wire_fail_answer(&c->wire, e);
 }

@@ -66,6 +66,9 @@ void conn_watch(struct conn *c, conn_watcher *watcher, void *arg);
 /* From now on calls that wait tell <beat> so; it is borrowed until conn_close. */
 void conn_set_beat(struct conn *c, struct beat *beat);
 
+/* What conn_open was given. */
+int conn_stop_fd(const struct conn *c);
+
 /* How many milliseconds the server may be silent before it is asked whether it is at work:
  * keepalives_idle. */
 int64_t conn_patience_ms(const struct conn *c);

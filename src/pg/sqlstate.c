@@ -94,3 +94,15 @@ int64_t sqlstate_backoff_ms(unsigned failures)
 
     return ms * 3 / 4 + (int64_t)((uint64_t)clock_mono_ns() / 64 % (uint64_t)(ms / 2));
 }
+
+bool sqlstate_ends_transaction(const struct err *e)
+{
+    static const char *const classes[] = { "25", "40", "53", "57" };
+
+    if (e->code != ERR_SQL)
+        return true;
+    for (size_t i = 0; i < sizeof classes / sizeof *classes; i++)
+        if (strncmp(e->sqlstate, classes[i], 2) == 0)
+            return true;
+    return false;
+}

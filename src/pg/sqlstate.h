@@ -28,6 +28,10 @@ bool sqlstate_passes(const char *state, enum sqlstate_user user);
  * right then. Pure. */
 enum sqlstate_action sqlstate_action(const struct err *e, bool has_worked);
 
+/* True if an error of a statement behind a savepoint ends the transaction nevertheless, or may.
+ * Pure. */
+bool sqlstate_ends_transaction(const struct err *e);
+
 /* How many milliseconds to wait after so many failures in a row: 100, then 500, 1000, 2000 ...
  * 30000. Each is up to a quarter more or less, which the clock decides. */
 int64_t sqlstate_backoff_ms(unsigned failures);

@@ -298,6 +298,13 @@ static size_t after(const struct kept_rows *k, size_t i)
     return occupied(k, kept_index_next(&k->index, i));
 }
 
+void kept_rows_expect(const struct kept_rows *k, uint64_t hash)
+{
+    if (k->index.n_v > 0)
+        __builtin_prefetch(&k->index.v[kept_index_home(&k->index, (uint32_t)(hash >> 32))], 1);
+    __builtin_prefetch(&k->index.buckets[hash >> TALLY_SHIFT], 1);
+}
+
 bool kept_rows_find(struct kept_rows *k, uint64_t hash, struct store_slice key,
                     struct kept_row *row, struct err *e)
 {

@@ -44,6 +44,9 @@ bool kept_rows_clear(struct kept_rows *k, struct err *e) WARN_UNUSED;
 size_t kept_rows_count(const struct kept_rows *k);
 const struct tally_bucket *kept_rows_buckets(const struct kept_rows *k);
 
+/* A row with this hash will be looked for soon: the memory that it takes is fetched meanwhile. */
+void kept_rows_expect(const struct kept_rows *k, uint64_t hash);
+
 /* Finds a row by its key. row->id is 0 if there is none. */
 bool kept_rows_find(struct kept_rows *k, uint64_t hash, struct store_slice key,
                     struct kept_row *row, struct err *e) WARN_UNUSED;

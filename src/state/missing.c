@@ -18,7 +18,8 @@ struct comparison {
     struct tally *server;         /* owned */
     struct tally_bucket *counted; /* owned: known rows, and the poll's new ones */
     struct tally_request asked;
-    unsigned char empty[TALLY_BUCKETS / 8];
+    unsigned char empty[TALLY_BUCKETS / 8]; /* of which the server has nothing, and we have */
+    bool has_empty;
     struct ids expected;          /* known rows in the buckets asked for, sorted */
     bool *has_come;               /* for each of these */
 };
@@ -126,40 +127,63 @@ static bool count_known(struct missing *m, struct comparison *c, struct err *e)
     return true;
 }
 
-static bool differs(const struct comparison *c, size_t i)
+/* How many buckets the server's tally has. */
+static size_t n_theirs(const struct comparison *c)
 {
-    return c->counted[i].count != c->server->buckets[i].count ||
-           c->counted[i].xor != c->server->buckets[i].xor;
+    return TALLY_BUCKETS / c->server->width;
 }
 
-/* Finds what is missing in a bucket that differs, or asks for its keys. */
-static bool compare_bucket(struct missing *m, struct comparison *c, size_t i, struct err *e)
+/* What was counted of bucket <k> of the server's, which is as wide as that. */
+static struct tally_bucket counted(const struct comparison *c, size_t k)
 {
-    const struct tally_bucket *theirs = &c->server->buckets[i], *ours = &c->counted[i];
-    uint64_t xor = ours->xor ^ theirs->xor;
-    size_t n;
+    struct tally_bucket sum = { 0, 0 };
+
+    for (size_t i = k * c->server->width; i < (k + 1) * c->server->width; i++) {
+        sum.count += c->counted[i].count;
+        sum.xor ^= c->counted[i].xor;
+    }
+    return sum;
+}
+
+/* Sets the bits of what is in bucket <k> of the server's. */
+static void set_bits(unsigned char *bits, const struct comparison *c, size_t k)
+{
+    for (size_t i = k * c->server->width; i < (k + 1) * c->server->width; i++)
+        set_bit(bits, i);
+}
+
+/* Compares bucket <k> of the server's. Finds what is missing in it, or asks for its keys. */
+static bool compare_bucket(struct missing *m, struct comparison *c, size_t k, struct err *e)
+{
+    const struct tally_bucket *theirs = &c->server->buckets[k], ours = counted(c, k);
+    uint64_t xor = ours.xor ^ theirs->xor;
+    size_t n, first = k * c->server->width;
     uint32_t id;
 
+    if (ours.count == theirs->count && xor == 0)
+        return true;
     if (theirs->count == 0) {
-        set_bit(c->empty, i);
+        set_bits(c->empty, c, k);
+        c->has_empty = true;
         if (m->extra != NULL)
-            m->extra[i] = (struct tally_bucket){ 0 };
+            memset(m->extra + first, 0, c->server->width * sizeof *m->extra);
         return true;
     }
-    if (ours->count == theirs->count + 1) {
+    if (ours.count == theirs->count + 1) {
         if (!kept_rows_count_hash(m->rows, xor, &n, &id, e))
             return false;
         if (n == 1)
             return add_id(&m->found, id) || err_memory(e);
     }
-    set_bit(c->asked.buckets, i);
+    set_bits(c->asked.buckets, c, k);
     return true;
 }
 
 /* All that is missing is known. */
 static bool conclude(struct missing *m, struct err *e)
 {
-    bool ok = kept_rows_each(m->rows, m->comparison->empty, add_id, &m->found);
+    bool ok = !m->comparison->has_empty ||
+              kept_rows_each(m->rows, m->comparison->empty, add_id, &m->found);
 
     sort_ids(&m->found);
     end_comparison(m);
@@ -204,10 +228,10 @@ bool missing_compare(struct missing *m, struct tally *tally, bool is_learning,
     c = m->comparison;
     if (!count_known(m, c, e))
         return false;
-    for (size_t i = 0; i < TALLY_BUCKETS; i++)
+    for (size_t k = 0; k < n_theirs(c); k++)
         if (is_learning)
-            set_bit(c->asked.buckets, i);
-        else if (differs(c, i) && !compare_bucket(m, c, i, e))
+            set_bits(c->asked.buckets, c, k);
+        else if (!compare_bucket(m, c, k, e))
             return false;
     if (memcmp(c->asked.buckets, nothing, sizeof nothing) == 0)
         return conclude(m, e);
@@ -269,11 +293,14 @@ bool missing_end_keys(struct missing *m, struct err *e)
         ours->count--;
         ours->xor ^= row.hash;
     }
-    for (size_t i = 0; i < TALLY_BUCKETS; i++)
-        if (!c->asked.is_learning && has_bit(c->asked.buckets, i) &&
-            !add_extra(m, i, c->server->buckets[i].count - c->counted[i].count,
-                       c->server->buckets[i].xor ^ c->counted[i].xor, e))
+    for (size_t k = 0; !c->asked.is_learning && k < n_theirs(c); k++) {
+        const struct tally_bucket *theirs = &c->server->buckets[k], ours = counted(c, k);
+        size_t first = k * c->server->width; /* of a wide bucket it stands there, whatever it is */
+
+        if (has_bit(c->asked.buckets, first) &&
+            !add_extra(m, first, theirs->count - ours.count, theirs->xor ^ ours.xor, e))
             return false;
+    }
     return conclude(m, e);
 }
 

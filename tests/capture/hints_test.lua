@@ -1,13 +1,11 @@
 -- hints_test.lua: polls that read the blocks which the WAL names, and no others.
 -- SPDX-License-Identifier: MIT
 --
--- hints = "check" compares each such poll with a scan in the same snapshot, and ends the program
--- where they differ. So "read=hint" in its log says that the two were the same.
 -- $PGCDC_EXACT_SECONDS: how long writers work in each of two tests (default 2).
 
 local cluster = require "cluster"
-local environment = require "environment"
 local fixtures = require "fixtures"
+local hints_runs = require "hints_runs"
 local lu = require "luaunit"
 local native = require "native"
 local once = require "once"
@@ -17,6 +15,10 @@ local seeds = require "seeds"
 local wait = require "wait"
 
 local TestHints = {}
+
+local database, script, step, arm = hints_runs.database, hints_runs.script, hints_runs.step,
+   hints_runs.arm
+local with_mutant, assert_found = hints_runs.with_mutant, hints_runs.assert_found
 
 local seed = seeds.asked or seeds.fresh()
 local seconds = tonumber(os.getenv "PGCDC_EXACT_SECONDS" or "") or 2
@@ -30,24 +32,6 @@ local function own()
       wal_level = "minimal", max_wal_senders = 0, wal_keep_size = 0, min_wal_size = "32MB",
       max_wal_size = "32MB", wal_skip_threshold = 0 } }
    return own_cluster
-end
-
--- A database of the cluster with table t (id, n) of <rows> rows, some six to a block, and the
--- extension.
-local function database(rows, of)
-   local db = (of or cluster.main()):database()
-   db:exec(([[create extension pg_walinspect;
-      create table t (id int primary key, n int default 0, pad text default repeat('x', 1000));
-      alter table t alter pad set storage plain;
-      insert into t select generate_series(1, %d)]]):format(rows))
-   return db
-end
-
--- The script of these runs.
-local function script(fields)
-   return ([[pgcdc.source { table = "t", interval = 0.02, %s }:on("change", function(c)
-      io.write(c.op, " ", c.key.id, " ", c.row.n, "\n")
-   end)]]):format(fields or 'hints = "check"')
 end
 
 -- Starts the program on table t. Its lines are "op id n".
@@ -78,26 +62,6 @@ local function wait_armed(p, db, id)
       db:exec(("update t set n = n + 1 where id = %d"):format(id or 1))
       return count(p:stderr(), "read=hint") > before
    end, 20, "a poll by hint")
-end
-
--- One run with --once. How its polls were read: "hint", "scan" or "" (there was none); its result.
-local function step(db, state, fields, more)
-   local result = once.run({ dsn = db, state = state, script = script(fields),
-      options = { "--log-level", "debug" } }, more)
-   return result.stderr:match "read=(%l+)" or "", result
-end
-
--- Runs until a note is kept, so that the next run goes by hints.
-local function arm(db, state, fields, more)
-   for i = 1, 10 do
-      db.primary:exec(("update t set n = n + 1 where id = %d"):format(i))
-      local how, result = step(db.read, state, fields, more)
-      lu.assertEquals(result.status, 0, result.stderr)
-      if how == "hint" then
-         return
-      end
-   end
-   lu.fail "no poll was by hint"
 end
 
 local function both(db)
@@ -148,6 +112,29 @@ function TestHints.test_no_scan_while_polls_are_armed()
    lu.assertEquals(p:stop().status, 0)
 end
 
+-- With a column that grows only rechecks read by blocks, also what windows have not seen.
+function TestHints.test_rechecks_by_a_column_that_grows()
+   local db = database(3000)
+   local p = start(db, [[capture = "increment", column = "id", lookback = 0, recheck = 0.1,
+      hints = "check"]])
+   p:wait_stderr "ready"
+   wait_armed(p, db)
+   db:exec "insert into t values (9001, 1); update t set n = 77 where id in (7, 1500)"
+   p:wait_until(function()
+      local text = p:stdout()
+      return text:find "upsert 9001 1\n" and text:find "upsert 7 77\n"
+         and text:find "upsert 1500 77\n"
+   end, 20, "the rows")
+   wait_armed(p, db)
+   db:exec "update t set n = 78 where id = 1501"
+   db:exec "vacuum full t"
+   p:wait_until(function() return p:stdout():find "upsert 1501 78\n" end, 20, "the row")
+   wait_armed(p, db)
+   local blocks, of = p:stderr():match ".*read=hint blocks=(%d+) of=(%d+)"
+   lu.assertTrue(tonumber(blocks) <= 6 and tonumber(of) >= 400, blocks .. " of " .. of)
+   lu.assertEquals(p:stop().status, 0)
+end
+
 -- Tables that are written now and then, in whatever transaction the writers do so, and sometimes
 -- anew; polls of them are part of rounds.
 local calm = [[
@@ -174,11 +161,12 @@ local function assert_exact(options)
    io.write("seed ", seed, " ... ")
    io.flush()
    options.seed, options.hints, options.seconds = seed, "check", seconds
+   local least = options.capture and armed_polls // 3 or armed_polls -- rechecks are rare
    local deadline = native.now() + wait.scaled(60)
    function options.enough(p)
       local text = p:stderr()
-      return native.now() > deadline or (count(text, "read=hint blocks=[1-9]") >= armed_polls
-         and count(text, "in a round") >= passed_polls)
+      return native.now() > deadline or (count(text, "read=hint blocks=[1-9]") >= least
+         and (options.capture or count(text, "in a round") >= passed_polls))
    end
    options.calm_tables = passed_polls > 0 and "calm_1,calm_2,calm_3,calm_4" or ""
    options.before = function(db)
@@ -194,13 +182,18 @@ local function assert_exact(options)
       passed, scans, checker.delivered))
    lu.assertNil(checker:verdict(), "seed " .. seed)
    lu.assertEquals(result.status, 0, result.stderr)
-   lu.assertTrue(armed >= armed_polls and passed >= passed_polls,
+   lu.assertTrue(armed >= least and (passed >= passed_polls or options.capture),
       ("%d polls by hint, %d in rounds"):format(armed, passed))
 end
 
 -- Nothing is missed and nothing repeated, whatever the writers do, VACUUM FULL included.
 function TestHints.test_exact_beside_a_scan_under_writers()
    assert_exact { cluster = cluster.main() }
+end
+
+-- The same of rechecks.
+function TestHints.test_rechecks_exact_beside_a_scan_under_writers()
+   assert_exact { cluster = cluster.main(), capture = "increment" }
 end
 
 -- The same on a standby; and then that is promoted.
@@ -277,6 +270,29 @@ function TestHints.test_a_prepared_transaction_older_than_the_note_is_waited_for
    local _, result = step(db, state)
    lu.assertEquals(result.lines, { "upsert 8 8" })
    arm(both(db), state)
+end
+
+-- (After half a second, in this program, not after an hour.)
+function TestHints.test_one_that_is_older_for_an_hour_is_told()
+   local db = database(300)
+   db:exec "begin; update t set n = 8 where id = 8; prepare transaction 'forgotten'"
+   local p = start(db, 'hints = "check"', { binary = program.binary() .. "-hasty" })
+   p:wait_stderr "ready"
+   local told = "level=warn[^\n]*a transaction has been open or prepared for an hour"
+   local function poll(is_enough)
+      p:wait_until(function()
+         db:exec "update t set n = n + 1 where id = 1"
+         return is_enough(count(p:stderr(), "older than the note"))
+      end, 20, "polls")
+   end
+   poll(function(n) return n > 0 end)
+   lu.assertEquals(count(p:stderr(), told), 0, "it was told at once")
+   poll(function() return p:stderr():find(told) end)
+   poll(function() return count(p:stderr(), told) == 2 end)
+   lu.assertTrue(count(p:stderr(), "older than the note") > 4, "it is told at each poll")
+   db:exec "rollback prepared 'forgotten'"
+   wait_armed(p, db)
+   lu.assertEquals(p:stop().status, 0)
 end
 
 function TestHints.test_wal_that_is_gone()
@@ -413,27 +429,6 @@ end
 
 -- ---- wrong rules are found out ----
 
--- Calls f() while the program is tests/mutants/hints.c, with this rule.
-local function with_mutant(rule, f)
-   environment.with("PGCDC_LUA", program.binary() .. "-hints", function()
-      environment.with("PGCDC_HINTS_RULE", rule, f)
-   end)
-end
-
--- (A poll scans if WAL that reading has made is not flushed in time.)
-local function assert_found(db, state)
-   for i = 1, 10 do
-      local how, result = step(db, fixtures.state(state))
-      if how ~= "scan" then
-         lu.assertStrContains(result.stderr, "a scan finds")
-         lu.assertEquals(result.status, 70)
-         return
-      end
-      db:exec(("create table flushed_%d ()"):format(i)) -- its commit flushes the WAL
-   end
-   lu.fail "no poll was by hint"
-end
-
 -- The xmax of a snapshot, which is below open xids that write before L0.
 function TestHints.test_finds_out_the_xmax_for_the_next_xid()
    local db = database(300, own())
@@ -492,15 +487,37 @@ function TestHints.test_finds_out_that_the_flush_is_taken_for_the_end()
    arm(both(db), state)
 end
 
--- With wal_level = minimal a table that is written anew is not in the WAL.
+-- With wal_level = minimal a table that is written anew is not in the WAL, neither by its former
+-- file nor by the new one.
 function TestHints.test_finds_out_that_a_new_file_is_taken_for_the_old_one()
    local db, state = database(300, own()), fixtures.state()
    arm(both(db), state)
    db:exec "update t set n = 5 where id = 150"
    db:exec "vacuum full t"
-   with_mutant("file", function()
-      assert_found(db, state)
+   for _, rule in ipairs { "file", "new_file" } do
+      with_mutant(rule, function()
+         assert_found(db, state)
+      end)
+   end
+end
+
+-- Where the WAL is flushed by pages a record may begin before that place and end after it.
+function TestHints.test_finds_out_that_reading_ends_where_the_WAL_is_flushed()
+   local db = database(5000, own()) -- so many that few other records name the same block
+   db:exec "alter table t set (fillfactor = 40)"
+   db:exec "vacuum full t"
+   db:exec "create table other (id int, pad text); alter table other alter pad set storage plain"
+   local writer = db:connect()
+   writer:exec "set synchronous_commit = off"
+   assert(writer:send [[do $$ declare k int; begin loop
+      k := 1 + random() * 4999;
+      update t set n = n + 1 where id = k;
+      insert into other values (1, repeat('x', 1 + (random() * 7000)::int));
+      commit; end loop; end $$]])
+   with_mutant("border", function()
+      lu.assertStrContains(start(db):finish(60).stderr, "a scan finds")
    end)
+   db:exec(("select pg_terminate_backend(%d)"):format(writer:pid()))
 end
 
 end

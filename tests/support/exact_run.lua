@@ -74,6 +74,9 @@ end
 local function kill_program(self)
    self.program:kill9()
    take_lines(self)
+   if self.killed then
+      self.killed(self.program:stderr())
+   end
    self.program:discard()
    if self.log then
       self.log:begin_life()
@@ -170,11 +173,12 @@ end
 -- options.standby. options.seed; options.kills: the program is killed again and again;
 -- options.crashes: the server is, now and then; options.hasty: no transaction is long, and nothing
 -- is cut or killed, before the sources are ready; options.capture, options.deletes, options.hints,
--- options.parallel: as a source has them; options.calm_tables: names of more tables, "a,b", which
--- are read too; options.before: is given the database, with its tables, before the program starts,
--- and may restart the cluster; options.enough: the writers go on until it, given the program,
--- returns true, and until there was trouble of options.kinds. Returns the checker, after its
--- comparison; the statistics; the result of the program.
+-- options.parallel: as a source has them; options.killed: is called with what the program has
+-- logged, after it was killed and before it is started again; options.calm_tables: names of more
+-- tables, "a,b", which are read too; options.before: is given the database, with its tables, before
+-- the program starts, and may restart the cluster; options.enough: the writers go on until it,
+-- given the program, returns true, and until there was trouble of options.kinds. Returns the
+-- checker, after its comparison; the statistics; the result of the program.
 function run.random(options)
    local db, other, dsn, log = set_up(options)
    local rng = crew.random(options.seed)
@@ -195,7 +199,7 @@ function run.random(options)
       dsn = dsn, state = scope.dir "exact" .. "/state.db", rng = rng, with_kills = options.kills,
       stats = stats, capture = options.capture, log = log, with_crashes = options.crashes,
       is_hasty = options.hasty, hints = options.hints, parallel = options.parallel,
-      calm = options.calm_tables,
+      calm = options.calm_tables, killed = options.killed,
       checker = checker.new { tables = writers.tables, repeats = options.kills,
          deletes = options.deletes, stamps = options.capture == "trigger", log = log },
       admin = options.standby or options.cluster,

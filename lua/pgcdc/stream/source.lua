@@ -24,7 +24,7 @@ local fields = {
    capture = true, column = true, lookback = true, recheck = true, together = true,
    connections = true, slot = true, publication = true, max_retained = true, on_full = true,
    slot_connect = true, failover = true, toast = true, hints = true, quiet = true,
-   max_load = true, parallel = true,
+   max_load = true, parallel = true, readers = true,
 }
 
 -- How changes are found.
@@ -424,6 +424,7 @@ function Source.declare(spec)
       quiet = options.quiet(spec.quiet, capture, min),
       max_load = options.max_load(spec.max_load),
       parallel = options.parallel(spec.parallel, capture),
+      readers = options.readers(spec.readers),
       connections = options.connections(spec.connections),
       deletes = keeps_keys,
       counts_first = spec.deletes ~= false and capture == "logical"

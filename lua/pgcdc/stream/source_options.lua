@@ -14,6 +14,7 @@ local DEFAULT_RECHECK = 3600
 local MOST_CONNECTIONS = 8
 local LEAST_INTERVAL = 0.01
 local MOST_WORKERS = 64
+local MOST_READERS = 2
 local DEFAULT_LOAD = 0.1
 local LEAST_LOAD = 0.001
 local DEFAULT_RETAINED = "16G"
@@ -199,6 +200,18 @@ function options.parallel(value, capture)
    return value
 end
 
+--- How many connections read the first read, each a half of its ranges.
+function options.readers(value)
+   local what = "pgcdc.source: readers"
+   if value == nil then
+      return 1
+   end
+   if check.count(what, value, 1) > MOST_READERS then
+      check.fail("%s must be 1 or %d, not %d", what, MOST_READERS, value)
+   end
+   return value
+end
+
 local hints = { auto = true, wal = true, check = true }
 
 --- How much the WAL may help polls, as the host calls it.
@@ -209,8 +222,9 @@ function options.hints(value, capture)
       return "never"
    end
    check.one_of("pgcdc.source: hints", value, hints)
-   if capture ~= "xmin" and value ~= "auto" then
-      check.fail('pgcdc.source: hints = "%s" is for capture = "xmin", which scans tables', value)
+   if capture ~= "xmin" and capture ~= "increment" and value ~= "auto" then
+      check.fail('pgcdc.source: hints = "%s" is for capture = "xmin" and "increment", which scan'
+         .. " tables", value)
    end
    return value
 end
