@@ -198,14 +198,18 @@ local function bench_snapshots()
          return run({ script = seven_columns }).seconds
       end,
       function()
+         return run({ script = (two_columns:gsub('table = "t"', "%0, readers = 2")) }).seconds
+      end,
+      function()
          return run({ bundled = "jsonl", args = { "table=t" }, stdout = "null" }).seconds
       end,
    }
-   say("C = %.3f s (%.3f to %.3f), two columns %.3f s, seven %.3f s, jsonl %.3f s", m[1], all[1],
-      all[#all], m[2], m[3], m[4])
+   say("C = %.3f s (%.3f to %.3f), two columns %.3f s, by two readers %.3f s, seven %.3f s,"
+      .. " jsonl %.3f s", m[1], all[1], all[#all], m[2], m[4], m[3], m[5])
    ratio("snapshot, a handler reads two columns", m[2], m[1], "C", 1.25)
+   ratio("the same, readers = 2", m[4], m[1], "C", 1.25)
    ratio("snapshot, a handler reads seven columns", m[3], m[1], "C", 1.75)
-   ratio("snapshot through jsonl to /dev/null", m[4], m[1], "C", 1.5)
+   ratio("snapshot through jsonl to /dev/null", m[5], m[1], "C", 1.5)
 end
 
 local function bench_once()

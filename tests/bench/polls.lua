@@ -1,5 +1,6 @@
 -- polls.lua: what polls by xmin cost: a scan, one that a worker shares, one by blocks that the WAL
--- names; and that scans take no more of the time than they may.
+-- names, by how many there are; how fast the WAL is read; and that scans take no more of the time
+-- than they may.
 -- SPDX-License-Identifier: MIT
 --
 -- Called by bench.lua, with its tools and yardsticks.
@@ -54,6 +55,54 @@ local function scatter(rows)
    end
 end
 
+-- Which share of the blocks of a table was written, one row of each, and what reading them may take,
+-- in N.
+local SHARES = { { 0.02, 0.036 }, { 0.1, 0.156 }, { 0.25, 0.41 }, { 0.48, 0.78 } }
+
+local function shares_of_blocks(bench, n)
+   local db = bench.database
+   db:exec("create table sparse (like t including all) with (fillfactor = 90)", bench.patience)
+   db:exec("insert into sparse select * from t", bench.patience)
+   db:exec("vacuum analyze sparse", bench.patience)
+   local first = "select array_agg(id) from (select min(id) as id from sparse"
+      .. " group by (ctid::text::point)[0] order by 1) as s"
+   db:exec(("create table firsts as select unnest((%s)) as id"):format(first), bench.patience)
+   local blocks = tonumber(db:value "select count(*) from firsts")
+   for _, share in ipairs(SHARES) do
+      local function change()
+         db:exec(([[update sparse set active = not active
+            where id in (select id from firsts order by id limit %d)]]):format(
+            math.floor(share[1] * blocks)), bench.patience)
+      end
+      change() -- after it the WAL has no images of whole pages
+      local took = median(polls_of(bench, 'table = "sparse", max_load = 1, hints = "wal"',
+         "read=hint", change), "scan")
+      bench.ratio(("  %d %% of the blocks by hints"):format(math.floor(share[1] * 100)), took, n,
+         "N", share[2])
+   end
+end
+
+-- How fast the server reads its WAL for us.
+local function wal_speed(bench)
+   local db = bench.database
+   local function lsn()
+      return db:value "select pg_current_wal_flush_lsn() - '0/0'"
+   end
+   local from, reads = lsn(), nil
+   db:exec("update sparse set note = note || '.' where id % 4 = 0", bench.patience)
+   local to = lsn()
+   local has_blocks = db:value "select to_regproc('pg_get_wal_block_info') is not null" == "t"
+   reads = has_blocks and "pg_get_wal_block_info('0/0'::pg_lsn + %s, '0/0'::pg_lsn + %s, false)"
+         .. " where relfilenode = 1"
+      or "pg_get_wal_records_info('0/0'::pg_lsn + %s, '0/0'::pg_lsn + %s)"
+         .. " where position('/5/1 ' in block_ref) > 0"
+   local seconds = bench.in_turns { function()
+      return bench.psql_seconds(("select count(*) from " .. reads):format(from, to))
+   end }[1]
+   local speed = (to - from) / 1e6 / seconds
+   bench.line("the WAL is read", ("%.0f MB/s"):format(speed), ">= 100 MB/s", speed >= 100)
+end
+
 return function(bench)
    local db, rows = bench.database, bench.rows
    local function one_row()
@@ -74,6 +123,8 @@ return function(bench)
    bench.ratio("a poll that scans", scan, n, "N", 1.25)
    bench.ratio("the same, parallel = 1", shared, n, "N", 0.8)
    bench.ratio("a poll by hints, 100 rows changed", hinted, n, "N", 0.05)
+   shares_of_blocks(bench, n)
+   wal_speed(bench)
    local polls = polls_of(bench, "max_load = 0.1, hints = false", "read=scan", one_row)
    local took = 0
    for i = 2, #polls do
