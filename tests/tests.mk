@@ -55,9 +55,9 @@ KILLS ?= 15
 
 check-kafka:
 	@tests/setup.sh java
-	@$(MAKE) --no-print-directory $(KAFKA_JARS)
+	@$(MAKE) --no-print-directory $(KAFKA_JARS) $(PEERS)/classes/Peer.class
 	@PGCDC_KAFKA=1 PGCDC_KAFKA_KILLS=$(KILLS) $(MAKE) --no-print-directory test JOBS=1 \
-		SUITES="$(or $(SUITES),kafka_real kafka_secure kafka_takeover group_real)"
+		SUITES="$(or $(SUITES),kafka_real kafka_secure kafka_takeover group_real debezium_real)"
 
 $(KAFKA_JARS): tests/kafka/pom.xml
 	@echo "get  $@"
