@@ -10,6 +10,7 @@ local options = bundled.options({
    { "create", true, "make tables and columns that are missing there" },
    { "user", "", "of the server" },
    { "password", "", "its password, such as $CLICKHOUSE_PASSWORD" },
+   { "ca", "", "a file: certificates of who may sign the server's, in the place of the system's" },
    { "gzip", false, "compress what is sent" },
 }, { deletes = "yes" })
 
@@ -20,6 +21,7 @@ end
 local sink = pgcdc.sinks.clickhouse {
    url = options.url, into = options.into, database = options.database, create = options.create,
    user = given(options.user), password = given(options.password), gzip = options.gzip,
+   tls = given(options.ca) and { ca = options.ca },
 }
 
 local sources = bundled.sources(options)

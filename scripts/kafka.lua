@@ -15,6 +15,7 @@ local options = bundled.options {
    { "user", "", "of the cluster" },
    { "password", "", "its password, such as $KAFKA_PASSWORD" },
    { "tls", false, "connect with TLS" },
+   { "ca", "", "a file: certificates of who may sign the server's, in the place of the system's" },
 }
 
 local function given(value)
@@ -25,7 +26,8 @@ local sink = pgcdc.sinks.kafka {
    brokers = options.brokers, topic = options.topic, key = given(options.key),
    deletes = options.delete, exact = options.exact, format = options.format,
    dead_topic = given(options.dead_topic), name = options.name, user = given(options.user),
-   password = given(options.password), tls = options.tls and {} or nil,
+   password = given(options.password),
+   tls = (options.tls or options.ca ~= "") and { ca = given(options.ca) } or nil,
 }
 
 local sources = bundled.sources(options)

@@ -13,6 +13,7 @@ local options = bundled.options {
    { "user", "", "of the server" },
    { "password", "", "its password, such as $NATS_PASSWORD; without a user: a token" },
    { "credentials", "", "a file of credentials" },
+   { "ca", "", "a file: certificates of who may sign the server's, in the place of the system's" },
 }
 
 local function given(value)
@@ -23,7 +24,7 @@ local sink = pgcdc.sinks.nats {
    servers = options.servers, stream = options.stream, subject = options.subject,
    create = options.create and {} or nil, format = options.format, name = options.name,
    user = given(options.user), password = given(options.password),
-   credentials = given(options.credentials),
+   credentials = given(options.credentials), tls = given(options.ca) and { ca = options.ca },
 }
 
 local sources = bundled.sources(options)

@@ -8,6 +8,7 @@ local options = bundled.options({
    { "index", "{table}", "the index" },
    { "user", "", "of the server" },
    { "password", "", "its password, such as $OPENSEARCH_PASSWORD" },
+   { "ca", "", "a file: certificates of who may sign the server's, in the place of the system's" },
    { "gzip", false, "compress what is sent" },
 }, { deletes = "yes" })
 
@@ -18,6 +19,7 @@ end
 local sink = pgcdc.sinks.opensearch {
    url = options.url, index = options.index, gzip = options.gzip,
    user = given(options.user), password = given(options.password),
+   tls = given(options.ca) and { ca = options.ca },
 }
 
 local sources = bundled.sources(options)

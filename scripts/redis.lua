@@ -13,6 +13,7 @@ local options = bundled.options {
    { "replicas", 0, "how many must have a batch before it counts" },
    { "user", "", "of the server" },
    { "password", "", "its password, such as $REDIS_PASSWORD" },
+   { "ca", "", "a file: certificates of who may sign the server's, in the place of the system's" },
 }
 
 local function given(value)
@@ -25,6 +26,7 @@ local sink = pgcdc.sinks.redis {
    expire = given(math.tointeger(options.expire) or options.expire),
    replicas = given(math.tointeger(options.replicas) or options.replicas),
    user = given(options.user), password = given(options.password),
+   tls = given(options.ca) and { ca = options.ca },
 }
 
 local sources = bundled.sources(options)

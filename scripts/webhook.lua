@@ -9,6 +9,7 @@ local options = bundled.options {
    { "batch", 500, "how many at most, of ndjson and array" },
    { "sign", "", "secrets of Standard Webhooks, one or two with a comma between" },
    { "header", "", "NAME: TEXT, such as 'Authorization: Bearer $TOKEN'" },
+   { "ca", "", "a file: certificates of who may sign the server's, in the place of the system's" },
    { "format", "json", "json, debezium or cloudevents" },
    { "gzip", false, "compress bodies" },
    { "in_flight", 4, "how many requests at a time" },
@@ -29,6 +30,7 @@ local sink = pgcdc.sinks.http {
    batch = options.body ~= "one" and (math.tointeger(options.batch) or options.batch) or nil,
    sign = bundled.list(options.sign), gzip = options.gzip, timeout = options.timeout,
    in_flight = math.tointeger(options.in_flight) or options.in_flight,
+   tls = options.ca ~= "" and { ca = options.ca } or nil,
 }
 
 local sources = bundled.sources(options)

@@ -471,9 +471,8 @@ static bool follow(struct follower *f, struct err *e)
 static void handle_failure(struct follower *f, struct err *e)
 {
     int64_t wait_ms;
-    bool goes_on;
+    bool is_free = slot_errors_explain(f->config, f->conn, e), goes_on;
 
-    slot_errors_explain(f->config, f->conn, e);
     hang_up(f);
     if (e->code == ERR_STOPPED || (slot_errors_is_lost(e) && !end_batch(f)))
         return;
@@ -486,6 +485,8 @@ static void handle_failure(struct follower *f, struct err *e)
         give_up(f, e);
         return;
     }
+    if (is_free)
+        wait_ms = 0;
     sender_notice(follower_members_sender(&f->members), LOG_WARN, e, wait_ms);
     for (size_t i = 0; i < f->members.n; i++)
         meter_fail(&f->members.v[i].sender->meter, e, f->failures.since_ms);

@@ -34,12 +34,13 @@ static struct result *ask(struct conn *conn)
 }
 
 /* "replication slot "x" is active for PID 123" */
-static void explain_in_use(const struct config *c, struct conn *conn, struct err *e)
+static bool explain_in_use(const struct config *c, struct conn *conn, struct err *e)
 {
     const struct err cause = *e;
     const char *pid = strstr(cause.msg, "active for PID ");
+    bool is_free = slot_holder_end_former(c, conn);
 
-    if (slot_holder_end_former(c, conn))
+    if (is_free)
         err_set(e, ERR_CONNECTION, "slot %s was still read by a process that had the pipeline "
                 "before: its connection was ended", c->slot);
     else if (pid == NULL) /* it is being dropped, or made */
@@ -48,6 +49,7 @@ static void explain_in_use(const struct config *c, struct conn *conn, struct err
         err_set(e, ERR_CONNECTION, "slot %s is in use by pid %.*s: is the script running twice?",
                 c->slot, (int)strspn(pid + 15, "0123456789"), pid + 15);
     memcpy(e->sqlstate, cause.sqlstate, sizeof e->sqlstate);
+    return is_free;
 }
 
 /* Versions say it in their own ways. */
@@ -66,17 +68,15 @@ static void explain_role(const struct result *known, struct err *e)
             "GRANT rds_replication TO %.63s): %.500s", role, role, role, cause.msg);
 }
 
-void slot_errors_explain(const struct config *c, struct conn *conn, struct err *e)
+bool slot_errors_explain(const struct config *c, struct conn *conn, struct err *e)
 {
     const struct err cause = *e;
     struct result *known;
 
-    if (slot_errors_is_in_use(e)) {
-        explain_in_use(c, conn, e);
-        return;
-    }
+    if (slot_errors_is_in_use(e))
+        return explain_in_use(c, conn, e);
     if (e->code != ERR_SQL)
-        return;
+        return false;
     if (strcmp(e->sqlstate, "42501") == 0 && is_of_replication(e)) {
         known = ask(conn);
         explain_role(known, e);
@@ -90,6 +90,7 @@ void slot_errors_explain(const struct config *c, struct conn *conn, struct err *
         err_set(e, ERR_SQL, "all WAL senders are in use: raise max_wal_senders: %.500s", cause.msg);
         memcpy(e->sqlstate, cause.sqlstate, sizeof e->sqlstate);
     }
+    return false;
 }
 
 bool slot_errors_is_lost(const struct err *e)

@@ -35,7 +35,7 @@ bool slot_holder_end_former(const struct config *c, struct conn *conn)
     if (c->epoch == 0 || conn == NULL)
         return false;
     buf_init(&sql, BUF_SQL_MAX);
-    buf_puts(&sql, "SELECT pg_catalog.pg_terminate_backend(a.pid) FROM"
+    buf_puts(&sql, "SELECT pg_catalog.pg_terminate_backend(a.pid, 5000) FROM"
              " pg_catalog.pg_replication_slots s JOIN pg_catalog.pg_stat_activity a"
              " ON a.pid = s.active_pid WHERE (s.slot_name = ");
     sql_put_literal(&sql, c->slot);

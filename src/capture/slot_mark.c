@@ -79,31 +79,35 @@ static bool make_slot(struct slot_mark *m, struct replication *r, struct conn *c
     return true;
 }
 
-/* Somebody else who reads the slot is waited for, for a while. */
-static void explain(struct slot_mark *m, struct conn *conn, const struct config *c, struct err *e)
+/* Somebody else who reads the slot is waited for, for a while. True: it is free. */
+static bool explain(struct slot_mark *m, struct conn *conn, const struct config *c, struct err *e)
 {
     int64_t now = clock_mono_ms();
 
-    slot_errors_explain(c, conn, e);
+    if (slot_errors_explain(c, conn, e))
+        return true;
     if (!slot_errors_is_in_use(e)) {
         m->in_use_ms = 0;
-        return;
+        return false;
     }
     if (m->in_use_ms == 0)
         m->in_use_ms = now;
     if (now >= m->in_use_ms + SLOT_ERRORS_IN_USE_MS)
         e->code = ERR_REFUSED;
+    return false;
 }
 
 bool slot_mark_make(struct slot_mark *m, struct conn *conn, const struct slot_mark_request *q,
                     struct err *e)
 {
-    struct replication *r = slot_holder_open(q->config, conn, NULL, e);
+    struct replication *r;
+    int tries = 0;
 
-    if (r == NULL || !make_slot(m, r, conn, q, e)) {
+    while ((r = slot_holder_open(q->config, conn, NULL, e)) == NULL ||
+           !make_slot(m, r, conn, q, e)) {
         replication_close(r, NULL);
-        explain(m, conn, q->config, e);
-        return false;
+        if (!explain(m, conn, q->config, e) || ++tries == 3)
+            return false;
     }
     m->in_use_ms = 0;
     if (q->keeps)

@@ -58,6 +58,8 @@ static void read_delivery(struct figures_source *s, struct delivery *d)
                              ? delivery_batch(d) - lag->saved_batch : 0;
     s->saved_us = lag->saved_us;
     s->delivery_seconds = lag->seconds;
+    if (s->capture == CONFIG_BY_FEED && delivery_is_restored(d))
+        s->phase = FIGURES_FOLLOWS; /* how far it is its lag tells */
     if (p == NULL)
         return;
     s->phase = p->phase == POSITION_POLL ? FIGURES_FOLLOWS : FIGURES_SNAPSHOT;
@@ -95,11 +97,14 @@ static void read_source(const struct publish *p, size_t i, struct figures_source
     memcpy(s->changes, source->delivered, sizeof s->changes);
     s->changed_us = source->delivered_us;
     s->handler_seconds = source->took;
-    s->is_since_commit = source->config->capture == CONFIG_BY_LOGICAL;
+    s->is_since_commit = source->config->capture == CONFIG_BY_LOGICAL ||
+                         source->config->capture == CONFIG_BY_FEED; /* into its topic */
     if (p->deliveries != NULL)
         read_delivery(s, p->deliveries[i]);
     if (p->is_done[i])
         s->phase = FIGURES_DONE;
+    if (p->script->is_member)
+        s->phase = p->script->is_ready ? FIGURES_FOLLOWS : FIGURES_CONNECTS;
 }
 
 /* ---- publications ---- */

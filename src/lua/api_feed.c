@@ -123,6 +123,7 @@ static int feed(lua_State *L)
     size_t number = check_source(L), len;
     struct rowtype *type = check_type(L, 2);
     const char *json = luaL_checklstring(L, 3, &len);
+    lua_Integer ms = luaL_optinteger(L, 5, 0);
     struct message *m = message_new(MESSAGE_ROWS, number);
     struct err e;
 
@@ -130,6 +131,7 @@ static int feed(lua_State *L)
         return luaL_error(L, "out of memory");
     m->chunk.is_log = true;
     m->chunk.begins = lua_toboolean(L, 4);
+    m->chunk.read_us = ms > 0 && ms < INT64_MAX / 1000 ? ms * 1000 : 0;
     if (!shaped_read(type, json, len, &m->chunk, &e)) {
         message_free(m);
         if (e.code != ERR_REFUSED)

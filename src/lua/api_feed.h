@@ -2,9 +2,9 @@
  *
  * Exports to Lua (module pgcdc.raw), for sources that are declared with capture = "feed":
  *   feed_type(shape, database) -> the type of rows of a shape, a table as lua/api_shape.h has it;
- *   feed(source, type, json, begins) -> true; nil and a message, if <json> is no change of such
- *     rows. The change is delivered after those that were fed before. <begins>: it is the first
- *     one of a batch;
+ *   feed(source, type, json, begins, time) -> true; nil and a message, if <json> is no change of
+ *     such rows. The change is delivered after those that were fed before. <begins>: it is the
+ *     first one of a batch. <time>: since when it waits, in milliseconds since 1970, or nil;
  *   feed_position(source, at, is_alone): the batch is over, and <at>, a text, is the position once
  *     it is delivered. <is_alone>: no change was in it;
  *   feed_ready(source), feed_done(source, text or nil): what was there at the start was fed;

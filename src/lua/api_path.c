@@ -33,7 +33,8 @@ static int file_stat(lua_State *L)
     }
     lua_pushstring(L, S_ISREG(st.st_mode) ? "file" : S_ISDIR(st.st_mode) ? "folder" : "other");
     lua_pushinteger(L, (lua_Integer)st.st_size);
-    return 2;
+    lua_pushinteger(L, (lua_Integer)(st.st_mode & 0777));
+    return 3;
 }
 
 static int file_written(lua_State *L)

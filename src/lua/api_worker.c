@@ -20,6 +20,12 @@ static int be_member(lua_State *L)
     return 0;
 }
 
+static int set_ready(lua_State *L)
+{
+    script_of(L)->is_ready = lua_toboolean(L, 1);
+    return 0;
+}
+
 static int worker_start(lua_State *L)
 {
     struct script *s = script_of(L);
@@ -98,7 +104,8 @@ static int wants_report(lua_State *L)
 void api_worker_export(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        { "be_member", be_member }, { "worker_start", worker_start },
+        { "be_member", be_member }, { "set_ready", set_ready },
+        { "worker_start", worker_start },
         { "worker_take", worker_take }, { "worker_signal", worker_signal },
         { "worker_end", worker_end }, { "worker_close", worker_close },
         { "wants_report", wants_report }, { NULL, NULL },

@@ -4,6 +4,7 @@
  *   partition: the partition that this process is for; nil: it is no worker;
  *   suffix: "/3", or "" where it is none: what it adds to names under which others know it;
  *   be_member(): this process runs no pipeline, but starts workers, by the hook `group`;
+ *   set_ready(boolean): whether all of them are ready;
  *   worker_start(partition, is_first) -> pid and our end of a socket; throws. <is_first>: what the
  *     command line says of --reset is for it too;
  *   worker_take(fd) -> the next message; "" if there is none yet; nil if the other end is closed;

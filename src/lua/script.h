@@ -106,6 +106,7 @@ struct script {
                                * that it took before; see api_feed.h. False: nobody takes any */
     void *fed_arg;
     bool is_member;           /* it runs no pipeline, and starts workers: see api_worker.h */
+    bool is_ready;            /* all workers are ready */
     bool wants_report;        /* a user wants to be told how they are */
     bool (*start_worker)(void *arg, int partition, bool is_first, pid_t *pid, int *fd,
                          struct err *e); /* or NULL: nothing is started now */

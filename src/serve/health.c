@@ -200,8 +200,9 @@ static void find_of_source(struct finder *x, size_t i)
         p = add(x, HEALTH_STARTS, s->name, x->f->began_us);
         if (p != NULL) {
             p->is_blocking = true;
-            set_text(p, x->f->work == BEAT_STARTS ? "sinks are opened first"
-                                                  : "connecting to the database");
+            set_text(p, x->f->work == BEAT_STARTS      ? "sinks are opened first"
+                        : s->capture == CONFIG_BY_FEED ? "waiting for the brokers or for workers"
+                                                       : "connecting to the database");
         }
     }
     if (s->phase == FIGURES_SNAPSHOT)

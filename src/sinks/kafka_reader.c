@@ -194,6 +194,18 @@ static void set_headers(lua_State *L, const rd_kafka_message_t *m)
     lua_settop(L, 5); /* reader most names list record */
 }
 
+/* When it was written, in milliseconds since 1970, if that is known. */
+static void set_time(lua_State *L, const rd_kafka_message_t *m)
+{
+    rd_kafka_timestamp_type_t type;
+    int64_t ms = rd_kafka_message_timestamp(m, &type);
+
+    if (type == RD_KAFKA_TIMESTAMP_NOT_AVAILABLE || ms <= 0)
+        return;
+    lua_pushinteger(L, ms);
+    lua_setfield(L, -2, "time");
+}
+
 /* Pushes what <m> is. */
 static void push_record(lua_State *L, const rd_kafka_message_t *m) /* [-0, +1] */
 {
@@ -207,6 +219,7 @@ static void push_record(lua_State *L, const rd_kafka_message_t *m) /* [-0, +1] *
     } else {
         set_text(L, "key", m->key, m->key_len);
         set_text(L, "value", m->payload, m->len);
+        set_time(L, m);
         set_headers(L, m);
     }
 }

@@ -7,7 +7,8 @@
  *   assign({topic, partition, offset, ...}): reads these, each from that offset on (-2: from its
  *     first one; -1: what comes from now on);
  *   take(most, {name, ...}) -> a list of what has come, at most so many:
- *     {topic=, partition=, offset=, key=, value=, and by each of the names the header that has it};
+ *     {topic=, partition=, offset=, key=, value=, time= in milliseconds since 1970, and by each of
+ *     the names the header that has it};
  *     {topic=, partition=, offset=, is_end=true}: that is the end, for now;
  *     {problem={name=, text=, is_fatal=}}, with topic and partition if it is of one;
  *   partitions(topic, seconds) -> how many it has; nil, name and text of what is wrong;

@@ -56,6 +56,8 @@ static bool set_up(struct redis_tls *t, const struct redis_tls_options *o)
         fail(t, wrong);
         return false;
     }
+    if (o->ca != NULL) /* any certificate in it is trusted, not only one that signed itself */
+        X509_VERIFY_PARAM_set_flags(SSL_get0_param(t->ssl), X509_V_FLAG_PARTIAL_CHAIN);
     SSL_set_verify(t->ssl, SSL_VERIFY_PEER, NULL);
     SSL_set_mode(t->ssl, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
     return true;

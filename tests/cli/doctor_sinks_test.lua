@@ -3,13 +3,17 @@
 --
 -- As doctor_test.lua, with real servers and the bundled scripts that write into them.
 
+local certificates = require "certificates"
+local clickhouse = require "clickhouse"
 local files = require "files"
 local lu = require "luaunit"
 local mending = require "mending"
 local nats = require "nats"
 local native = require "native"
+local receiver = require "receiver"
 local redis = require "redis"
 local scope = require "scope"
+local wait = require "wait"
 
 local TestDoctorSinks = {}
 
@@ -64,6 +68,126 @@ function TestDoctorSinks.test_redis()
    lu.assertEquals(server:call("GET", "a key:before"), "x")
    -- nothing was written by all these checks
    lu.assertEquals(server:call "DBSIZE", 1)
+end
+
+-- In a cluster all keys need the hash tag.
+function TestDoctorSinks.test_a_cluster_of_redis()
+   if not redis.is_there() then
+      return
+   end
+   local server, address = start_redis("--cluster-enabled", "yes")
+   server:call("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
+   wait.until_(function()
+      return server:try("CLUSTER", "INFO"):find "cluster_state:ok"
+   end, 20, "the cluster")
+   local s = setup("redis", { connect = address, key = "all:{table}" })
+   mending.mend(s, "need the hash tag")
+   lu.assertEquals(s.args.key, "{name}:all:{table}")
+end
+
+-- ---- certificates ----
+
+-- What serves TLS for "localhost": what somebody unknown has signed, or it has itself.
+local function each_certificate(try)
+   local made = certificates.localhost()
+   try(made.dir, made.cert, made.key)
+   local own = certificates.localhost()
+   local cert, key = certificates.authority(own.dir, "localhost")
+   assert(os.rename(cert, own.cert) and os.rename(key, own.key))
+   try(own.dir, own.cert, own.key)
+end
+
+function TestDoctorSinks.test_redis_with_an_unknown_certificate()
+   if not redis.is_there() then
+      return
+   end
+   each_certificate(function(dir, cert, key)
+      local port = native.free_port()
+      redis.new { "--tls-port", tostring(port), "--tls-cert-file", cert, "--tls-key-file", key,
+         "--tls-ca-cert-file", cert, "--tls-auth-clients", "no" }
+      local s = setup("redis", { connect = "rediss://localhost:" .. port })
+      s.cwd = dir
+      mending.mend(s, "certificate does not verify")
+      lu.assertEquals(s.args.ca, "localhost.pem")
+   end)
+end
+
+function TestDoctorSinks.test_a_web_server_with_an_unknown_certificate()
+   if not receiver.is_there() then
+      return
+   end
+   each_certificate(function(dir)
+      local s = setup("webhook", { url = ("https://localhost:%d/in"):format(
+         receiver.new { dir = dir }.port) })
+      s.cwd = dir
+      mending.mend(s, "SSL certificate problem")
+   end)
+   -- one that is over is its owner's affair
+   local made = certificates.localhost(-1)
+   local text = mending.check(setup("webhook", { ca = made.ca,
+      url = ("https://localhost:%d/in"):format(receiver.new { dir = made.dir }.port) })).stdout
+   lu.assertStrContains(text, "certificate has expired")
+   lu.assertNotStrContains(text, "mend ")
+end
+
+-- ---- the web ----
+
+function TestDoctorSinks.test_a_web_server_that_wants_a_login()
+   if not receiver.is_there() then
+      return
+   end
+   local server = receiver.new()
+   local url = ("http://localhost:%d/in"):format(server.port)
+   server:rules { { login = "Bearer right", status = 401, times = 1000 } }
+   local s = setup("webhook", { url = url }, { TOKEN = "right" })
+   mending.mend(s, ": 401")
+   -- what is given already is wrong: nobody else knows better
+   s.env.TOKEN = "wrong"
+   local text = mending.check(s).stdout
+   lu.assertStrContains(text, "wrong  sink http: ")
+   lu.assertNotStrContains(text, "mend ")
+   server:rules { { status = 404, times = 1000 } }
+   local result = mending.check(s)
+   lu.assertStrContains(result.stderr, "says 404: is the path right?")
+   lu.assertEquals(result.status, 0)
+end
+
+function TestDoctorSinks.test_opensearch_that_wants_a_login()
+   if not receiver.is_there() then
+      return
+   end
+   local server = receiver.new()
+   server:rules { { login = "Basic bWU6cHc=", status = 401, times = 1000 } }
+   mend(": 401", "opensearch", { url = "http://localhost:" .. server.port },
+      { OPENSEARCH_USER = "me", OPENSEARCH_PASSWORD = "pw" })
+end
+
+function TestDoctorSinks.test_clickhouse()
+   if not clickhouse.is_there() then
+      return
+   end
+   local server = clickhouse.new "pw"
+   local env = { CLICKHOUSE_USER = "default", CLICKHOUSE_PASSWORD = "pw" }
+   local args = { url = server:url():gsub("/$", ""), database = "it's new", create = "no" }
+   local s = setup("clickhouse", args, env)
+   local printed = mending.mend(s, "Password required for user")
+   lu.assertStrContains(printed, "Code: 81")
+   lu.assertStrContains(printed, "there is no table t in the database it's new")
+   lu.assertEquals(s.args.create, "yes")
+end
+
+-- ---- secrets ----
+
+function TestDoctorSinks.test_secrets_that_everybody_may_read()
+   if not redis.is_there() then
+      return
+   end
+   local _, address = start_redis("--requirepass", "pw")
+   local dir = scope.dir "secrets"
+   files.write(dir .. "/redis", "pw\n")
+   native.chmod(dir .. "/redis", 420) -- 644
+   mend("/redis may be read by everybody", "redis", { connect = address,
+      password = "$CREDENTIALS_DIRECTORY/redis" }, { CREDENTIALS_DIRECTORY = dir })
 end
 
 -- ---- NATS ----

@@ -55,8 +55,8 @@ end
 
 local pages = {
    "README.md", "lua/README.md", "lua/captures.md", "lua/operate.md", "lua/standby.md",
-   "lua/scaling.md", "lua/testing.md",
-   "scripts/README.md", "src/README.md", "src/pgcdc-lua.1",
+   "lua/workers.md", "lua/scaling.md", "lua/testing.md", "scripts/README.md", "src/README.md",
+   "src/pgcdc-lua.1",
 }
 
 local function read(path)

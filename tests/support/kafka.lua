@@ -84,9 +84,12 @@ function methods:count(topic, partitions)
    return sum
 end
 
--- Puts one record into a topic, by kcat. <headers>: {name = value}, or nil.
+-- Puts one record into a topic, by kcat. <text> nil: one without a value. <headers>: {name =
+-- value}, or nil.
 function methods:write(topic, key, text, headers)
-   local argv = { find "kcat", "-b", self.brokers, "-P", "-t", topic, "-k", key }
+   local argv = { find "kcat", "-b", self.brokers, "-P", "-t", topic,
+                  table.unpack(text and { "-k", key } or { "-Z", "-K", "\1" }) }
+   text = text or key .. "\1\n"
    for name, value in pairs(headers or {}) do
       argv[#argv + 1], argv[#argv + 2] = "-H", name .. "=" .. value
    end

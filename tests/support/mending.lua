@@ -24,14 +24,15 @@ end
 -- ---- running what was printed ----
 
 -- Runs a command where the program is in the path, and psql reaches the server. `env`: further
--- variables, or nil.
-function mending.shell(command, env)
+-- variables, or nil; `cwd`: where, or nil.
+function mending.shell(command, env, cwd)
    local argv = { "env", "PGHOST=" .. server.socket_dir(), "PGPORT=" .. mending.one().port,
                   "PGUSER=postgres",
                   "PATH=" .. program.binary():match "^(.*)/" .. ":" .. os.getenv "PATH" }
    for name, value in pairs(env or {}) do
       argv[#argv + 1] = name .. "=" .. value
    end
+   command = (cwd and "cd '" .. cwd .. "' && " or "") .. command
    table.move({ "sh", "-c", command }, 1, 3, #argv + 1, argv)
    server.run(argv, { user = false })
 end
@@ -46,7 +47,7 @@ local function run_line(line, setup)
    if database then
       mending.one():connect(database):exec(text)
    elseif kind == "shell" then
-      mending.shell(text, setup.env)
+      mending.shell(text, setup.env, setup.cwd)
    elseif kind == "option" and name then
       setup.args[name] = value
    elseif kind == "pg_hba.conf" then
@@ -63,7 +64,8 @@ end
 
 function mending.check(setup)
    return program.run { bundled = setup.bundled or "jsonl", args = setup.args, dsn = setup.dsn,
-                        options = { "--check" }, script = setup.script, env = setup.env }
+                        options = { "--check" }, script = setup.script, env = setup.env,
+                        cwd = setup.cwd }
 end
 
 -- What --check prints after "mend", and the run.

@@ -3,7 +3,9 @@
 --
 -- A sink that knows what mends it (Postgres) leaves a list of that in its field `mends`.
 
+local raw = require "pgcdc.raw"
 local mend = require "pgcdc.mend"
+local secret = require "pgcdc.sinks.secret"
 
 local sinks = {}
 
@@ -17,8 +19,20 @@ local rules = {
    end },
 }
 
+-- Warns of secrets that others may read.
+local function warn_of_files(item, sink)
+   for _, path in ipairs(raw.is_sandboxed and {} or secret.files(sink)) do
+      local kind, _, mode = raw.file_stat(path)
+      if kind == "file" and mode & 7 ~= 0 then
+         item.warnings[#item.warnings + 1] = { text = path .. " may be read by everybody",
+            mends = { mend.shell("chmod o-rwx " .. mend.quoted(path)) } }
+      end
+   end
+end
+
 --- Completes the item of a sink, see pgcdc.doctor.doctor.
 function sinks.examine(item, sink)
+   warn_of_files(item, sink)
    if item.ok then
       return
    end

@@ -13,6 +13,9 @@
 
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
+local feeds = require "pgcdc.delivery.feeds"
+local mend = require "pgcdc.mend"
+local http_check = require "pgcdc.sinks.http_check"
 local http_client = require "pgcdc.sinks.http_client"
 local http_flush = require "pgcdc.sinks.http_flush"
 local pattern = require "pgcdc.sinks.pattern"
@@ -339,8 +342,35 @@ local function send(sink, upto)
    return http_flush.send(sink, upto)
 end
 
+-- The table of a source, as far as it can be told before there is a change; or nil.
+local function table_of(sink, number)
+   local schema, name = (feeds.name(number) or ""):match "^([^.]*)%.(.*)$"
+   local text = schema and sink.into_text
+   return text and text:gsub("{(%w+)}", { schema = schema, table = name })
+end
+
+-- Tables are made with the first change; where they are not, they must be there.
+local function check_tables(sink)
+   for _, number in ipairs(sink.create and {} or feeds.of(sink)) do
+      local name = table_of(sink, number)
+      if name and not name:find "[{}]" and ask(sink, "EXISTS TABLE " .. name_in_sql(name))[1] ~= "1"
+      then
+         sink.mends = { mend.option("create", "yes") }
+         sink:stop(("there is no table %s in the database %s"):format(name, sink.database))
+      end
+   end
+end
+
+local function mends(sink, text)
+   if text:find "Code: 81%D" then
+      return { http_check.curl(sink, "CREATE DATABASE " .. name_in_sql(sink.database)) }
+   end
+   return http_check.mends(sink, text)
+end
+
 local function check_server(sink)
    set_version(sink)
+   check_tables(sink)
    return ("ClickHouse %s at %s, database %s"):format(sink.version, sink.address, sink.database)
 end
 
@@ -357,6 +387,8 @@ local function read(sink, spec, what)
       check.fail("%s: format is not for clickhouse, whose rows are the changes'", what)
    end
    sink.database = spec.database and check.text(what .. ": database", spec.database) or "default"
+   sink.into_text = spec.into == nil and "{table}" or type(spec.into) == "string" and spec.into
+      or nil
    sink.into = pattern.option(what .. ": into", spec.into or "{table}")
    sink.create = check.flag(what .. ": create", spec.create, true)
    local url = remote.expanded(what, "url", spec.url)
@@ -372,7 +404,7 @@ end
 return remote.sink {
    kind = "clickhouse", address = "url", fields = fields, read = read, encode = encode,
    open = http_client.open, send = send, close = http_client.close,
-   check = check_server, holds = http_flush.HELD,
+   check = check_server, mends = mends, holds = http_flush.HELD,
    promise = { crash = "the end state is exact",
                position = "the state file", order = "per key" },
 }

@@ -262,20 +262,4 @@ function http_client.ask(sink, url, body)
    sink:broken(("%s: %s"):format(sink.shown, text))
 end
 
---- For --check: connects, without a request.
-function http_client.check(sink)
-   local client, clock = connections[sink].client, sink:clock "connect"
-   client:send(1, "GET", sink.address .. "/", {})
-   while not client:step(STEP) do
-      clock:check(false)
-   end
-   local _, status, message = client:next()
-   client:close()
-   http_client.renew(sink)
-   if not status then
-      sink:stop(sink.address .. ": " .. message)
-   end
-   return sink.shown .. ": connects"
-end
-
 return http_client

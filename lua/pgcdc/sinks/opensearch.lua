@@ -7,6 +7,7 @@
 
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
+local http_check = require "pgcdc.sinks.http_check"
 local http_client = require "pgcdc.sinks.http_client"
 local http_flush = require "pgcdc.sinks.http_flush"
 local pattern = require "pgcdc.sinks.pattern"
@@ -153,7 +154,7 @@ end
 return remote.sink {
    kind = "opensearch", address = "url", fields = fields, read = read, encode = encode,
    open = http_client.open, send = http_flush.send, close = http_client.close,
-   check = http_client.check, holds = http_flush.HELD,
+   check = http_check.check, mends = http_check.mends, holds = http_flush.HELD,
    promise = { crash = "the end state is exact",
                position = "the state file", order = "per key" },
 }

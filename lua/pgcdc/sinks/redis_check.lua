@@ -9,6 +9,7 @@ local mend = require "pgcdc.mend"
 local feeds = require "pgcdc.delivery.feeds"
 local redis_client = require "pgcdc.sinks.redis_client"
 local secret = require "pgcdc.sinks.secret"
+local tls = require "pgcdc.sinks.tls"
 
 local redis_check = {}
 
@@ -122,6 +123,14 @@ end
 
 --- What mends an error of the server, a text such as "AUTH: WRONGPASS ...": a list, see pgcdc.mend.
 function redis_check.mends(sink, text)
+   if text:find "need the hash tag" then
+      return { mend.option("key", "{name}:" .. sink.key_text) }
+   elseif not sink.hosts[sink.turn].path then
+      local unknown = tls.mends(text, sink.hosts[sink.turn].host, sink.hosts[sink.turn].port)
+      if unknown then
+         return unknown
+      end
+   end
    for word in text:gmatch "%u+" do
       if mends[word] then
          return mends[word](sink)

@@ -46,4 +46,21 @@ function secret.variable_of(sink, field)
    return kept and kept.text:match "^%$([%a_][%w_]*)$"
 end
 
+--- The files that the texts of the sink are in, or name, and that nobody else may read: a list.
+function secret.files(sink)
+   local found, folder = {}, os.getenv "CREDENTIALS_DIRECTORY"
+   for field, kept in pairs(texts[sink] or {}) do
+      local name = kept.text:match "^%$CREDENTIALS_DIRECTORY/(.+)$"
+      if field == "tls.key" then
+         found[#found + 1] = secret.of(sink, field)
+      elseif name and folder then
+         found[#found + 1] = folder .. "/" .. name
+      elseif field == "credentials" and not kept.text:find "[\n$]" then
+         found[#found + 1] = kept.text
+      end
+   end
+   table.sort(found)
+   return found
+end
+
 return secret

@@ -3,6 +3,7 @@
 
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
+local mend = require "pgcdc.mend"
 local secret = require "pgcdc.sinks.secret"
 
 local tls = {}
@@ -34,6 +35,24 @@ function tls.files(sink)
       files[field] = secret.of(sink, "tls." .. field)
    end
    return files
+end
+
+-- What OpenSSL says of certificates that somebody unknown has signed.
+local unknown = { "self.signed certificate", "issuer certificate", "verify the first certificate" }
+
+--- What mends an error of --check, a text, if that is a certificate of a server there that somebody
+--- unknown has signed: a list, see pgcdc.mend; or nil.
+function tls.mends(text, host, port)
+   for _, words in ipairs(unknown) do
+      if text:find(words) then
+         return {
+            mend.shell(("openssl s_client -connect %s:%s -showcerts </dev/null 2>/dev/null | "
+               .. "sed -n '/^-----BEGIN/,/^-----END/p' >%s.pem # if it is whose it should be")
+               :format(host:find ":" and "[" .. host .. "]" or host, port, host)),
+            mend.option("ca", host .. ".pem"),
+         }
+      end
+   end
 end
 
 return tls

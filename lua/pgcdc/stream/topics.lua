@@ -21,6 +21,7 @@ local workers = require "pgcdc.stream.workers"
 local topics = {}
 
 local MOST = 500 -- records of a batch
+local GOAL = 0.5 -- seconds that a batch shall take: it is finished before a stop
 local WAIT = 0.1 -- seconds that one question to brokers may take
 local PATIENCE = 60 -- seconds of such questions
 local NAP = 0.01
@@ -71,6 +72,7 @@ function topics.new(spec)
    local settings = require "pgcdc.sinks.kafka.settings"
    local record = require "pgcdc.sinks.kafka.record"
    local feed = setmetatable({ timeout = 30, types = {}, offsets = {}, ends = {}, deleted = {},
+                               most = 1, count_fed = 0,
                                memory = debezium.memory() }, Feed)
    feed.brokers = secret.expand(what .. ": kafka", check.text(what .. ": kafka", spec.kafka))
    feed.topics = check.names(what .. ": topic", spec.topic)
@@ -297,7 +299,7 @@ local function note(feed, record, is_delete)
    local place = record.topic .. " " .. record.partition
    local is_again = record.value == nil and record.key ~= nil
       and feed.deleted[place] == record.key
-   feed.deleted[place] = is_delete and record.key or nil
+   feed.deleted[place] = is_delete and record.value and record.key or nil
    return is_again
 end
 
@@ -340,7 +342,7 @@ local function feed_record(feed, record, begins)
       refuse(feed, record, json)
       return false
    end
-   local ok, problem = raw.feed(feed.source.number, type, json, begins)
+   local ok, problem = raw.feed(feed.source.number, type, json, begins, record.time)
    if not ok then
       refuse(feed, record, problem)
    end
@@ -367,9 +369,20 @@ local function tell_end(feed)
    end
 end
 
+-- How many records are taken at once. The batch before is delivered when this is asked.
+local function batch_size(feed, now)
+   if feed.count_fed > 0 then
+      local each = (now - feed.fed_at) / feed.count_fed
+      feed.most = math.max(1, math.min(MOST, 2 * feed.most, GOAL / math.max(each, 1e-9) // 1))
+   end
+   return math.tointeger(feed.most)
+end
+
 -- Feeds what has come. Returns whether there was anything.
 local function fetch(feed)
-   local records = feed.reader:take(MOST, headers)
+   local now = raw.now()
+   local records = feed.reader:take(batch_size(feed, now), headers)
+   feed.fed_at, feed.count_fed = now, #records
    local n, has_moved = 0, false
    for _, record in ipairs(records) do
       local problem = record.problem

@@ -23,6 +23,7 @@ local SOON = 0.02      -- where a process is about to end
 local FIRST_PAUSE, LONGEST_PAUSE = 1, 60 -- before a worker that has died is started again
 local LONG = 60        -- who has run for so long begins with the first pause again
 local AGAIN = 60       -- seconds until the same problem is told again
+local LONG_ENOUGH = 15 -- to be given partitions
 local PATIENCE = 240   -- for a worker that is to stop: the group waits for 300 s
 
 -- Exit statuses after which another start comes to the same: wrong words, a database that refuses,
@@ -40,6 +41,7 @@ local pending          -- what is to be accepted once its workers have ended: {l
 local saved = {}       -- "topic partition" -> {topic, partition, offset}, not committed yet
 local committed_at = 0
 local has_begun = {}   -- the set of partitions that have had a worker
+local began_at         -- when it joined
 local is_leaving = false
 local is_over = false
 
@@ -132,6 +134,7 @@ end
 local function stop(partition, worker, now)
    if not worker.asked then
       worker.asked = now
+      say("info", "the worker is asked to stop", partition)
       raw.worker_signal(worker.pid, "stop")
    elseif not worker.is_killed and now - worker.asked > PATIENCE then
       worker.is_killed = true
@@ -229,6 +232,7 @@ local function begin()
    if not member then
       error("kafka: " .. problem, 0)
    end
+   began_at = raw.now()
    feed:check_partitions(member)
    raw.watch(member:fd(), function()
       member:quiet()
@@ -272,6 +276,16 @@ local function turn_workers(is_stopping, now)
    for partition in pairs(paused) do
       paused[partition] = wanted[partition] and paused[partition] or nil
    end
+end
+
+-- True if each partition has a worker that has read what was there. Who has none for long is well.
+local function is_ready(now)
+   for partition in pairs(wanted) do
+      if not (running[partition] and running[partition].is_ready) then
+         return false
+      end
+   end
+   return next(wanted) ~= nil or now - began_at > LONG_ENOUGH
 end
 
 -- Seconds until something is to be done.
@@ -329,6 +343,7 @@ function workers.turn(is_stopping)
    if now - committed_at >= COMMIT then
       commit()
    end
+   raw.set_ready(is_ready(now))
    if raw.wants_report() then
       report()
    end

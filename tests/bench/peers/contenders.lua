@@ -104,6 +104,8 @@ local function debezium(name, database, settings)
    return self
 end
 
+contenders.debezium = debezium
+
 -- This program with these fields of its source, and of the sink kafka. <slot>: of the source.
 local function ours(name, database, slot, source, sink)
    local self = { name = name }
