@@ -82,6 +82,13 @@ test("each_partition_has_a_worker", function(mock)
    lu.assertEquals(p:finish().status, 0)
    lu.assertEquals(leases(home), "enrich/0- enrich/1- enrich/2-")
    lu.assertEquals(sorted(p), written)
+   -- all of it comes again
+   local again = how(mock, home)
+   again.options = tables.join(again.options, { "--reset" })
+   p = program.start(again)
+   p:wait_until(function() return #p:lines() >= 40 end, 30, "all changes")
+   lu.assertEquals(p:stop().status, 0)
+   lu.assertEquals(#p:lines(), 40)
 end)
 
 -- The member and its workers can be asked how they are.
