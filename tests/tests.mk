@@ -8,7 +8,7 @@ NATIVE_SOURCES = $(wildcard tests/support/native*.c)
 RULES = $(wildcard tests/mutants/horizon_*.c)
 SEQ_MUTANTS = $(patsubst tests/mutants/%.c,$(PROGRAM)-%,$(wildcard tests/mutants/seq_*.c))
 LOG_MUTANTS = $(patsubst tests/mutants/%.c,$(PROGRAM)-%,\
-	$(wildcard tests/mutants/claims_*.c tests/mutants/logical_*.c))
+	$(wildcard tests/mutants/claims_*.c tests/mutants/leaves_*.c tests/mutants/logical_*.c))
 HOME_MUTANTS = $(patsubst tests/mutants/%.c,$(PROGRAM)-%,$(wildcard tests/mutants/home_*.c))
 HASTY = $(PROGRAM)-hasty
 MUTANTS = $(patsubst tests/mutants/horizon_%.c,$(PROGRAM)-%,$(RULES)) $(SEQ_MUTANTS) \
@@ -261,7 +261,8 @@ $(HASTY): $(HASTY_OBJECTS) $(OBJECTS) | $(HOME_LINKS)
 $(LOG_MUTANTS): $(PROGRAM)-%: tests/mutants/%.c $(OBJECTS) | $(HOME_LINKS)
 	@echo "link $@"
 	@$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $< \
-		$(filter-out %/capture/$(if $(filter claims_%,$*),slot_claims,logical).o,$(OBJECTS)) \
+		$(filter-out %/capture/$(or $(if $(filter claims_%,$*),slot_claims),$(if \
+			$(filter leaves_%,$*),log_leaves),logical).o,$(OBJECTS)) \
 		$(LDLIBS_ALL)
 
 # The program, linked so that every call of Lua that may run a finalizer runs hostile ones.

@@ -61,6 +61,9 @@ struct chunk {
     bool is_log;             /* of the log: its batch is of all sources of a stream, see there; or
                               * fed */
     bool has_hashes;         /* before each row stands the hash of its key */
+    bool may_be_altered;     /* of the log: rows that were sent before may have got other values by
+                              * an ALTER TABLE, which the log does not have */
+    bool is_recorded;        /* by state/diff.h */
     uint64_t reads;          /* as in struct position */
     uint32_t leaf, end;      /* of a snapshot range: its relation's oid, the block after it */
 

@@ -61,6 +61,7 @@ bool complete_is_other(const struct complete *c, size_t i, const struct source *
     const struct complete_table *ct = &c->tables[i];
 
     return ct->source != s || ct->rowtype != s->facts.rowtype ||
+           ct->wants_hash != source_keeps_by_log(s) ||
            (ct->is_asked && ct->serial != t->serial) || t->serial > ct->newest;
 }
 
@@ -200,6 +201,8 @@ static void put_row(struct chunk *chunk, size_t from, size_t to,
     row.is_key_only = row.is_key_only || is_lost;
     row.has_unknown = row.has_unknown && !row.is_key_only;
     row.op = op;
+    if (chunk->has_hashes)
+        buf_add(bytes, &now->hash, sizeof now->hash);
     row.start = bytes->len;
     put_line(now, t, row.is_key_only, bytes);
     row.len = (uint32_t)(bytes->len - row.start);
@@ -222,9 +225,12 @@ static void put_row(struct chunk *chunk, size_t from, size_t to,
 /* The units of a chunk's rows are the next ones of the table. */
 static bool apply(struct complete_table *ct, struct chunk *chunk, size_t *next, struct err *e)
 {
+    const struct source *s = ct->source;
     size_t n = 0;
     struct buf bytes;
 
+    chunk->has_hashes = ct->wants_hash;
+    chunk->may_be_altered = s->log_altered == 0 || s->log_altered >= s->position.horizon.floor;
     buf_init(&bytes, SIZE_MAX / 2);
     for (size_t i = 0; i < chunk->n_rows; i++) {
         const struct complete_table_unit *now = &ct->units[(*next)++];

@@ -18,7 +18,7 @@ struct asked {
     size_t from, end;
     bool rows, only_reads;
     bool texts;
-    size_t column; /* of the texts only this one; SIZE_MAX: all */
+    size_t column; /* of the texts only this one; SIZE_MAX: all; n_columns: the hash of the key */
 };
 
 /* An item of an array, in double quotes, in E''. */
@@ -282,11 +282,13 @@ static void take_line(struct complete_table *ct, const struct asked *a,
         if (u->len > 0 && !copytext_is_unknown(field_of(u, i)))
             set_value(ct, u, i, text, len);
     }
+    if (q->keys != NULL && (text = result_value(r, line, n, &len)) != NULL)
+        u->hash = (uint64_t)strtoll(text, NULL, 10);
 }
 
 static size_t count_columns(const struct complete_table *ct, const struct complete_plan_question *q)
 {
-    size_t n = q->rows != NULL;
+    size_t n = (q->rows != NULL) + (q->keys != NULL);
 
     for (size_t i = 0; i < ct->rowtype->n_columns; i++)
         n += q->texts[i] != NULL ||
@@ -350,18 +352,24 @@ static bool has_rows(const struct complete_table *ct, const struct asked *a)
     return false;
 }
 
+static bool asks_hash(const struct complete_table *ct, const struct asked *a)
+{
+    return ct->wants_hash && a->texts && complete_plan_has_key(&ct->plan) &&
+           (a->column == SIZE_MAX || a->column == ct->rowtype->n_columns);
+}
+
 /* Asks one statement, or none where there is nothing to ask. */
 static enum answer ask(struct complete_table *ct, const struct asked *a, struct conn *conn,
                        struct err *e)
 {
-    size_t n = ct->rowtype->n_columns;
-    struct buf *arrays = calloc(n + 1, sizeof *arrays);
-    const char **texts = calloc(n + 1, sizeof *texts);
+    size_t n = ct->rowtype->n_columns, n_key = ct->rowtype->n_key, n_all = n + 1 + n_key;
+    struct buf *arrays = calloc(n_all, sizeof *arrays);
+    const char **texts = calloc(n_all, sizeof *texts);
     struct complete_plan_question q = { .only_reads = a->only_reads, .texts = texts };
     bool ok = arrays != NULL && texts != NULL, has_some = false;
     enum answer answer = ANSWER_TAKEN;
 
-    for (size_t i = 0; ok && i <= n; i++)
+    for (size_t i = 0; ok && i < n_all; i++)
         buf_init(&arrays[i], SIZE_MAX / 2);
     if (ok && a->rows && ct->needs_rows && has_rows(ct, a)) {
         ok = put_rows(ct, a, &arrays[n]);
@@ -377,13 +385,21 @@ static enum answer ask(struct complete_table *ct, const struct asked *a, struct 
         texts[i] = has_text ? arrays[i].data : NULL;
         has_some = has_some || has_text;
     }
+    if (ok && asks_hash(ct, a)) {
+        for (size_t k = 0; ok && k < n_key; k++) {
+            ok = put_texts(ct, a, ct->rowtype->key[k], &arrays[n + 1 + k], &has_some);
+            texts[n + 1 + k] = arrays[n + 1 + k].data;
+        }
+        q.keys = texts + n + 1;
+        has_some = true;
+    }
     if (!ok) {
         err_memory(e);
         answer = ANSWER_FAILED;
     } else if (has_some) {
         answer = send_question(ct, a, &q, conn, e);
     }
-    for (size_t i = 0; arrays != NULL && i <= n; i++)
+    for (size_t i = 0; arrays != NULL && i < n_all; i++)
         buf_fini(&arrays[i]);
     free(arrays);
     free(texts);
@@ -440,14 +456,16 @@ static bool ask_one(struct complete_table *ct, size_t unit, struct conn *conn, s
     enum answer answer;
     struct err why;
 
-    for (size_t i = 0; i < ct->rowtype->n_columns; i++) {
+    for (size_t i = 0; i <= ct->rowtype->n_columns; i++) {
         a.column = i;
         answer = ask(ct, &a, conn, &why);
         if (answer == ANSWER_FAILED) {
             *e = why;
             return false;
         }
-        if (answer == ANSWER_REFUSED && !take_as_text(ct, unit, i, &why, e))
+        /* (a key that its type does not take any more is none of those that are kept) */
+        if (answer == ANSWER_REFUSED && i < ct->rowtype->n_columns &&
+            !take_as_text(ct, unit, i, &why, e))
             return false;
     }
     a.texts = false;

@@ -140,6 +140,14 @@ bool complete_plan_needs_rows(const struct complete_plan *p, const struct source
     return s->config->where != NULL;
 }
 
+bool complete_plan_has_key(const struct complete_plan *p)
+{
+    for (size_t k = 0; k < p->rowtype->n_key; k++)
+        if (column_of(p, p->rowtype->key[k]) == NULL)
+            return false;
+    return true;
+}
+
 /* ---- statements ---- */
 
 void complete_plan_put_table(struct buf *sql, const struct source *s)
@@ -227,6 +235,21 @@ static void put_of_row(struct buf *sql, const struct complete_plan *p, const str
     buf_puts(sql, " WHERE \"pgcdc:x\" IS NOT NULL) AS \"pgcdc:a\" ON true");
 }
 
+/* As in a poll, of the key's columns as they are there. */
+static void put_hash(struct buf *sql, const struct complete_plan *p, const struct source *s)
+{
+    const struct sql_query q = { .table = &s->facts.table, .rowtype = p->rowtype };
+
+    buf_puts(sql, "(SELECT ");
+    sql_put_hash(sql, &q, "pgcdc:key");
+    for (size_t k = 0; k < p->rowtype->n_key; k++) {
+        buf_printf(sql, "%s\"pgcdc:k%zu\"::%s AS ", k > 0 ? ", " : " FROM (SELECT ", k,
+                   column_of(p, p->rowtype->key[k])->type);
+        sql_put_ident(sql, p->rowtype->columns[p->rowtype->key[k]].name);
+    }
+    buf_puts(sql, ") AS \"pgcdc:key\")");
+}
+
 /* The columns of the answer. */
 static void put_list(struct buf *sql, const struct complete_plan *p, const struct source *s,
                      const struct complete_plan_question *q)
@@ -252,6 +275,10 @@ static void put_list(struct buf *sql, const struct complete_plan *p, const struc
         buf_putc(sql, ')');
         comma = ", ";
     }
+    if (q->keys == NULL)
+        return;
+    buf_puts(sql, comma);
+    put_hash(sql, p, s);
 }
 
 /* The arrays as one table: a row of each. */
@@ -272,12 +299,19 @@ static void put_arrays(struct buf *sql, const struct complete_plan *p,
         buf_puts(sql, q->texts[i]);
         comma = ", ";
     }
+    for (size_t k = 0; q->keys != NULL && k < p->rowtype->n_key; k++) {
+        buf_puts(sql, comma);
+        buf_puts(sql, q->keys[k]);
+        comma = ", ";
+    }
     buf_puts(sql, ") WITH ORDINALITY AS \"pgcdc:u\"(");
     if (q->rows != NULL)
         buf_puts(sql, "\"pgcdc:x\", ");
     for (size_t i = 0; i < p->rowtype->n_columns; i++)
         if (q->texts[i] != NULL)
             buf_printf(sql, "\"pgcdc:t%zu\", ", i);
+    for (size_t k = 0; q->keys != NULL && k < p->rowtype->n_key; k++)
+        buf_printf(sql, "\"pgcdc:k%zu\", ", k);
     buf_puts(sql, "\"pgcdc:n\")");
 }
 

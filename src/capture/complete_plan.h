@@ -42,15 +42,20 @@ bool complete_plan_needs_rows(const struct complete_plan *p, const struct source
 bool complete_plan_wants_json(const struct complete_plan *p, size_t i);
 bool complete_plan_wants_value(const struct complete_plan *p, size_t i);
 
+/* True if the hash of a key can be asked for. */
+bool complete_plan_has_key(const struct complete_plan *p);
+
 /* What a statement asks of some rows. Where an array is NULL, that is not asked. */
 struct complete_plan_question {
     const char *rows;   /* an array of rows as text, as SQL */
     const char **texts; /* for each column of the row type an array of texts, as SQL, or NULL */
     bool only_reads;    /* of <rows> nothing is asked, but that they can be read */
+    const char **keys;  /* for each column of the key such an array: their hash is asked for; or
+                         * NULL */
 };
 
 /* Appends it. The answer has for each row, in order: if <rows> are asked about, whether it passes
- * the condition, and each value that is wanted; then each JSON. */
+ * the condition, and each value that is wanted; then each JSON; then the hash. */
 void complete_plan_put(const struct complete_plan *p, const struct source *s,
                        const struct complete_plan_question *q, int server_version, struct buf *sql);
 

@@ -121,7 +121,8 @@ bool complete_table_begin(struct complete_table *ct, struct source *s,
     ct->is_row_told = false;
     ct->is_lacking = false;
     ct->has_condition = s->config->where != NULL;
-    ct->is_asked = complete_plan_is_needed(s);
+    ct->wants_hash = source_keeps_by_log(s);
+    ct->is_asked = ct->wants_hash || complete_plan_is_needed(s);
     ct->source = s;
     if (copy_names(ct, t, e) && (!ct->is_asked || complete_table_plan(ct, conn, e)))
         return true;
@@ -158,7 +159,7 @@ bool complete_table_add(struct complete_table *ct, const struct pgoutput_tuple *
     const struct rowtype *t = ct->rowtype;
     struct complete_table_whole whole;
 
-    if (lacks && ct->source->config->toast == CONFIG_TOAST_REQUIRE)
+    if (lacks && ct->source->config->toast == CONFIG_TOAST_REQUIRE && !ct->wants_hash)
         return err_set(e, ERR_REFUSED, "%s.%s: toast = \"require\", and the log does not have a "
                        "value that an update left as it was: ALTER TABLE %s.%s REPLICA IDENTITY "
                        "FULL", t->schema, t->table, t->schema, t->table);

@@ -32,6 +32,7 @@ struct complete_table_unit {
     struct complete_table_tuple row;
     struct complete_table_tuple before; /* the row before, for columns that did not change */
     /* set by complete_ask: */
+    uint64_t hash;          /* of its key, if the table wants it */
     bool passes;            /* the condition */
     struct complete_table_value *values; /* for each column of the row type; NULL: not asked for */
     const struct buf *answers;
@@ -49,6 +50,7 @@ struct complete_table {
                               * update left as they were: */
     size_t n_lacking;        /* so many rows came since the first one */
     bool needs_rows, has_condition;
+    bool wants_hash;         /* of each row, see source_keeps_by_log */
     bool is_planned_anew;    /* since rows waited first */
     struct complete_plan plan;
     char **names;            /* of the columns that the log has; n_names of them; owned */

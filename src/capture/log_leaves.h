@@ -25,7 +25,10 @@
  * has. If it is otherwise nobody can tell: the position becomes one of xmins.
  *
  * The pgoutput of Postgres 14 goes on to take a table that was written to for what it was when it
- * was attached, until the stream begins anew. So there the position becomes one of xmins always.
+ * was attached, until the stream begins anew. So there the position becomes one of xmins always;
+ * and where the stream has sent, for other sources that share it, what was before the place from
+ * which on this source goes by the log again, it begins anew at that place: what is sent from there
+ * on is written after the ATTACH, and nothing that was before it.
  *
  * While it was detached nothing but new xids can have been written to a partition that was known:
  * of that, rows of xids below the floor are passed over.

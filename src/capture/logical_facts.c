@@ -3,6 +3,7 @@
 #include "capture/logical_facts.h"
 
 #include "capture/sql.h"
+#include "capture/sql_altered.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -10,10 +11,10 @@
 
 enum { F_LEVEL, F_PUBLICATION, F_OPS, F_ROOT, F_PUBLISHED, F_FILTERED, F_IDENTITY, F_PLUGIN,
        F_HERE, F_STATUS, F_CONFIRMED, F_MIXED, F_HASH, F_VERSION, F_SYNCED, F_MOVED,
-       F_CHILD, F_LEAVES, F_KEPT };
+       F_CHILD, F_LEAVES, F_KEPT, F_ALTERED };
 
 const struct result_shape logical_facts_shape = {
-    "what the log brings", "tBBBbbcTBTUbuubbbTc", 1, 1
+    "what the log brings", "tBBBbbcTBTUbuubbbTcU", 1, 1
 };
 
 /* Rows of the catalogs that are made anew when a table, or the schema that it is in, leaves the
@@ -94,6 +95,11 @@ void logical_facts_put(const struct source *s, struct buf *sql)
     buf_puts(sql, ", CASE WHEN c.oid < 16384 THEN 'c' WHEN c.relpersistence = 'u' OR EXISTS (SELECT"
                   " FROM pg_partition_tree(c.oid) t JOIN pg_class l ON l.oid = t.relid WHERE"
                   " l.relpersistence = 'u') THEN 'u' ELSE 'p' END");
+    buf_puts(sql, ", ");
+    if (s->config->keeps_old)
+        sql_altered_put(sql, t);
+    else
+        buf_puts(sql, "0::int8");
     buf_puts(sql, " FROM pg_class c LEFT JOIN pg_publication p ON p.pubname = ");
     sql_put_literal(sql, s->config->publication);
     buf_puts(sql, " LEFT JOIN pg_replication_slots s ON s.slot_name = ");
@@ -127,6 +133,7 @@ bool logical_facts_read(struct logical_facts *f, struct source *s, const struct 
     f->is_synced = result_bool(r, 0, F_SYNCED);
     f->is_moved = result_bool(r, 0, F_MOVED);
     f->has_child = result_bool(r, 0, F_CHILD);
+    s->log_altered = result_u64(r, 0, F_ALTERED);
     return log_leaves_read(&s->log_leaves, result_text(r, 0, F_LEAVES), s->facts.identity.lsn, e);
 }
 
@@ -168,9 +175,11 @@ static bool check_identity(const struct logical_facts *f, const struct source *s
 {
     const struct relation *t = &s->facts.table;
     const struct config *c = s->config;
-    const char *option = c->keeps_old ? "old = true"
-                         : c->skips_unchanged ? "skip_unchanged = true"
-                         : c->toast == CONFIG_TOAST_REQUIRE ? "toast = \"require\"" : NULL;
+    bool may_keep = s->position.is_learned ||
+                    (s->position.phase == POSITION_NONE && c->counts_first);
+    const char *option = c->skips_unchanged ? "skip_unchanged = true"
+                         : c->toast == CONFIG_TOAST_REQUIRE && !c->keeps_old
+                             ? "toast = \"require\"" : NULL;
 
     if (f->identity == 'n' || s->facts.rowtype->n_key == 0)
         return err_set(e, ERR_REFUSED, "%s.%s: updates and deletes of it do not say of which row, "
@@ -179,6 +188,11 @@ static bool check_identity(const struct logical_facts *f, const struct source *s
         return err_set(e, ERR_REFUSED, "%s.%s has REPLICA IDENTITY FULL, and a partition of it has "
                        "not: ALTER TABLE ... REPLICA IDENTITY FULL of each partition",
                        t->schema, t->name);
+    if (c->keeps_old && !may_keep && f->identity != 'f')
+        return err_set(e, ERR_REFUSED, "%s.%s: old = true needs old rows, which the log has only "
+                       "with ALTER TABLE %s.%s REPLICA IDENTITY FULL; or rows are kept for it from "
+                       "the first read on: leave deletes and start out, and --reset the source",
+                       t->schema, t->name, t->schema, t->name);
     return option == NULL || f->identity == 'f' ||
            err_set(e, ERR_REFUSED, "%s.%s: %s needs old rows, which the log has only with ALTER "
                    "TABLE %s.%s REPLICA IDENTITY FULL", t->schema, t->name, option, t->schema,

@@ -134,7 +134,7 @@ struct sql_query method_query(const struct source *s)
         .rowtype = s->facts.rowtype,
         .where = s->config->where,
         .through_root = s->config->rls,
-        .with_hash = source_counts_keys(s),
+        .with_hash = source_has_hashes(s),
     };
 }
 

@@ -203,7 +203,8 @@ static bool check_position(struct source *s, const char **why)
     if (lost == NULL)
         return true;
     snprintf(text, sizeof text, "%s: what changed since transaction %llu is read by xmin; deletes "
-             "since then are not known", lost, (unsigned long long)s->position.horizon.floor);
+             "since then are %s", lost, (unsigned long long)s->position.horizon.floor,
+             s->position.is_learned ? "found by the rows that are kept" : "not known");
     if (!source_add_notice(s, LOG_WARN, text, &ignored))
         return true; /* no memory for it: the next step says so */
     source_forget_polled(s);
@@ -372,14 +373,14 @@ static void put_leaf(const struct source *s, const struct method_extent *extent,
 /* True if the log brings the row, or a version of it that comes later. *is_odd: it would have to,
  * if the partition had been attached once only. */
 static bool is_in_log(const struct own *log, const struct log_keys_item *key,
-                      const struct method_row *row, bool *is_odd)
+                      const struct method_row *row, const char *fields, bool *is_odd)
 {
     if (key == NULL || (key->is_deleted && log->is_sure))
         return false;
     *is_odd = !log->is_sure &&
               (key->is_deleted ||
                (key->xid != (uint32_t)row->xid &&
-                key->row != log_keys_hash_row(row->p, (size_t)(row->end - row->p))));
+                key->row != log_keys_hash_row(fields, (size_t)(row->end - fields))));
     return true;
 }
 
@@ -389,6 +390,7 @@ static bool take_leaf(const struct source *s, struct method_step *step, struct m
 {
     struct own *log = log_of(s);
     const struct log_keys_item *key;
+    const char *fields;
     bool ok, is_odd = false;
 
     if (step->hand_over != METHOD_STAYS)
@@ -397,11 +399,12 @@ static bool take_leaf(const struct source *s, struct method_step *step, struct m
         return false;
     row->fate = METHOD_DELIVER;
     row->is_old = true;
-    key = log_keys_find(&log->keys, s->facts.rowtype, row->p, (size_t)(row->end - row->p), &ok);
+    fields = row->p;
+    key = log_keys_find_row(&log->keys, s, &fields, row->end, &ok);
     if (!ok)
         return method_fail_row(e);
     if ((log->is_again && row->xid < s->position.horizon.floor) ||
-        is_in_log(log, key, row, &is_odd))
+        is_in_log(log, key, row, fields, &is_odd))
         row->fate = METHOD_SKIP;
     log->is_odd = log->is_odd || is_odd;
     return true;
@@ -440,7 +443,9 @@ static bool take_over(struct source *s, struct method_step *step, struct err *e)
     step->goes_on = step->has_left || (source_counts_keys(s) && !step->is_counted);
     if (step->goes_on)
         return true;
-    s->position.is_learned = false; /* the log tells what is deleted from now on */
+    /* the log tells what is deleted from now on, but has old rows only with that identity */
+    s->position.is_learned = s->position.is_learned && s->config->keeps_old &&
+                             log->now.identity != 'f';
     log_leaves_know_all(&s->log_leaves, &s->position);
     /* what the log brings after its own snapshot, that does not show */
     if (!logical_begin(&s->position.logical, log->mark.lsn, s->facts.snapshot.text,

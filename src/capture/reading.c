@@ -230,7 +230,7 @@ bool reading_start_chunk(struct reading *r, struct err *e)
     chunk->is_ordered = reading_is_ordered(r);
     chunk->is_recheck = r->method.is_recheck;
     chunk->reads = s->position.reads;
-    chunk->has_hashes = source_counts_keys(s);
+    chunk->has_hashes = source_has_hashes(s);
     /* like the one before, and a little more: rows differ, and to move them takes time */
     return chunk_reserve(chunk, r->full_rows + r->full_rows / 16,
                          r->full_bytes + r->full_bytes / 16) || err_memory(e);
@@ -244,7 +244,7 @@ static bool was_delivered(struct reading *r, const struct method_row *row)
     const char *fields = row->p;
     uint64_t hash;
 
-    if (range->done.n == 0 || (source_counts_keys(r->source) &&
+    if (range->done.n == 0 || (source_has_hashes(r->source) &&
                                !key_census_read_hash(&fields, row->end, &hash)))
         return false;
     return snapshot_has_delivered(range, r->source->facts.rowtype, &row->place, fields,
@@ -257,7 +257,7 @@ static bool is_soft_deleted(const struct reading *r, const struct method_row *ro
     const char *fields = row->p;
     uint64_t hash;
 
-    return (!source_counts_keys(r->source) || key_census_read_hash(&fields, row->end, &hash)) &&
+    return (!source_has_hashes(r->source) || key_census_read_hash(&fields, row->end, &hash)) &&
            rowtype_is_soft_deleted(r->source->facts.rowtype, fields, (size_t)(row->end - fields));
 }
 
@@ -300,7 +300,7 @@ static bool deliver(struct reading *r, struct method_row *row, struct err *e)
     if (!reading_start_chunk(r, e))
         return false;
     chunk = &r->message->chunk;
-    if (source_counts_keys(s) && !key_census_take_hash(r->census, chunk, &row->p, row->end, e))
+    if (source_has_hashes(s) && !key_census_take_hash(r->census, chunk, &row->p, row->end, e))
         return false;
     out.len = (uint32_t)(row->end - row->p);
     out.op = row->is_tombstone || rowtype_is_soft_deleted(s->facts.rowtype, row->p, out.len)

@@ -14,8 +14,8 @@
 bool slot_errors_is_in_use(const struct err *e);
 
 /* Says in <e>, where it is known, what to do. <conn>, or NULL: a connection on which the server can
- * be asked, not in a transaction that has failed. True: the slot was taken from who had the pipeline
- * before, and is to be used at once. */
+ * be asked, not in a transaction that has failed. True: the slot was taken from who had the
+ * pipeline before, and is to be used at once. */
 bool slot_errors_explain(const struct config *c, struct conn *conn, struct err *e);
 
 /* True if the slot cannot bring what follows: the sources are to look what is left of it. */

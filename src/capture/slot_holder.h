@@ -19,10 +19,10 @@
 struct replication *slot_holder_open(const struct config *c, struct conn *conn,
                                      struct connect_orphan *left, struct err *e);
 
-/* Ends connections of earlier epochs that use the slot, or one beside it. True if there was one: the
- * slot is free now. Then it is to be used at once: who was cut off from the state only does not know
- * yet that it was taken over, and connects again. False also where the role may not end it. <conn>
- * is in no transaction that has failed. */
+/* Ends connections of earlier epochs that use the slot, or one beside it. True if there was one:
+ * the slot is free now. Then it is to be used at once: who was cut off from the state only does not
+ * know yet that it was taken over, and connects again. False also where the role may not end it.
+ * <conn> is in no transaction that has failed. */
 bool slot_holder_end_former(const struct config *c, struct conn *conn);
 
 #endif

@@ -32,8 +32,19 @@ void source_fini(struct source *s)
 
 bool source_counts_keys(const struct source *s)
 {
-    return s->config->deletes ||
-           (s->position.is_learned && config_tells_deletes(s->config));
+    return s->config->deletes || (s->position.is_learned && s->position.logical.lsn == 0 &&
+                                  config_tells_deletes(s->config));
+}
+
+bool source_keeps_by_log(const struct source *s)
+{
+    return s->position.is_learned && s->position.logical.lsn != 0 &&
+           s->config->capture == CONFIG_BY_LOGICAL;
+}
+
+bool source_has_hashes(const struct source *s)
+{
+    return source_counts_keys(s) || source_keeps_by_log(s);
 }
 
 bool source_restore(struct source *s, const struct position *kept)

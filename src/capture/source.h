@@ -68,6 +68,7 @@ struct source {
     char *polled;         /* text of the snapshot of the newest complete poll; NULL: poll again */
     uint64_t glance_lsn;  /* the LSN that fault_glance read before the step's snapshot; 0: none */
     struct log_leaves log_leaves;
+    uint64_t log_altered; /* see sql_altered.h, of the newest facts; 0: not asked for */
     uint64_t log_passed;  /* the log was read up to here for other sources, see follower.h */
     bool shares_log;      /* other sources rely on the slot */
     bool has_slot;        /* the slot, where it is there, was made by us */
@@ -98,6 +99,13 @@ bool source_restore(struct source *s, const struct position *kept) WARN_UNUSED;
 /* True if deletes are looked for by a census: the source asks for them, or it did when the position
  * was taken and triggers, which tell them from now on, have not taken it over yet. */
 bool source_counts_keys(const struct source *s);
+
+/* True if changes come by the log, which does not have the rows before, and the host keeps rows for
+ * that (old = true). */
+bool source_keeps_by_log(const struct source *s);
+
+/* True if rows are sent with the hash of their key. */
+bool source_has_hashes(const struct source *s);
 
 /* Records which server answered, and what of it a crash cannot take back. */
 void source_keep_identity(struct source *s);

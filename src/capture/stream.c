@@ -25,10 +25,11 @@ struct stream {
     struct stream_batch batch;
     struct complete *complete;
     struct stream_table_list tables;
-    uint64_t passed;
+    uint64_t began, passed; /* it was begun here, and is here */
     bool has_messages;   /* somebody wants those of pg_logical_emit_message */
     struct stream_events_transaction now;
     uint32_t announced;  /* the table that was announced just before; 0: something else came */
+    bool begins_anew;    /* the server is to begin anew with the transaction that came */
     bool meets_leaf;     /* a partition has changes that is to be read first, see log_leaves.h */
     /* one that the connection was lost in, and that the batch in hand has a part of: */
     uint64_t cut;        /* its commit LSN; 0: there is none */
@@ -92,6 +93,8 @@ void stream_attach(struct stream *st, size_t i, struct source *source)
     st->batch.members[i] = (struct stream_batch_member){ .source = source,
                                                          .told = st->batch.members[i].told };
     st->batch.members[i].place.before = log->inside;
+    if (source->facts.table.is_partitioned && lsn > st->passed)
+        st->batch.members[i].anew = lsn;
     if (lsn < st->passed || (source->config->wants_messages && !st->has_messages))
         stream_close(st); /* to begin anew, as this source wants it */
     st->has_messages = st->has_messages || source->config->wants_messages;
@@ -127,7 +130,7 @@ static bool open(struct stream *st, struct conn *conn, struct err *e)
         ok = st->batch.members[i].source == NULL ||
              stream_connect_check(st->batch.members[i].source, &now.identity, e);
     begin_facts_fini(&now);
-    st->passed = start_of(st);
+    st->began = st->passed = start_of(st);
     if (ok)
         st->replication = stream_connect_start(st->config, &(struct replication_request){
             st->config->slot, st->passed, st->publications, st->has_messages }, conn, &st->left, e);
@@ -374,15 +377,43 @@ static bool announce(struct stream *st, const struct pgoutput_relation *r, struc
             !look_at_leaf(st, m, r->oid, conn, out, e))
             return false;
     }
-    return stream_table_announce(&st->tables, r, e);
+    if (!stream_table_announce(&st->tables, r, e))
+        return false;
+    /* (an ALTER TABLE may have changed rows that are kept, see chunk.h) */
+    for (size_t i = 0; i < st->batch.n_members; i++)
+        if (st->batch.members[i].source != NULL &&
+            source_keeps_by_log(st->batch.members[i].source))
+            stream_table_look_again(&st->tables, r->oid);
+    return true;
 }
 
 /* ---- transactions ---- */
 
-static bool begin(struct stream *st, const struct pgoutput_begin *b, struct err *e)
+/* True if the transaction is to be sent anew, by a server that has not sent those before it: it is
+ * the first one of a source, and others of the slot have read what was before. */
+static bool must_begin_anew(struct stream *st, uint64_t commit_lsn, struct conn *conn)
+{
+    bool must = false;
+
+    for (size_t i = 0; i < st->batch.n_members; i++) {
+        struct stream_batch_member *m = &st->batch.members[i];
+
+        if (m->source == NULL || m->anew == 0 || commit_lsn < m->anew)
+            continue;
+        must = must || (st->began < m->anew && conn_version(conn) < 150000);
+        m->anew = 0;
+    }
+    return must;
+}
+
+static bool begin(struct stream *st, const struct pgoutput_begin *b, struct conn *conn,
+                  struct err *e)
 {
     if (st->now.is_there)
         return err_set(e, ERR_ANSWER, "a transaction in a transaction");
+    st->begins_anew = must_begin_anew(st, b->commit_lsn, conn);
+    if (st->begins_anew)
+        return true;
     st->now.is_there = true;
     st->now.begin = *b;
     st->batch.inside = (struct stream_batch_size){ 0 };
@@ -455,7 +486,7 @@ static bool take_pgoutput(struct stream *st, const struct replication_message *r
         st->announced = 0;
     switch (m.kind) {
     case PGOUTPUT_BEGIN:
-        return begin(st, &m.begin, e);
+        return begin(st, &m.begin, conn, e);
     case PGOUTPUT_COMMIT:
         return commit(st, &m.commit, out, e);
     case PGOUTPUT_RELATION:
@@ -540,6 +571,9 @@ static bool read_some(struct stream *st, struct conn *conn, int64_t deadline_ms,
         deadline_ms = rest_ms > 0 ? clock_mono_ms() + rest_ms : 0;
     if (!read_one(st, conn, deadline_ms, out, &is_empty, e))
         return false;
+    if (st->begins_anew)
+        stream_close(st);
+    st->begins_anew = false;
     *found = st->meets_leaf ? STREAM_LEAF : is_empty ? STREAM_NOTHING : STREAM_SOME;
     if (st->meets_leaf || !must_end(st))
         return true;

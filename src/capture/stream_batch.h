@@ -21,6 +21,8 @@ struct stream_batch_member {
     bool is_done;            /* the transaction in hand was delivered before */
     uint64_t n_rows;         /* of that transaction, also those that are passed over */
     uint64_t told;           /* the LSN of the position that was handed out last */
+    uint64_t anew;           /* its changes begin here, and what was sent before may have misled an
+                              * old server, see log_leaves.h; 0: they do not */
 };
 
 struct stream_batch_size {

@@ -159,6 +159,11 @@ bool stream_table_find(struct stream_table_list *ts, uint32_t oid, size_t i,
     return map(*t, i, s, e);
 }
 
+void stream_table_look_again(struct stream_table_list *ts, uint32_t oid)
+{
+    find(ts, oid)->n_looked = 0;
+}
+
 bool stream_table_is_of(const struct source *s, uint32_t oid)
 {
     const struct relation *r = &s->facts.table;

@@ -49,6 +49,9 @@ bool stream_table_find(struct stream_table_list *ts, uint32_t oid, size_t i,
                         const struct source *source, struct stream_table **t, bool *is_known,
                         struct err *e) WARN_UNUSED;
 
+/* The sources are to look at the facts before the next row of the relation. */
+void stream_table_look_again(struct stream_table_list *ts, uint32_t oid);
+
 /* True if changes of the relation with this oid are of the source. (Those of a partition come
  * under the name of its table; its own name is that of rows that it got before it was one.) */
 bool stream_table_is_of(const struct source *s, uint32_t oid);

@@ -52,7 +52,8 @@ struct delivery {
     bool is_eager;            /* part of it must be saved soon: not only lazy positions came */
     /* deletes */
     struct diff *diff;        /* owned, or NULL */
-    bool is_handing_over;     /* <diff> is kept until triggers tell the deletes */
+    bool is_handing_over;     /* <diff> is kept until triggers or the log tell the deletes; by the
+                               * log, if that does not have old rows, also then */
     struct chunk *deletes;    /* in hand, or NULL; <deletes_done> of them were delivered */
     size_t deletes_done;
     /* of all batches */
@@ -163,9 +164,10 @@ bool delivery_is_unsaved(const struct delivery *d)
     return d->is_unsaved;
 }
 
-void delivery_begin_reading(struct delivery *d)
+bool delivery_begin_reading(struct delivery *d, struct err *e)
 {
     d->is_reading = true;
+    return !d->is_handing_over || diff_begin_anew(d->diff, e);
 }
 
 bool delivery_ends_reading(struct delivery *d)
@@ -424,6 +426,7 @@ void delivery_end(struct delivery *d, struct chunk *c, bool *is_over, bool *is_l
 {
     struct delivery *leader = d->leader;
     bool is_eager = !c->is_lazy || d->count > 0, is_common = d->is_joint || c->is_log;
+    bool keeps_by_log;
 
     *is_over = c->ends_batch || !is_common;
     if (is_common)
@@ -436,10 +439,11 @@ void delivery_end(struct delivery *d, struct chunk *c, bool *is_over, bool *is_l
     free(c->position);
     c->position = NULL;
     d->has_position = d->is_unsaved = true;
+    keeps_by_log = d->position.is_learned && d->position.logical.lsn != 0;
     d->position.is_learned = d->position.is_partial = false;
     if (d->diff != NULL)
         diff_end_batch(d->diff, c->is_all, &d->position);
-    if (d->is_handing_over &&
+    if (d->is_handing_over && !keeps_by_log &&
         (d->position.stamps.is_used || d->position.logical.lsn != 0)) {
         d->is_handing_over = d->position.is_learned = d->position.is_partial = false;
         diff_close(d->diff);

@@ -73,7 +73,7 @@ bool delivery_write(const struct delivery *d, const char *name,
 void delivery_totals(const struct delivery *d, uint64_t *rows, uint64_t *bytes);
 
 /* A reading of the source begins. */
-void delivery_begin_reading(struct delivery *d);
+bool delivery_begin_reading(struct delivery *d, struct err *e) WARN_UNUSED;
 /* True, once, if the reading has ended: all rows of the source have come. */
 bool delivery_ends_reading(struct delivery *d);
 

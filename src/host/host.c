@@ -175,8 +175,8 @@ static bool handle(struct host *h, struct message *m, struct err *e)
         steer_tell_reread(&h->steer, m->source, &m->notice);
         return true;
     case MESSAGE_READING:
-        delivery_begin_reading(h->deliveries[m->source]);
-        return hooks_reading(h->script, m->source, e);
+        return delivery_begin_reading(h->deliveries[m->source], e) &&
+               hooks_reading(h->script, m->source, e);
     case MESSAGE_READY:
         return ready(h, m->source, e);
     case MESSAGE_DONE:

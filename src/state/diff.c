@@ -5,6 +5,7 @@
 #include "base/array.h"
 #include "base/hash.h"
 #include "state/kept_columns.h"
+#include "state/kept_fill.h"
 #include "state/missing.h"
 
 #include <stdlib.h>
@@ -37,6 +38,11 @@ struct diff {
     size_t n_added, cap_added;
     struct rowtype *rowtype;    /* of the last tally */
     bool is_truncated;
+    /* of the log: the row that was deleted last, as a row of that type; it may have moved */
+    struct buf moved;
+    struct rowtype *moved_type; /* counted reference, or NULL */
+    struct chunk_log moved_at;
+    bool may_fill;              /* what is kept of it still holds */
 };
 
 static uint64_t saved_change(const struct diff *d)
@@ -60,6 +66,7 @@ struct diff *diff_open(struct store *store, const struct config *config,
     d->source = source;
     buf_init(&d->key, SIZE_MAX / 2);
     buf_init(&d->bytes, SIZE_MAX / 2);
+    buf_init(&d->moved, SIZE_MAX / 2);
     d->change = p != NULL ? p->last_change : 0;
     d->is_learned = p != NULL ? p->is_learned : config->start == CONFIG_START_SNAPSHOT;
     d->is_partial = p != NULL ? p->is_partial : config->start == CONFIG_START_SNAPSHOT;
@@ -83,6 +90,8 @@ void diff_close(struct diff *d)
     kept_rows_close(d->known);
     kept_columns_close(d->kept_columns);
     rowtype_unref(d->rowtype);
+    rowtype_unref(d->moved_type);
+    buf_fini(&d->moved);
     free(d->added);
     buf_fini(&d->key);
     buf_fini(&d->bytes);
@@ -179,6 +188,17 @@ static bool enter_rowtype(struct diff *d, struct rowtype *rowtype, struct err *e
     return kept_rows_clear(d->known, e);
 }
 
+/* Gives a row of the change in hand its state. */
+static bool put_row(struct diff *d, struct kept_row *known, const struct kept_row_state *state,
+                    uint64_t saved, struct err *e)
+{
+    bool is_new = known->id == 0;
+
+    return kept_rows_put(d->known, known, state, saved, e) &&
+           (!is_new || ARRAY_PUSH(d->added, d->n_added, d->cap_added,
+                                  ((struct added){ d->change, known->id })) || err_memory(e));
+}
+
 /* Records row <from>, which becomes row <to> of the chunk. *is_wanted: it is to be delivered. */
 static bool record_row(struct diff *d, struct chunk *b, size_t from, size_t to, uint64_t saved,
                        bool *is_wanted, struct err *e)
@@ -187,7 +207,6 @@ static bool record_row(struct diff *d, struct chunk *b, size_t from, size_t to, 
     struct kept_row known;
     struct kept_row_state state = { .change = d->change + 1, .xid = row.xid,
                                  .reads = reads_of(b) };
-    bool is_new;
 
     buf_clear(&d->key);
     if (!chunk_row_key(b, &row, &d->key))
@@ -208,11 +227,103 @@ static bool record_row(struct diff *d, struct chunk *b, size_t from, size_t to, 
     state.columns = d->columns;
     if (d->config->keeps_old)
         state.row = (struct store_slice){ b->bytes + row.start, row.len };
-    is_new = known.id == 0;
-    if (!kept_rows_put(d->known, &known, &state, saved, e))
+    return put_row(d, &known, &state, saved, e);
+}
+
+/* ---- rows of the log ---- */
+
+/* Becomes the row before row <i>, unless the log has that. */
+static bool set_old(struct diff *d, struct chunk *b, size_t i, const struct kept_row *known)
+{
+    return b->sides[i].old_len > 0 || known->id == 0 || known->now.row.p == NULL ||
+           keep_old(d, b, i, &known->now);
+}
+
+/* True if values that an update of the row left as they were are those that are kept. */
+static bool may_fill(const struct diff *d, const struct chunk *b, const struct kept_row *known)
+{
+    return known->id != 0 && known->now.row.p != NULL && !known->now.is_in_doubt &&
+           !b->may_be_altered && known->now.change > kept_columns_altered(d->kept_columns);
+}
+
+/* What is kept of the row before row <i> gives what that lacks. */
+static bool fill_from(struct diff *d, struct chunk *b, size_t i, const struct kept_row *known)
+{
+    struct buf mapped;
+    bool ok = true;
+
+    buf_init(&mapped, SIZE_MAX / 2);
+    if (b->rows[i].op == OP_INSERT && d->may_fill && d->moved_type == b->rowtype &&
+        d->moved_at.lsn == b->rows[i].log.lsn)
+        ok = kept_fill_row(b, i, (struct store_slice){ d->moved.data, d->moved.len }, &d->bytes);
+    else if (b->rows[i].op != OP_INSERT && may_fill(d, b, known))
+        ok = kept_columns_map(d->kept_columns, known->now.columns, known->now.row, b->rowtype,
+                              &mapped) &&
+             kept_fill_row(b, i, (struct store_slice){ mapped.data, mapped.len },
+                           &d->bytes);
+    buf_fini(&mapped);
+    return ok;
+}
+
+/* A row was deleted, or does not pass the condition any more. */
+static bool record_end(struct diff *d, struct chunk *b, size_t i, struct kept_row *known,
+                       uint64_t saved, bool *is_wanted, struct err *e)
+{
+    struct kept_row_state state = known->now;
+
+    *is_wanted = known->id == 0 ? !d->is_learned || d->is_partial || d->config->where == NULL
+                                : !known->now.is_soft_deleted; /* which was told */
+    d->may_fill = false;
+    if (known->id == 0)
+        return true;
+    if (!set_old(d, b, i, known))
+        return err_memory(e);
+    if (b->sides[i].old_len > 0) {
+        buf_clear(&d->moved);
+        buf_add(&d->moved, b->bytes + b->sides[i].old_start, b->sides[i].old_len);
+        d->moved_at = b->rows[i].log;
+        rowtype_unref(d->moved_type);
+        d->moved_type = rowtype_ref(b->rowtype);
+        d->may_fill = buf_ok(&d->moved) && may_fill(d, b, known);
+    }
+    state.change = d->change;
+    state.is_deleted = true;
+    return kept_rows_put(d->known, known, &state, saved, e);
+}
+
+/* Records row <from>, which becomes row <to> of the chunk, as record_row does. */
+static bool record_log_row(struct diff *d, struct chunk *b, size_t from, size_t to, uint64_t saved,
+                           bool *is_wanted, struct err *e)
+{
+    struct chunk_row *row = &b->rows[to];
+    struct kept_row known;
+    struct kept_row_state state = { .change = ++d->change, .reads = reads_of(b) };
+
+    *row = b->rows[from];
+    b->sides[to] = b->sides[from];
+    b->sides[to].change = d->change;
+    *is_wanted = true;
+    buf_clear(&d->key);
+    if (!chunk_row_key(b, row, &d->key))
+        return err_memory(e);
+    if (!kept_rows_find(d->known, chunk_hash(b, row),
+                        (struct store_slice){ d->key.data, d->key.len }, &known, e))
         return false;
-    return !is_new || ARRAY_PUSH(d->added, d->n_added, d->cap_added,
-                                 ((struct added){ d->change, known.id })) || err_memory(e);
+    if (row->op == OP_DELETE && row->is_key_only)
+        return record_end(d, b, to, &known, saved, is_wanted, e);
+    if (row->op == OP_UPSERT && d->is_learned && !d->is_partial)
+        row->op = known.id != 0 && !known.now.is_soft_deleted ? OP_UPDATE : OP_INSERT;
+    if ((row->has_unknown && !fill_from(d, b, to, &known)) ||
+        (row->op != OP_INSERT && !set_old(d, b, to, &known)))
+        return err_memory(e);
+    d->may_fill = false;
+    state.xid = row->xid;
+    state.digest = kept_columns_digest(d->kept_columns, b->bytes + row->start, row->len);
+    state.is_soft_deleted = row->op == OP_DELETE;
+    state.columns = d->columns;
+    if (!row->has_unknown)
+        state.row = (struct store_slice){ b->bytes + row->start, row->len };
+    return put_row(d, &known, &state, saved, e);
 }
 
 static bool commit(struct diff *d, bool ok, struct err *e)
@@ -239,10 +350,10 @@ bool diff_record(struct diff *d, struct chunk *b, struct err *e)
     bool ok, is_wanted = true;
     size_t n = 0;
 
-    if (b->sides != NULL || b->n_rows == 0)
+    if (b->is_recorded || b->n_rows == 0 || (b->is_log && !b->has_hashes))
         return true;
-    b->sides = calloc(b->n_rows, sizeof *b->sides);
-    if (b->sides == NULL)
+    b->is_recorded = true;
+    if (b->sides == NULL && (b->sides = calloc(b->n_rows, sizeof *b->sides)) == NULL)
         return err_memory(e);
     d->n_added = 0;
     if (!store_begin(d->store, e))
@@ -250,11 +361,20 @@ bool diff_record(struct diff *d, struct chunk *b, struct err *e)
     ok = enter_rowtype(d, b->rowtype, e) && kept_rows_purge(d->known, saved, e);
     for (size_t i = 0; ok && i < b->n_rows; i++) {
         expect_rows(d, b, i);
-        ok = record_row(d, b, i, n, saved, &is_wanted, e);
+        ok = b->is_log ? record_log_row(d, b, i, n, saved, &is_wanted, e)
+                       : record_row(d, b, i, n, saved, &is_wanted, e);
         n += is_wanted;
     }
+    if (ok && b->is_log && b->may_be_altered)
+        ok = kept_columns_set_altered(d->kept_columns, d->change, e);
     b->n_rows = ok ? n : b->n_rows;
     return commit(d, ok, e);
+}
+
+bool diff_begin_anew(struct diff *d, struct err *e)
+{
+    d->is_learned = d->is_partial = true;
+    return store_begin(d->store, e) && commit(d, kept_rows_clear(d->known, e), e);
 }
 
 bool diff_undo_after(struct diff *d, uint64_t change, struct err *e)

@@ -29,8 +29,12 @@ void diff_close(struct diff *d);
 bool diff_save_index(struct diff *d, struct err *e) WARN_UNUSED;
 
 /* Records the rows of a chunk in the state file, unless that was done: sets their ops and sides,
- * and takes those out that are not to be delivered. */
+ * and takes those out that are not to be delivered. Rows of the log have their ops; they get the
+ * rows before, and what they lack of these. */
 bool diff_record(struct diff *d, struct chunk *c, struct err *e) WARN_UNUSED;
+
+/* All rows will come again, as if none had come: nothing is known of any. */
+bool diff_begin_anew(struct diff *d, struct err *e) WARN_UNUSED;
 
 /* No change after the one with this number was delivered: rows that were recorded for such changes
  * and were not known before are forgotten. (Where it is not known whether a change was delivered,

@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char kind[] = "form", key_name[] = "key";
+static const char kind[] = "form", key_name[] = "key", altered_name[] = "altered";
 
 struct numbered {
     uint32_t number;
@@ -26,6 +26,7 @@ struct kept_columns {
     char *key;            /* of the rows that are known, or NULL */
     struct rowtype *rowtype;  /* of the last kept_columns_enter */
     uint32_t number;
+    uint64_t altered;     /* see kept_columns_set_altered */
 };
 
 static bool add(struct kept_columns *k, uint32_t number, const char *columns, size_t len,
@@ -50,7 +51,9 @@ static bool load(struct kept_columns *k, struct err *e)
         bool ok = true;
 
         text_is_u64(r.key.p, &number);
-        if (strcmp(r.key.p, key_name) != 0)
+        if (strcmp(r.key.p, altered_name) == 0)
+            text_is_u64(r.value.p, &k->altered);
+        else if (strcmp(r.key.p, key_name) != 0)
             ok = add(k, (uint32_t)number, r.value.p, r.value.len, e);
         else if ((k->key = strndup(r.value.p, r.value.len)) == NULL)
             ok = err_memory(e);
@@ -96,6 +99,20 @@ static bool save(struct kept_columns *k, const char *key, const char *value, str
                               { key, strlen(key) }, { value, strlen(value) }, 0 };
 
     return store_put(k->store, &r, e);
+}
+
+bool kept_columns_set_altered(struct kept_columns *k, uint64_t change, struct err *e)
+{
+    char text[24];
+
+    k->altered = change;
+    snprintf(text, sizeof text, "%" PRIu64, change);
+    return save(k, altered_name, text, e);
+}
+
+uint64_t kept_columns_altered(const struct kept_columns *k)
+{
+    return k->altered;
 }
 
 static bool enter_key(struct kept_columns *k, const struct rowtype *rowtype, bool *is_other,

@@ -9,7 +9,7 @@
  * a line for each column: name (with COPY's backslashes), enum types_kind, the
  * column's number, tabs between (once there was no number, and before that no
  * kind); under "key" a line for each column of the key: rowtype_hash_class and the column's number
- * (once its name and that), a tab between.
+ * (once its name and that), a tab between; under "altered" the number of a change.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef KEPT_COLUMNS_H
@@ -43,5 +43,10 @@ bool kept_columns_is_old_digest(const struct kept_columns *k, uint64_t digest, c
  * memory. */
 bool kept_columns_map(const struct kept_columns *k, uint32_t number, struct store_slice row,
                       const struct rowtype *rowtype, struct buf *b) WARN_UNUSED;
+
+/* What rows had that were kept up to this change may be otherwise by now, though no such change
+ * came. Inside a transaction. */
+bool kept_columns_set_altered(struct kept_columns *k, uint64_t change, struct err *e) WARN_UNUSED;
+uint64_t kept_columns_altered(const struct kept_columns *k);
 
 #endif

@@ -5,8 +5,10 @@ local by_log = require "by_log"
 local cluster = require "cluster"
 local files = require "files"
 local lu = require "luaunit"
+local native = require "native"
 local pgbench = require "pgbench"
 local program = require "program"
+local scope = require "scope"
 local wait = require "wait"
 local watch = require "watch"
 
@@ -218,6 +220,46 @@ function TestLogicalPartition.test_attached_to_an_old_server()
    db:exec "UPDATE p SET v = 'e' WHERE id = 102"
    p:wait_until(function() return by_log.words(p):find "u102=e" end, 20, "the log")
    p:stop()
+end
+
+-- The same where another source of the slot is behind, before what the partition was then: what is
+-- sent for that one made the server take the partition for what it was.
+function TestLogicalPartition.test_attached_to_an_old_server_that_is_behind()
+   lu.skipIf(cluster.version() >= 15, "this is none")
+   local db = parted()
+   local p = program.start { dsn = db, script = [[
+      for _, name in ipairs { "p", "t" } do
+         local source = pgcdc.source { table = name, capture = "logical", interval = 0.2 }
+         source:on("ready", function() print("ready " .. name) end)
+         source:on("change", function(c) print(c.op, c.key.id, c.row and c.row.v) end)
+      end]] }
+   watch.wait_line(p, "^ready p$")
+   watch.wait_line(p, "^ready t$")
+   local sender
+   wait.until_(function()
+      sender = tonumber(db:value [[SELECT active_pid FROM pg_replication_slots
+         WHERE NOT temporary AND database = current_database()]])
+      return sender
+   end, 20, "the sender")
+   native.kill(sender, 19) -- SIGSTOP
+   scope.add(function() pcall(native.kill, sender, 18) end)
+   db:exec [[CREATE TABLE p2 (id int PRIMARY KEY, v text); INSERT INTO t VALUES (50, 'x')]]
+   db:exec "INSERT INTO p2 VALUES (101, 'b')"
+   db:exec "ALTER TABLE p ATTACH PARTITION p2 FOR VALUES FROM (100) TO (200)"
+   watch.wait_line(p, "^upsert\t101\tb$")
+   wait.until_(function() -- the position is by the log again
+      local state = (files.read(p.state) or "") .. (files.read(p.state .. "-wal") or "")
+      return state:find(("log_lsn [1-9]%%d*\nuntil [1-9][^%%z]-leaf %s "):format(
+         db:value "SELECT 'p2'::regclass::oid"))
+   end, 20, "the position")
+   db:exec "INSERT INTO p VALUES (102, 'c'); INSERT INTO t VALUES (51, 'y')"
+   native.kill(sender, 18)
+   watch.wait_line(p, "^insert\t51\ty$")
+   db:exec "INSERT INTO p VALUES (2, 'end')"
+   watch.wait_line(p, "^insert\t2\tend$")
+   p:stop()
+   lu.assertStrContains(table.concat(p:lines(), "\n"), "insert\t102\tc\n")
+   lu.assertStrContains(table.concat(p:lines(), "\n"), "insert\t50\tx\n")
 end
 
 -- Writers, with savepoints, while partitions come and go and are written to alone; the program is

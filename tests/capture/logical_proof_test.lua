@@ -153,6 +153,53 @@ function TestLogicalProof.test_finds_out_who_repeats_what_the_poll_has_shown()
    end)
 end
 
+-- ---- partitions that join ----
+
+-- Partitions are attached, with what is written to them before, while the program does not run.
+-- Returns what comes then, as words.
+local function joined(...)
+   local db = by_log.database [[CREATE TABLE p (id int PRIMARY KEY, v text) PARTITION BY RANGE (id);
+      CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (100);
+      ALTER PUBLICATION pgcdc ADD TABLE p; INSERT INTO p VALUES (1, 'a')]]
+   local p = by_log.start(db, { table = "p" })
+   watch.wait_ready(p)
+   p:stop()
+   for _, sql in ipairs { ... } do
+      db:exec(sql)
+   end
+   db:exec "INSERT INTO p VALUES (2, 'end')"
+   p = by_log.start(db, { table = "p", state = p.state, options = { "--once" } })
+   lu.assertEquals(p:finish(60).status, 0, p:stderr())
+   return by_log.words(p)
+end
+
+local twice = {
+   [[CREATE TABLE p2 (id int PRIMARY KEY, v text); INSERT INTO p2 VALUES (101, 'b');
+      ALTER TABLE p ATTACH PARTITION p2 FOR VALUES FROM (100) TO (200)]],
+   "UPDATE p SET v = 'c' WHERE id = 101",
+   [[ALTER TABLE p DETACH PARTITION p2; UPDATE p2 SET v = 'd';
+      ALTER TABLE p ATTACH PARTITION p2 FOR VALUES FROM (100) TO (200)]],
+}
+local again = [[ALTER TABLE p DETACH PARTITION p1; INSERT INTO p1 VALUES (4, 'd');
+   ALTER TABLE p ATTACH PARTITION p1 FOR VALUES FROM (0) TO (100)]]
+
+function TestLogicalProof.test_what_joins_is_read()
+   lu.assertStrContains(joined(table.unpack(twice)), "101=d")
+   lu.assertStrContains(joined(again), "4=d")
+end
+
+function TestLogicalProof.test_finds_out_who_is_sure_of_what_was_attached()
+   lu.skipIf(cluster.version() < 15, "there what has changed is read by xmin")
+   with("leaves_sure", function()
+      lu.assertNotStrContains(joined(table.unpack(twice)), "101=d")
+   end)
+end
+
+function TestLogicalProof.test_finds_out_who_takes_what_comes_back_for_known()
+   lu.skipIf(cluster.version() < 15, "there what has changed is read by xmin")
+   with("leaves_known", function() lu.assertNotStrContains(joined(again), "4=d") end)
+end
+
 -- ---- slots that are lost ----
 
 -- While the stream stands still, and nothing more commits, the floor must not rise over what it has

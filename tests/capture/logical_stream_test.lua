@@ -36,7 +36,7 @@ end
 -- old = true asks for a replica identity that has the row; what follows from it works.
 function TestLogicalStream.test_old_rows_that_are_asked_for()
    local db = by_log.database()
-   local source = { table = "t", capture = "logical", old = true }
+   local source = { table = "t", capture = "logical", old = true, deletes = false }
    local result = program.run { dsn = db, script = watch.script(source), options = { "--once" } }
    lu.assertEquals(result.status, 3, result.stderr)
    lu.assertStrContains(result.stderr, "public.t: old = true needs old rows, which the log has only"

@@ -74,7 +74,8 @@ test("postgres", "postgres", "postgres", { "refuse", "cut" })
 test("logical", "postgres", "logical", is_whole and { "refuse", "cut" } or { "cut" },
    not is_whole and { "once" })
 -- (the same calls as above, and those of the state's database)
-test("database", "postgres", "database", is_whole and { "refuse", "cut" } or { "cut" })
+test("database", "postgres", "database", is_whole and { "refuse", "cut" } or { "cut" },
+   not is_whole and { "once" })
 test("database_memory", "memory", "database", { "none" }, not is_whole and { "once" })
 test("sqlite", "sqlite", "files", { "NOMEM", "FULL", "IOERR", "BUSY" })
 test("pages", "pages", "files", { "none" })

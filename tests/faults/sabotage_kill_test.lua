@@ -29,7 +29,7 @@ end
 
 for name in pairs(sabotage.scenarios) do
    if name ~= "both" then -- which is for failures
-      local n = name == "logical" and 4 or name == "database" and 7 or 10 -- these take their time
+      local n = (name == "logical" or name == "database") and 4 or 10 -- these take their time
       TestSabotageKill["test_" .. name] = function() sweep(name, n) end
    end
 end

@@ -226,4 +226,43 @@ function TestSinkPostgresFault.test_a_refusal_names_the_place()
    target.cluster:drop_role(role)
 end
 
+-- Rows of many lengths: a server puts a short one into a page before those that came before it,
+-- where that has room, in a table that was there before. What came last stays, and what was deleted
+-- does not come back.
+function TestSinkPostgresFault.test_versions_of_many_lengths_in_one_flush()
+   local source, target = cluster.main():database(), cluster.main():database()
+   local from, to = source:connect(), target:connect()
+   from:exec "create table t (id int primary key)"
+   local p = program.start { dsn = source, script = ([[
+      local rows = pgcdc.source { table = "t", name = "rows", interval = 0.02 }
+      rows:map(function(c)
+         local n = c.row.id
+         local op = n %% 50 < 20 and n %% 3 == 0 and "delete" or "update"
+         return pgcdc.change { op = op, table = "copy", key = { id = n %% 50 },
+            row = op ~= "delete" and { id = n %% 50, n = n, v = ("x"):rep(n * 7919 %% 1700) }
+               or nil }
+      end):sink(pgcdc.sinks.postgres { connect = %q, table = "copy", pk = "id" })
+   ]]):format(target:dsn()) }
+   for i = 1, 4 do -- the later ones find the table there
+      from:exec(("insert into t select generate_series(%d, %d)"):format(i * 5000, i * 5000 + 4900))
+      wait.until_(function()
+         local ok, newest = pcall(to.value, to, "select n from copy where id = 49")
+         return ok and tonumber(newest) == i * 5000 + 4899
+      end, 30, "the rows")
+   end
+   p:stop()
+   local there = {}
+   for n = 5000, 24900 do
+      if n % 5000 <= 4900 then
+         there[n % 50] = not (n % 50 < 20 and n % 3 == 0) and n or nil
+      end
+   end
+   local list = {}
+   for id = 0, 49 do
+      list[#list + 1] = there[id] and ("%d=%d"):format(id, there[id]) or nil
+   end
+   lu.assertEquals(to:value "select string_agg(id || '=' || n, ' ' order by id) from copy",
+      table.concat(list, " "))
+end
+
 return TestSinkPostgresFault

@@ -1,9 +1,10 @@
 -- pgcdc.sinks.postgres.sql: the statements that move rows from a COPY into a table.
 -- SPDX-License-Identifier: MIT
 --
--- Rows go into a temporary table with the columns c1, c2 and so on, in the order in which they
--- came, which its ctid keeps; from there one statement takes all of them. Where no row can collide
--- with one that is there and no value needs a conversion, a COPY writes to the table itself.
+-- Rows go into a temporary table with the columns c1, c2 and so on, and o, which numbers them in
+-- the order in which they came (a row that is short may stand in a page before the others); from
+-- there one statement takes all of them. Where no row can collide with one that is there and no
+-- value needs a conversion, a COPY writes to the table itself.
 
 local misfits = require "pgcdc.sinks.postgres.misfits"
 local own_rows = require "pgcdc.sinks.postgres.own_rows"
@@ -12,7 +13,8 @@ local quote = require("pgcdc.names").quote
 
 local sql = {}
 
-local NUMBER = "pg_catalog.row_number() OVER (ORDER BY ctid)"
+local NUMBER = "pg_catalog.row_number() OVER (ORDER BY o)"
+local ORDER = "o int8 GENERATED ALWAYS AS IDENTITY (CACHE 1000)"
 
 -- The name of column number i in the temporary table.
 local function c(i)
@@ -144,7 +146,7 @@ end
 local function append(d, temp)
    return {
       apply = ("INSERT INTO %s (%s) OVERRIDING SYSTEM VALUE SELECT %s FROM %s s ORDER BY s.o")
-         :format(d.to, d.into, d.from, d.rows(temp, "ctid")),
+         :format(d.to, d.into, d.from, d.rows(temp, "o")),
    }
 end
 
@@ -188,12 +190,12 @@ local function mirror(d, temp, deletes, facts)
          if not column.is_key and not facts.by_name[column.target].is_always_identity then
             return ("%s = s.%s"):format(quote(column.target), c(column.place))
          end
-      end), last(d.rows(temp, "ctid")), same_key(d.layout, function(column)
+      end), last(d.rows(temp, "o")), same_key(d.layout, function(column)
          return "s." .. c(column.place)
       end)) or nil,
       -- where no key comes twice
-      apply = ("%s%s s %s"):format(insert, d.rows(temp, "ctid"), conflict),
-      apply_last = ("%s%s s %s"):format(insert, last(d.rows(temp, "ctid")), conflict),
+      apply = ("%s%s s %s"):format(insert, d.rows(temp, "o"), conflict),
+      apply_last = ("%s%s s %s"):format(insert, last(d.rows(temp, "o")), conflict),
       -- n: how many rows had come before the delete
       delete = ("DELETE FROM %s AS t USING (SELECT DISTINCT %s FROM %s s) s WHERE %s"):format(d.to,
          d.key, deleted_rows, same_key(d.layout, function(column)
@@ -203,7 +205,7 @@ local function mirror(d, temp, deletes, facts)
          .. " %s"):format(insert, last(d.rows(temp, NUMBER)), deleted_rows, is_same, conflict),
       -- all keys that come, as rows k, and what makes them the keys of the rows t
       keys = ("(SELECT %s FROM %s s UNION SELECT %s FROM %s s) k ON %s"):format(d.key,
-         d.rows(temp, "ctid"), d.key, deleted_rows, same_key(d.layout, function(column)
+         d.rows(temp, "o"), d.key, deleted_rows, same_key(d.layout, function(column)
             return "k." .. c(column.place)
          end)),
       create_deletes = temporary(deletes, d.layout.key, facts, "n int8"),
@@ -214,7 +216,7 @@ end
 -- ---- history ----
 
 local function history(d, temp)
-   local rows = d.rows(temp, "ctid", ", op, ts")
+   local rows = d.rows(temp, "o", ", op, ts")
    return {
       close = ("UPDATE %s AS t SET valid_to = n.ts FROM (SELECT DISTINCT ON (%s) s.* FROM %s s"
          .. " ORDER BY %s, s.o) n WHERE %s AND t.valid_to IS NULL"):format(d.to, d.key, rows, d.key,
@@ -248,10 +250,11 @@ function sql.build(layout, facts, mode, temp)
    else
       statements = append(d, "pg_temp." .. temp)
    end
-   statements.create = temporary("pg_temp." .. temp, layout.columns, facts, more_columns)
+   statements.create = temporary("pg_temp." .. temp, layout.columns, facts,
+      more_columns and ORDER .. ", " .. more_columns or ORDER)
    statements.copy = copy_from("pg_temp." .. temp, all_places(layout.columns, more))
    statements.misfits = misfits.of(layout, facts, "pg_temp." .. temp)
-   statements.row_keys = ("SELECT %s FROM %s s"):format(d.key, d.rows("pg_temp." .. temp, "ctid"))
+   statements.row_keys = ("SELECT %s FROM %s s"):format(d.key, d.rows("pg_temp." .. temp, "o"))
    statements.values = each(d.keep, function(column)
       local name, to = ("pg_temp.%s_%d"):format(temp, column.place), facts.by_name[column.target]
       return { name = column.target,
