@@ -267,6 +267,7 @@ function stateOf(s, all) {
             worst.reason
          ] || worst.reason,
       ];
+   if (all.role === "standby") return ["", "stands by"];
    if (s.phase === "connecting") return ["busy", "connecting"];
    if (s.phase === "snapshot") return ["busy", "first read"];
    if (s.phase === "done") return ["", "done"];
@@ -279,8 +280,14 @@ function updateSource(e, s, all) {
    say(top.children[0], s.name);
    put(top.children[1], "class", `tag ${kind}`.trim());
    say(top.children[1], word);
-   const every = span(Math.max(s.interval_seconds, s.stretched_interval_seconds));
-   say(where, `table ${s.table}, ${captures[s.capture] || s.capture}, every ${every}`);
+   const every = span(Math.max(s.interval_seconds, s.stretched_interval_seconds)),
+      isFed = s.capture === "kafka";
+   say(
+      where,
+      isFed
+         ? `${s.table}, from Kafka`
+         : `table ${s.table}, ${captures[s.capture] || s.capture}, every ${every}`,
+   );
    say(
       facts.children[0].children[1],
       s.phase === "connecting" || s.phase === "snapshot"
@@ -303,6 +310,7 @@ function updateSource(e, s, all) {
             (left === null ? "" : `, about ${span(left)} left`),
       );
    }
+   for (const i of [3, 5]) show(more.children[i], !isFed); // it is not polled
    const d = [...more.children].map((x) => x.children[1]),
       position = s.position;
    say(d[0], s.last_change ? `${span(ago(s.last_change, all.now))} ago` : "none yet");
@@ -491,6 +499,7 @@ function render(s) {
    newest = Date.now();
    lostSince = null;
    document.body.classList.remove("stale");
+   document.body.classList.toggle("standby", s.role === "standby");
    say($("script"), s.script);
    say($("about"), `pgcdc-lua ${s.program}, running for ${span(ago(s.started, s.now))}`);
    say($("role"), roleOf(s));
@@ -509,10 +518,12 @@ function render(s) {
    showPipeline(s);
    say(
       $("program"),
-      `The loop ${s.loop.work}. Memory ${bytes(s.resident_bytes)}, ` +
+      `${s.role === "standby" ? "It reads nothing" : `The loop ${s.loop.work}`}. Memory ${bytes(s.resident_bytes)}, ` +
          `of it ${bytes(s.lua_memory_bytes)} of the script; ` +
          `${bytes(s.queue_bytes)} wait in the queue; ` +
-         `the state file has ${bytes(s.state_file_bytes)}.`,
+         (s.lease
+            ? "the state is in a database."
+            : `the state file has ${bytes(s.state_file_bytes)}.`),
    );
    show($("main"), true);
 }

@@ -7,7 +7,10 @@
 
 #include <stdio.h>
 
-static const char *const captures[] = { "xmin", "increment", "trigger", "logical" };
+static const char *const captures[] = {
+    [CONFIG_BY_XMIN] = "xmin", [CONFIG_BY_INCREMENT] = "increment",
+    [CONFIG_BY_TRIGGER] = "trigger", [CONFIG_BY_LOGICAL] = "logical", [CONFIG_BY_FEED] = "kafka",
+};
 static const char *const phases[] = { "connecting", "snapshot", "following", "done" };
 static const char *const op_names[OP_COUNT] = { "read", "upsert", "insert", "update", "delete" };
 

@@ -77,4 +77,30 @@ function TestPage.test_names_are_text()
    p:stop()
 end
 
+-- A standby says that it stands by, and nothing of what only a leader does.
+function TestPage.test_a_standby()
+   if not browser.is_there() then
+      return
+   end
+   local db = fixtures.names(1)
+   local options = { dsn = db, state = false, options = { "--state", db:dsn(), "--name", "n" },
+      script = "pgcdc.source { table = 't', interval = 0.05 }:on('change', print)" }
+   local leader = served.start(options)
+   leader:wait_stderr "ready"
+   local p = served.start(options)
+   p:wait_stderr "waiting: "
+   local page = browser.new()
+   page:open("http://" .. p.listen .. "/")
+   page:wait_text("#headline", "Standby")
+   page:wait_text("#role", "pid " .. leader:pid() .. ", leads")
+   lu.assertStrMatches(page:wait_text("#sources", "t"), "t%s+stands by%s+table t, by xmin, .*s")
+   lu.assertEquals(page:eval [[[...document.querySelectorAll("main h2")]
+      .filter(e => e.getClientRects().length > 0).map(e => e.innerText).join()]], "Sources")
+   leader:stop()
+   page:wait_text("#headline", "All is well", 60)
+   page:wait_text("#sources", "up to date")
+   page:wait_text("main", "What holds positions back")
+   p:stop()
+end
+
 return TestPage

@@ -1,11 +1,13 @@
 -- topics_test.lua: sources that read what a sink wrote into topics of Kafka, from a mock cluster.
 -- SPDX-License-Identifier: MIT
 
+local ctl = require "ctl"
 local fixtures = require "fixtures"
 local json = require "json"
 local kafka = require "kafka"
 local lu = require "luaunit"
 local once = require "once"
+local program = require "program"
 local remote_sinks = require "remote_sinks"
 local values = require "values"
 
@@ -251,6 +253,17 @@ test("values_of_every_type", function(cluster)
       end
       lu.assertEquals(again[i]:sub(at - 30, at + 30), line:sub(at - 30, at + 30))
    end
+end)
+
+test("status", function(cluster)
+   local db = fixtures.names(3)
+   write(cluster, db, fixtures.state())
+   local p = program.start { script = ([[pgcdc.source {kafka = %q, topic = %q}
+      :on("change", print)]]):format(cluster.brokers, TOPIC) }
+   p:wait_until(function() return #p:lines() == 3 end)
+   local source = ctl.status(p).sources[1]
+   lu.assertEquals({ source.name, source.table, source.capture }, { TOPIC, TOPIC, "kafka" })
+   p:stop()
 end)
 
 return TestTopics
