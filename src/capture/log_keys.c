@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/hash.h"
+#include "capture/key_census.h"
 #include "capture/slot_errors.h"
 #include "capture/slot_holder.h"
 #include "capture/sql.h"
@@ -324,4 +325,13 @@ bool log_keys_read(struct log_keys *k, const struct source *s, uint64_t until, s
     stream_table_fini_all(&r.tables);
     buf_fini(&r.line);
     return ok;
+}
+
+const struct log_keys_item *log_keys_find_row(struct log_keys *k, const struct source *s,
+                                              const char **p, const char *end, bool *ok)
+{
+    uint64_t hash;
+
+    *ok = !source_has_hashes(s) || key_census_read_hash(p, end, &hash);
+    return *ok ? log_keys_find(k, s->facts.rowtype, *p, (size_t)(end - *p), ok) : NULL;
 }

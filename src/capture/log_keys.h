@@ -48,4 +48,9 @@ bool log_keys_read(struct log_keys *k, const struct source *s, uint64_t until, s
 const struct log_keys_item *log_keys_find(struct log_keys *k, const struct rowtype *rowtype,
                                     const char *row, size_t len, bool *ok);
 
+/* The same of a row of a step, from *p on, before whose fields the hash of its key may stand: *p
+ * moves after that. */
+const struct log_keys_item *log_keys_find_row(struct log_keys *k, const struct source *s,
+                                              const char **p, const char *end, bool *ok);
+
 #endif

@@ -10,7 +10,6 @@
 #include "capture/method.h"
 
 #include "capture/complete_plan.h"
-#include "capture/key_census.h"
 #include "capture/log_keys.h"
 #include "capture/logical_facts.h"
 #include "capture/reread_log.h"
@@ -392,7 +391,6 @@ static bool take_leaf(const struct source *s, struct method_step *step, struct m
     struct own *log = log_of(s);
     const struct log_keys_item *key;
     const char *fields;
-    uint64_t hash;
     bool ok, is_odd = false;
 
     if (step->hand_over != METHOD_STAYS)
@@ -402,9 +400,7 @@ static bool take_leaf(const struct source *s, struct method_step *step, struct m
     row->fate = METHOD_DELIVER;
     row->is_old = true;
     fields = row->p;
-    ok = !source_has_hashes(s) || key_census_read_hash(&fields, row->end, &hash);
-    key = ok ? log_keys_find(&log->keys, s->facts.rowtype, fields, (size_t)(row->end - fields), &ok)
-             : NULL;
+    key = log_keys_find_row(&log->keys, s, &fields, row->end, &ok);
     if (!ok)
         return method_fail_row(e);
     if ((log->is_again && row->xid < s->position.horizon.floor) ||

@@ -96,7 +96,7 @@ bool reread_log_take(struct log_keys *keys, const struct source *s, struct metho
     row->fate = METHOD_DELIVER;
     if (keys->n == 0)
         return true;
-    if (log_keys_find(keys, s->facts.rowtype, row->p, (size_t)(row->end - row->p), &ok) != NULL)
+    if (log_keys_find_row(keys, s, &(const char *){ row->p }, row->end, &ok) != NULL)
         row->fate = METHOD_SKIP;
     return ok || method_fail_row(e);
 }

@@ -6,6 +6,7 @@
 
 #define BATCH_ROWS 10000
 #define BATCH_BYTES ((size_t)4 << 20)
+#define CHUNK_ROWS 1024 /* what is on its way takes no more memory in a large transaction */
 
 bool stream_batch_init(struct stream_batch *b, size_t n_members)
 {
@@ -67,7 +68,8 @@ static bool start_chunk(struct stream_batch *b, struct stream_batch_member *m,
         if (&b->members[i] != m)
             give(&b->members[i], out);
     if (m->message != NULL &&
-        (m->message->chunk.rowtype != rowtype || chunk_is_full(&m->message->chunk)))
+        (m->message->chunk.rowtype != rowtype || chunk_is_full(&m->message->chunk) ||
+         m->message->chunk.n_rows >= CHUNK_ROWS))
         give(m, out);
     if (m->message != NULL)
         return true;
