@@ -5,7 +5,9 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 CC ?= cc
 BUILD ?= build
-OPTIMIZE ?= -O2
+# (A row of a snapshot takes 2.5 % fewer instructions than with -O2, and 6 % less time. -flto adds
+# nothing to that.)
+OPTIMIZE ?= -O3
 SANITIZE ?=
 
 WARNINGS = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wwrite-strings \

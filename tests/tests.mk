@@ -250,7 +250,9 @@ $(HASTY_OBJECTS): $(BUILD)/tests/hasty/%.o: src/%.c src/serve/health.h src/host/
 	@echo "cc   $@"
 	@mkdir -p $(@D)
 	@$(CC) $(CPPFLAGS_ALL) -DHEALTH_STALLED_MS=1500 -DCHECKPOINT_LAZY_MS=100 -DWIRE_WORK_MS=2000 \
-		-DHINTED_LATE_MS=500 $(CFLAGS_ALL) -c -o $@ $<
+		-DHINTED_LATE_MS=500 $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
+
+-include $(HASTY_OBJECTS:.o=.d)
 
 $(HASTY): $(HASTY_OBJECTS) $(OBJECTS) | $(HOME_LINKS)
 	@echo "link $@"

@@ -87,11 +87,12 @@ function sinks.postgres(spec) end
 ---@return pgcdc.sink
 function sinks.kafka(spec) end
 
----A source whose changes a sink wrote into Kafka, for pgcdc.source.
+---A source whose changes a sink, or Debezium, wrote into Kafka, for pgcdc.source.
 ---@class pgcdc.topics.spec
 ---@field kafka string brokers, "host:port,host:port"
 ---@field topic string|string[]
 ---@field name? string the position is kept under it; default: the topics
+---@field group? string partitions are shared among workers, see lua/workers.md
 ---@field start? "snapshot"|"now" from the first record on, or what comes from now on
 ---@field shapes? string the topic that tells what rows consist of; "pgcdc-shapes"
 ---@field user? string

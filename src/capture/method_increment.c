@@ -221,6 +221,7 @@ static bool take(const struct source *s, struct method_step *step, struct method
     bool has_value, is_new;
     int64_t value;
 
+    *is_late = false;
     if (!method_take_xmin(s, row, false, e))
         return false;
     if (!method_increment_read_value(row, &has_value, &value))

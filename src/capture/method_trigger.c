@@ -351,7 +351,7 @@ static bool take_range(const struct source *s, struct method_step *step, struct 
                        struct err *e)
 {
     struct head head;
-    uint64_t horizon_xid;
+    uint64_t horizon_xid = 0;
 
     (void)step;
     if (!take_head(s, row, &head, &horizon_xid, e))
@@ -366,7 +366,7 @@ static bool take_reread(const struct source *s, struct method_step *step, struct
                         struct err *e)
 {
     struct head head;
-    uint64_t horizon_xid;
+    uint64_t horizon_xid = 0;
 
     (void)step;
     if (!take_head(s, row, &head, &horizon_xid, e))
@@ -381,7 +381,7 @@ static bool take_leaf(const struct source *s, struct method_step *step, struct m
                       struct err *e)
 {
     struct head head;
-    uint64_t horizon_xid;
+    uint64_t horizon_xid = 0;
 
     if (!take_head(s, row, &head, &horizon_xid, e))
         return false;
@@ -407,7 +407,7 @@ static bool take_row(const struct source *s, struct method_step *step, struct me
     const struct horizon *h = &s->position.horizon;
     struct step *own = step->own;
     struct head head;
-    uint64_t horizon_xid;
+    uint64_t horizon_xid = 0;
     bool is_new;
 
     if (!take_head(s, row, &head, &horizon_xid, e))
@@ -428,7 +428,7 @@ static bool take_xid(const struct source *s, struct method_step *step, struct me
                      struct err *e)
 {
     struct head head;
-    uint64_t horizon_xid;
+    uint64_t horizon_xid = 0;
 
     if (!take_head(s, row, &head, &horizon_xid, e))
         return false;

@@ -169,7 +169,7 @@ static bool divide(struct reading *r, struct method_extent *extent, struct conn 
 {
     struct method_extent upper = *extent;
     const struct source *s = r->source;
-    bool ok, is_begun;
+    bool ok, is_begun = false;
     struct buf sql;
 
     if (r->part != READING_RANGE || s->second == NULL || r->half != READING_BOTH ||

@@ -131,7 +131,8 @@ static int feed(lua_State *L)
         return luaL_error(L, "out of memory");
     m->chunk.is_log = true;
     m->chunk.begins = lua_toboolean(L, 4);
-    m->chunk.read_us = ms > 0 && ms < INT64_MAX / 1000 ? ms * 1000 : 0;
+    if (ms > 0 && ms < INT64_MAX / 1000)
+        m->chunk.read_us = ms * 1000;
     if (!shaped_read(type, json, len, &m->chunk, &e)) {
         message_free(m);
         if (e.code != ERR_REFUSED)

@@ -127,7 +127,7 @@ static void explain_lag(struct finder *x, size_t i, struct health_problem *p)
     if (s->is_paused_by_user)
         snprintf(why, sizeof why, ": it was paused by pgcdc-lua ctl");
     else if (s->meter.failing_since_ms != 0)
-        snprintf(why, sizeof why, ": %s", server_text(x, &s->meter.err));
+        snprintf(why, sizeof why, ": %.1100s", server_text(x, &s->meter.err));
     else if (half != NULL && i < half->n_sources && half->sources[i].trouble.since_us != 0)
         snprintf(why, sizeof why, ": %s", health_trouble_text(&half->sources[i].trouble, x->o));
     else if (s->meter.waiting_since_ms != 0)

@@ -518,7 +518,8 @@ function render(s) {
    showPipeline(s);
    say(
       $("program"),
-      `${s.role === "standby" ? "It reads nothing" : `The loop ${s.loop.work}`}. Memory ${bytes(s.resident_bytes)}, ` +
+      (s.role === "standby" ? "It reads nothing" : `The loop ${s.loop.work}`) +
+         `. Memory ${bytes(s.resident_bytes)}, ` +
          `of it ${bytes(s.lua_memory_bytes)} of the script; ` +
          `${bytes(s.queue_bytes)} wait in the queue; ` +
          (s.lease

@@ -60,7 +60,7 @@ static int close_member(lua_State *L)
     return 0;
 }
 
-/* Calls of librdkafka: see at the top. There is one rebalance at a time: it waits for our answer,
+/* Called by librdkafka, see at the top. There is one rebalance at a time: it waits for our answer,
  * and what was told before is over if it does not. */
 static void note_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t code,
                            rd_kafka_topic_partition_list_t *list, void *opaque)
@@ -198,7 +198,7 @@ static int accept_told(lua_State *L)
     rd_kafka_topic_partition_list_t *list = b->told;
     rd_kafka_error_t *error;
 
-    if (list == NULL)
+    if (list == NULL || b->is_new) /* another one has come meanwhile, in the place of that */
         return 0;
     for (int i = 0; i < list->cnt; i++)
         list->elems[i].offset = RD_KAFKA_OFFSET_END;

@@ -11,7 +11,8 @@
  *       called; lost: somebody has them already, perhaps;
  *     {problem = {name=, text=, is_fatal=}};
  *     after `assigned` and `revoked` nothing else comes until `accept` was called;
- *   accept(): what `turn` has told is so from now on. The group waits for that;
+ *   accept(): what `turn` has told last is so from now on. The group waits for that. Does nothing
+ *     where something else has come since, which `turn` tells next;
  *   is_lost() -> whether what is assigned may be others' already, while it is not accepted yet that
  *     it is revoked;
  *   commit({topic, partition, offset, ...}): the group notes these, for those who look at it. The

@@ -18,6 +18,7 @@ local cluster = require "cluster"
 local http = require "http"
 local increment = require "increment"
 local json = require "json"
+local group_speed = require "group_speed"
 local kafka_speed = require "kafka_speed"
 local listen = require "listen"
 local logical = require "logical"
@@ -332,6 +333,9 @@ local function main()
       { "kafka", function()
          kafka_speed { database = database, rows = rows, run = run, in_turns = in_turns,
                        line = line, say = say, patience = patience }
+      end },
+      { "workers", function()
+         group_speed { line = line, say = say }
       end },
       { "http", function()
          http { rows = rows, run = run, in_turns = in_turns, line = line, say = say,

@@ -55,8 +55,8 @@ local function scatter(rows)
    end
 end
 
--- Which share of the blocks of a table was written, one row of each, and what reading them may take,
--- in N.
+-- Which share of the blocks of a table was written, one row of each, and what reading them may
+-- take, in N.
 local SHARES = { { 0.02, 0.036 }, { 0.1, 0.156 }, { 0.25, 0.41 }, { 0.48, 0.78 } }
 
 local function shares_of_blocks(bench, n)
@@ -88,14 +88,13 @@ local function wal_speed(bench)
    local function lsn()
       return db:value "select pg_current_wal_flush_lsn() - '0/0'"
    end
-   local from, reads = lsn(), nil
+   local from = lsn()
    db:exec("update sparse set note = note || '.' where id % 4 = 0", bench.patience)
    local to = lsn()
    local has_blocks = db:value "select to_regproc('pg_get_wal_block_info') is not null" == "t"
-   reads = has_blocks and "pg_get_wal_block_info('0/0'::pg_lsn + %s, '0/0'::pg_lsn + %s, false)"
-         .. " where relfilenode = 1"
-      or "pg_get_wal_records_info('0/0'::pg_lsn + %s, '0/0'::pg_lsn + %s)"
-         .. " where position('/5/1 ' in block_ref) > 0"
+   local range = "('0/0'::pg_lsn + %s, '0/0'::pg_lsn + %s"
+   local reads = has_blocks and "pg_get_wal_block_info" .. range .. ", false) where relfilenode = 1"
+      or "pg_get_wal_records_info" .. range .. ") where position('/5/1 ' in block_ref) > 0"
    local seconds = bench.in_turns { function()
       return bench.psql_seconds(("select count(*) from " .. reads):format(from, to))
    end }[1]

@@ -67,10 +67,10 @@ end
 
 -- ---- exact ----
 
-local ROWS = 6000
+local ROWS = 3000
 -- Both versions are of one transaction, of which the second is often that of a savepoint.
 local WRITE = [[
-   \set id random(1, 6000)
+   \set id random(1, 3000)
    \set pause random(0, 30)
    BEGIN;
    UPDATE t SET version = version + 1 WHERE id = :id;
@@ -188,7 +188,7 @@ local function run_attack(db, attack)
       if round < 3 then
          p:wait_until(function()
             local again = ctl.status(p).sources[1].snapshot_again
-            return again ~= json.null and again.rows > 500 * round or p:stderr():find "was read"
+            return again ~= json.null and again.rows > 200 * round or p:stderr():find "was read"
          end, 30)
          p[attack.ends or "stop"](p)
          p = start(db, text, { state = p.state })
@@ -251,7 +251,7 @@ function TestReread.test_together_at_one_moment()
       "UPDATE u SET version = version + 1 WHERE id = :id % 100 + 1;"), "-c", "4", "-T", "3")
    for _ = 1, 2 do
       lu.assertEquals(ctl.ok(p, "snapshot", "u"), "public.u: is read again")
-      lu.assertEquals(ctl.ok(p, "snapshot", "t", "where=id < 3000"), "public.t: is read again")
+      lu.assertEquals(ctl.ok(p, "snapshot", "t", "where=id < 1500"), "public.t: is read again")
       wait_over(p, { "t", "u" }, 30)
    end
    pgbench.finish(writer, 60)

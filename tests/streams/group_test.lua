@@ -78,8 +78,17 @@ test("each_partition_has_a_worker", function(mock)
    written = write(mock, db, writes)
    p = program.start(how(mock, home))
    p:wait_until(function() return #p:lines() >= 20 end, 30, "the changes")
-   lu.assertEquals(p:stop().status, 0)
+   p.proc:kill("TERM", "group") -- as a terminal does, and systemd: it is no second signal
+   lu.assertEquals(p:finish().status, 0)
+   lu.assertEquals(leases(home), "enrich/0- enrich/1- enrich/2-")
    lu.assertEquals(sorted(p), written)
+   -- all of it comes again
+   local again = how(mock, home)
+   again.options = tables.join(again.options, { "--reset" })
+   p = program.start(again)
+   p:wait_until(function() return #p:lines() >= 40 end, 30, "all changes")
+   lu.assertEquals(p:stop().status, 0)
+   lu.assertEquals(#p:lines(), 40)
 end)
 
 -- The member and its workers can be asked how they are.

@@ -40,7 +40,8 @@ local paused = {}      -- partition -> {until_ =, seconds =}: it has died
 local pending          -- what is to be accepted once its workers have ended: {list =, is_lost =}
 local saved = {}       -- "topic partition" -> {topic, partition, offset}, not committed yet
 local committed_at = 0
-local has_begun = {}   -- the set of partitions that have had a worker
+local resets           -- the set of partitions that --reset is for: those that are assigned first,
+                       -- since other members may have read others meanwhile; nil: none are yet
 local began_at         -- when it joined
 local is_leaving = false
 local is_over = false
@@ -88,8 +89,8 @@ end
 
 local function start(partition)
    local worker = { since = raw.now() }
-   worker.pid, worker.fd = raw.worker_start(partition, not has_begun[partition])
-   has_begun[partition] = true
+   worker.pid, worker.fd = raw.worker_start(partition, resets[partition] == true)
+   resets[partition] = nil
    running[partition] = worker
    raw.watch(worker.fd, function()
       hear(partition, worker)
@@ -184,8 +185,10 @@ local function hear_group()
          warn(event.problem)
       elseif event.assigned then
          member:accept()
+         local is_first = resets == nil
+         resets = resets or {}
          for _, partition in ipairs(event.assigned) do
-            wanted[partition] = true
+            wanted[partition], resets[partition] = true, is_first or nil
          end
       else
          pending = { list = event.revoked, is_lost = event.is_lost }
