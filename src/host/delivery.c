@@ -54,6 +54,7 @@ struct delivery {
     struct diff *diff;        /* owned, or NULL */
     bool is_handing_over;     /* <diff> is kept until triggers or the log tell the deletes; by the
                                * log, if that does not have old rows, also then */
+    bool may_keep_by_log;     /* the latter */
     struct chunk *deletes;    /* in hand, or NULL; <deletes_done> of them were delivered */
     size_t deletes_done;
     /* of all batches */
@@ -104,6 +105,7 @@ bool delivery_restore(struct delivery *d, struct store *store, const struct conf
     d->has_kept = d->has_position;
     d->is_handing_over = !config->deletes && config_tells_deletes(config) &&
                          (d->has_position ? d->position.is_learned : config->counts_first);
+    d->may_keep_by_log = config->capture == CONFIG_BY_LOGICAL && config->keeps_old;
     if (!config->deletes && !d->is_handing_over)
         return true;
     d->diff = diff_open(store, config, name, delivery_position(d), e);
@@ -167,7 +169,7 @@ bool delivery_is_unsaved(const struct delivery *d)
 bool delivery_begin_reading(struct delivery *d, struct err *e)
 {
     d->is_reading = true;
-    return !d->is_handing_over || diff_begin_anew(d->diff, e);
+    return !d->is_handing_over || !d->may_keep_by_log || diff_begin_anew(d->diff, e);
 }
 
 bool delivery_ends_reading(struct delivery *d)
