@@ -351,16 +351,16 @@ function TestSinksFile.test_when_it_is_renamed()
       local sink = pgcdc.sinks.text { path = "a.txt", rotate = { size = 4 } }
       sink:write "1234"
       local first = sink:flush()
-      print(first.to, first.length, select(2, require "pgcdc.raw".file_stat "a.txt"))
+      print(first.to, first.length, (select(2, require "pgcdc.raw".file_stat "a.txt")))
       sink:write "5" -- an operator held something back: what was saved is older than this
       sink:saved(first)
-      print(select(2, require "pgcdc.raw".file_stat "a.txt"))
+      print((select(2, require "pgcdc.raw".file_stat "a.txt")))
       local second = sink:flush()
       print(second.to == first.to, second.length)
       sink:saved(first)
-      print(select(2, require "pgcdc.raw".file_stat "a.txt"))
+      print((select(2, require "pgcdc.raw".file_stat "a.txt")))
       sink:saved(second)
-      print(select(2, require "pgcdc.raw".file_stat "a.txt"), sink:flush().to)
+      print((select(2, require "pgcdc.raw".file_stat "a.txt")), sink:flush().to)
       sink:saved(second)]]
    lu.assertEquals(result.status, 0, result.stderr)
    local to = result.lines[1]:match "^(a%-%d+T%d+Z%.txt)\t5\t5$"
