@@ -17,6 +17,8 @@
 #define WAIT_MS 200        /* for the log, before a pause is looked for */
 #define FULL_MS 1000       /* for room in the queue, before the server is told that we are there */
 #define BUSY_MS 16         /* for more of a batch, before it is asked whether the host is busy */
+#define SEEN_MANY 20000    /* xids: a position with more takes some milliseconds, so */
+#define SEEN_MS 100        /* one in this time is enough */
 #define STATUS_MS 10000    /* between two statuses, if there is nothing to confirm */
 #define CONFIRM_MS 500     /* the same, if there is */
 #define MOST_AT_ONCE 64    /* messages of the log, before a stop or a status is looked for */
@@ -41,7 +43,7 @@ struct follower {
     struct connect_orphan left;
     struct failures failures;
     uint64_t confirmed;
-    int64_t status_ms, told_ms; /* when that was done last */
+    int64_t status_ms, told_ms, ended_ms; /* when that was done last, and a batch ended */
     struct slot_guard guard;
     struct err fault;      /* what ends the source when the log is to be read again */
     struct queue_list out; /* messages on their way to the queue */
@@ -320,18 +322,23 @@ static void guard_meanwhile(struct follower *f)
 }
 
 /* True if somebody waits for the batch in hand: for a pause, or the host, when it has handled all
- * that it got of a source of which the batch has more. */
+ * that it got of a source of which the batch has more. (While we catch up it waits for more: each
+ * batch has a position, and that names all xids from the floor on.) */
 static bool is_awaited(struct follower *f)
 {
-    bool is;
+    bool is = false, is_long = false, is_paused;
 
     pthread_mutex_lock(f->job.mutex);
-    is = f->n_pauses > 0;
+    is_paused = f->n_pauses > 0;
     pthread_mutex_unlock(f->job.mutex);
-    for (size_t i = 0; !is && i < f->members.n; i++)
-        is = stream_has(f->stream, i) &&
-             queue_lane_is_empty(f->job.queue, &f->members.v[i].sender->lane);
-    return is;
+    for (size_t i = 0; i < f->members.n; i++) {
+        const struct source *s = f->members.v[i].source;
+
+        is = is || (stream_has(f->stream, i) &&
+                    queue_lane_is_empty(f->job.queue, &f->members.v[i].sender->lane));
+        is_long = is_long || (s != NULL && s->position.horizon.seen.n > SEEN_MANY);
+    }
+    return is_paused || (is && (!is_long || clock_mono_ms() - f->ended_ms > SEEN_MS));
 }
 
 /* Nothing more is there: ends the batch in hand, unless the host is busy. Then it may grow, since
@@ -350,6 +357,7 @@ static bool end_or_rest(struct follower *f, enum stream_found *found, int64_t *r
     }
     *rest_ms = 0;
     *found = STREAM_BATCH;
+    f->ended_ms = clock_mono_ms();
     return stream_end(f->stream, f->conn, &f->out, e);
 }
 
