@@ -197,13 +197,9 @@ function TestLogicalKept.test_exact_under_writers()
    end
    pgbench.finish(writer, 60)
    local query = "SELECT id, n, no, md5(big) FROM %s ORDER BY id"
-   local is_same = pcall(wait.until_, function()
-      return connected.rows(to, query:format "copy") == connected.rows(db, query:format "w")
-   end, 30, "the same rows")
-   if not is_same then
-      lu.assertEquals(connected.rows(to, query:format "copy"),
-         connected.rows(db, query:format "w"), p:stderr())
-   end
+   connected.wait_same(to, query:format "copy", db, query:format "w", 30, function()
+      return p:stderr()
+   end)
    p:stop()
    table.move(p:lines(), 1, #p:lines(), #lines + 1, lines)
    for _, line in ipairs(lines) do

@@ -1,6 +1,9 @@
 -- connected.lua: what a cluster and a database have in common: SQL over a connection of their own.
 -- SPDX-License-Identifier: MIT
 
+local lu = require "luaunit"
+local wait = require "wait"
+
 local connected = {}
 
 -- Adds to methods that have `connect`: connection, exec, try, value; returns them. (What the last
@@ -33,6 +36,17 @@ function connected.rows(db, sql)
       lines[i] = table.concat(row, " ")
    end
    return table.concat(lines, ", ")
+end
+
+-- Waits until two queries, of two databases, bring the same rows. Fails with both, and what
+-- <explain>() returns.
+function connected.wait_same(db, sql, other, other_sql, seconds, explain)
+   local is_same = pcall(wait.until_, function()
+      return connected.rows(db, sql) == connected.rows(other, other_sql)
+   end, seconds, "the same rows")
+   if not is_same then
+      lu.assertEquals(connected.rows(db, sql), connected.rows(other, other_sql), explain())
+   end
 end
 
 return connected
