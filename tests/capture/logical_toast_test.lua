@@ -8,7 +8,6 @@ local native = require "native"
 local pgbench = require "pgbench"
 local program = require "program"
 local scope = require "scope"
-local wait = require "wait"
 local watch = require "watch"
 
 local TestLogicalToast = {}
@@ -212,14 +211,9 @@ end
 local all = "SELECT id, v, left(big, 1), length(big), cardinality(l) FROM %s ORDER BY id"
 
 local function wait_same(p, db, to)
-   local function same()
-      local ok, rows = pcall(connected.rows, to, all:format "copy")
-      return ok and rows == connected.rows(db, all:format "t")
-   end
-   if not pcall(wait.until_, same, 20, "the same rows") then
-      lu.assertEquals(connected.rows(to, all:format "copy"), connected.rows(db, all:format "t"),
-         p:stderr())
-   end
+   connected.wait_same(to, all:format "copy", db, all:format "t", 20, function()
+      return p:stderr()
+   end)
 end
 
 -- Rows that lack values, those of the same keys that do not, and deletes, in the order in which
