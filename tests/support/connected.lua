@@ -42,7 +42,8 @@ end
 -- <explain>() returns.
 function connected.wait_same(db, sql, other, other_sql, seconds, explain)
    local is_same = pcall(wait.until_, function()
-      return connected.rows(db, sql) == connected.rows(other, other_sql)
+      local ok, rows = pcall(connected.rows, db, sql) -- its table may still have to be made
+      return ok and rows == connected.rows(other, other_sql)
    end, seconds, "the same rows")
    if not is_same then
       lu.assertEquals(connected.rows(db, sql), connected.rows(other, other_sql), explain())
