@@ -16,16 +16,16 @@ void reading_init(struct reading *r, struct source *s, struct key_census *census
     *r = (struct reading){ .source = s, .census = census };
 }
 
-static void drop_second(struct source *s)
+void reading_drop_second(struct reading *r)
 {
-    second_reader_free(s->second);
-    s->second = NULL;
+    second_reader_free(r->source->second);
+    r->source->second = NULL;
 }
 
 void reading_fini(struct reading *r)
 {
     if (r->half == READING_LOWER)
-        drop_second(r->source); /* what it still reads would be of a step that is over */
+        reading_drop_second(r); /* what it still reads would be of a step that is over */
     message_free(r->message);
     method_step_fini(&r->method);
     snapshot_range_fini(&r->range);
@@ -82,7 +82,7 @@ bool reading_begin_poll(struct reading *r, struct conn *conn, struct err *e)
 {
     struct source *s = r->source;
 
-    drop_second(s);
+    reading_drop_second(r);
     key_census_begin(r->census, s, false);
     r->is_whole = source_reads_whole(s);
     if (!method_begin(s, &r->method, conn, e))

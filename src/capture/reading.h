@@ -60,6 +60,9 @@ struct reading {
 void reading_init(struct reading *r, struct source *s, struct key_census *census);
 void reading_fini(struct reading *r);
 
+/* The table is read: its second connection (second_reader.h), if there is one, is closed. */
+void reading_drop_second(struct reading *r);
+
 /* True if rows come in an order in which the step can stop at any of them. */
 bool reading_is_ordered(const struct reading *r);
 

@@ -452,6 +452,8 @@ static bool end_chunk(struct step *step, struct err *e)
     r->method.is_counted = key_census_is_answered(&step->census);
     if (!move_position(step, e))
         return false;
+    if (was_snapshot && p->phase == POSITION_POLL)
+        reading_drop_second(r);
     if (r->part > READING_RANGE)
         key_census_complete(&step->census, &step->source);
     chunk->is_all = is_all_known(step, was_snapshot);
