@@ -1,6 +1,6 @@
 /* ctl_show.c -- shows what a running program has answered.
  * SPDX-License-Identifier: MIT */
-#include "ctl_show.h"
+#include "cli/ctl_show.h"
 
 #include "base/clock.h"
 #include "base/text.h"

@@ -1,11 +1,11 @@
 /* ctl.c -- `pgcdc-lua ctl`: asks a running program, over the socket beside its state file.
  * SPDX-License-Identifier: MIT */
-#include "ctl.h"
+#include "cli/ctl.h"
 
 #include "base/clock.h"
 #include "base/text.h"
-#include "ctl_show.h"
-#include "default_state.h"
+#include "cli/ctl_show.h"
+#include "cli/default_state.h"
 #include "serve/control.h"
 
 #include <dirent.h>
