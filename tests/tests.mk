@@ -29,7 +29,8 @@ SUITES ?=
 SERVERS ?= 14 15 16 17 18
 # As many compilers as processors, where nobody has said how many.
 AT_A_TIME = $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(shell nproc))
-JOBS ?= $(shell n=$$(($$(nproc) + 1)); echo $$((n > 4 ? 4 : n)))
+# Suites wait for most of their time.
+JOBS ?= $(shell n=$$((2 * $$(nproc))); echo $$((n > 6 ? 6 : n)))
 ROWS ?= 2000000
 SECONDS ?= 600
 SOAK_ROWS ?= 20000000
