@@ -152,6 +152,16 @@ static void set_bits(unsigned char *bits, const struct comparison *c, size_t k)
         set_bit(bits, i);
 }
 
+/* True if the server may have several rows with a key of this bucket of its: then nobody can tell
+ * by counts whether one of these is missing or the last one. */
+static bool has_extra(const struct missing *m, const struct comparison *c, size_t k)
+{
+    for (size_t i = k * c->server->width; m->extra != NULL && i < (k + 1) * c->server->width; i++)
+        if (m->extra[i].count > 0)
+            return true;
+    return false;
+}
+
 /* Compares bucket <k> of the server's. Finds what is missing in it, or asks for its keys. */
 static bool compare_bucket(struct missing *m, struct comparison *c, size_t k, struct err *e)
 {
@@ -169,7 +179,7 @@ static bool compare_bucket(struct missing *m, struct comparison *c, size_t k, st
             memset(m->extra + first, 0, c->server->width * sizeof *m->extra);
         return true;
     }
-    if (ours.count == theirs->count + 1) {
+    if (ours.count == theirs->count + 1 && !has_extra(m, c, k)) {
         if (!kept_rows_count_hash(m->rows, xor, &n, &id, e))
             return false;
         if (n == 1)

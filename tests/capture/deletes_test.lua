@@ -455,4 +455,23 @@ function TestDeletes.test_keys_that_are_not_unique()
    lu.assertEquals(#run(db, fields, state), 2)
 end
 
+-- One of several rows with a key is gone: the key is not, also for a program that has seen before
+-- that the server has more rows than there are keys.
+function TestDeletes.test_one_of_several_rows_with_a_key()
+   local db = database "CREATE TABLE t (k int, n int); INSERT INTO t VALUES (1, 1), (1, 2), (1, 3)"
+   local p = program.start { dsn = db, state = new_state(), script = [[
+      pgcdc.source {table = "t", pk = "k", deletes = true, interval = 0.05, on_change = print}]] }
+   p:wait_changes(3)
+   db:exec "INSERT INTO t VALUES (2, 4)"
+   p:wait_changes(4)
+   db:exec "DELETE FROM t WHERE n = 1"
+   db:exec "INSERT INTO t VALUES (3, 5)"
+   p:wait_changes(5)
+   db:exec "DELETE FROM t WHERE n IN (2, 3)"
+   p:wait_changes(6)
+   local list = ops(p:changes())
+   lu.assertEquals({ list[4], list[5], list[6] }, { "insert 2", "insert 3", "delete 1" })
+   lu.assertEquals(p:stop().status, 0)
+end
+
 return TestDeletes
