@@ -34,8 +34,8 @@
 local child = require "child"
 local clickhouse = require "clickhouse"
 local cluster = require "cluster"
+local contract_read = require "contract_read"
 local files = require "files"
-local json = require "json"
 local kafka = require "kafka"
 local lu = require "luaunit"
 local native = require "native"
@@ -48,20 +48,6 @@ local scope = require "scope"
 local wait = require "wait"
 
 local drivers = {}
-
--- A change as `contract` wants it, from its JSON.
-local function read_change(change)
-   if type(change) == "string" then
-      change = json.decode(change)
-   end
-   return { id = change.id, key = tostring(change.key.id), seq = change.seq, op = change.op,
-            v = change.row and change.row.v }
-end
-
--- A row of a target that has rows only.
-local function read_row(id, v)
-   return { id = tostring(id), key = tostring(id), op = "read", v = v }
-end
 
 -- The server, with a proxy before it.
 local function with_way(server)
@@ -113,7 +99,7 @@ drivers.jsonl = {
    read = function(dir, tag)
       local changes = {}
       for i, line in ipairs(files.lines(("%s/%s.jsonl"):format(dir, tag))) do
-         changes[i] = read_change(line)
+         changes[i] = contract_read.change(line)
       end
       return changes
    end,
@@ -141,7 +127,7 @@ drivers.postgres = {
       local changes = {}
       if target.db:value(("select to_regclass('m%s')"):format(tag)) then
          for i, row in ipairs(target.db:exec(("select id, v from m%s"):format(tag))) do
-            changes[i] = read_row(row[1], row[2])
+            changes[i] = contract_read.row(row[1], row[2])
          end
       end
       return changes
@@ -201,7 +187,7 @@ end
 drivers.redis_stream = redis_driver("stream", function(server, tag)
    local changes = {}
    for i, entry in ipairs(server:stream(("{%s}:t"):format(tag))) do
-      changes[i] = read_change(entry.data)
+      changes[i] = contract_read.change(entry.data)
       lu.assertEquals({ entry.id, entry.op, tonumber(entry.seq) },
          { changes[i].id, changes[i].op, changes[i].seq })
    end
@@ -227,7 +213,7 @@ drivers.redis_hash = redis_driver("hash", function(server, tag)
       for i = 2, #list, 3 do
          if not seen[list[i]] then -- a scan may come by twice
             seen[list[i]] = true
-            changes[#changes + 1] = read_row(list[i + 1], list[i + 2])
+            changes[#changes + 1] = contract_read.row(list[i + 1], list[i + 2])
             lu.assertEquals(list[i], place .. list[i + 1])
          end
       end
@@ -251,7 +237,7 @@ drivers.nats = {
    read = function(server, tag)
       local changes = {}
       for i, message in ipairs(server:messages(tag)) do
-         changes[i] = read_change(message.data)
+         changes[i] = contract_read.change(message.data)
          lu.assertEquals(message.headers["Nats-Msg-Id"], changes[i].id)
       end
       return changes
@@ -280,7 +266,7 @@ local function http_driver(options)
       read = function(server, tag)
          local changes = {}
          for i, change in ipairs(server:changes("/" .. tag)) do
-            changes[i] = read_change(change)
+            changes[i] = contract_read.change(change)
          end
          return changes
       end,
@@ -310,7 +296,7 @@ drivers.clickhouse = {
    read = function(server, tag)
       local changes = {}
       for i, row in ipairs(server:table(tag)) do
-         changes[i] = read_row(row.id, row.v)
+         changes[i] = contract_read.row(row.id, row.v)
       end
       return changes
    end,
@@ -335,7 +321,7 @@ drivers.opensearch = {
    read = function(server, tag)
       local changes = {}
       for id, document in pairs(server:documents(tag)) do
-         changes[#changes + 1] = read_row(id, document.v)
+         changes[#changes + 1] = contract_read.row(id, document.v)
       end
       return changes
    end,
@@ -361,7 +347,7 @@ drivers.kafka_plain = {
    read = function(server, tag)
       local changes = {}
       for i, message in ipairs(server:read(tag)) do
-         changes[i] = read_change(message.payload)
+         changes[i] = contract_read.change(message.payload)
       end
       return changes
    end,
@@ -418,7 +404,7 @@ drivers.prepared = {
       local changes = {}
       for i, line in ipairs(files.lines(dir .. "/" .. tag)) do
          if i > 1 then
-            changes[i - 1] = read_change(line)
+            changes[i - 1] = contract_read.change(line)
          end
       end
       return changes
