@@ -9,7 +9,6 @@ local json = require "json"
 local lu = require "luaunit"
 local nats = require "nats"
 local once = require "once"
-local program = require "program"
 local remote_sinks = require "remote_sinks"
 local scope = require "scope"
 

@@ -517,8 +517,9 @@ function TestRedis.test_tls()
       lu.assertStrContains(result.stderr, "TLS: the server's certificate does not verify: ")
    end
    -- a host that is away may come back, one that is not to be trusted will not become another
-   local p = program.start { dsn = db, script = script(("rediss://localhost:%d,127.0.0.1:%d"):format(
-      assert(native.free_port()), port), ("tls = {ca = %q}"):format(made.ca)) }
+   local p = program.start { dsn = db, script = script(
+      ("rediss://localhost:%d,127.0.0.1:%d"):format(assert(native.free_port()), port),
+      ("tls = {ca = %q}"):format(made.ca)) }
    p:wait_stderr "Connection refused; 127%.0%.0%.1:%d+: TLS: the server's certificate does not"
    lu.assertEquals(p:stop().status, 0)
 end

@@ -21,8 +21,8 @@ local TestSinksBad = {}
 local SECRET = "hush-7s3cr3t"
 
 -- By name of a sink: is_there; text: Lua of its options, %s being an address; address(host, port,
--- has_tls); secure(made): starts a server with these certificates, returns its port; what is said of
--- an authority that is `unknown`, of a `stranger`, which is a server of another kind.
+-- has_tls); secure(made): starts a server with these certificates, returns its port; what is said
+-- of an authority that is `unknown`, of a `stranger`, which is a server of another kind.
 local function of_http(kind)
    return {
       is_there = receiver.is_there, text = kind .. ' {url = "%s", user = "me", ',
