@@ -49,15 +49,18 @@ check-servers:
 	@$(MAKE) --no-print-directory $(PROGRAM) $(MUTANTS) $(SABOTAGED) $(UNIT) $(REPLAY) $(NATIVE)
 	@$(IN_TEST) tests/servers.sh "$(SERVERS)" $(SUITES)
 
-# Apache Kafka itself, which is fetched once. KILLS: how often the program is killed.
+# Apache Kafka itself, which is fetched once. KILLS: how often the program is killed. With
+# PGCDC_CONTRACT=1 it does what `make contract` does, too.
 KAFKA_JARS = build/kafka/libs
 KILLS ?= 15
+WITH_KAFKA = kafka_real kafka_secure kafka_takeover group_real debezium_real contract_sweep \
+	$(CONTRACT)
 
 check-kafka:
 	@tests/setup.sh java
 	@$(MAKE) --no-print-directory $(KAFKA_JARS) $(PEERS)/classes/Peer.class
-	@PGCDC_KAFKA=1 PGCDC_KAFKA_KILLS=$(KILLS) $(MAKE) --no-print-directory test JOBS=1 \
-		SUITES="$(or $(SUITES),kafka_real kafka_secure kafka_takeover group_real debezium_real)"
+	@PGCDC_KAFKA=1 PGCDC_KAFKA_KILLS=$(KILLS) PGCDC_CONTRACT_SINK=kafka \
+		$(MAKE) --no-print-directory test JOBS=1 SUITES="$(or $(SUITES),$(WITH_KAFKA))"
 
 $(KAFKA_JARS): tests/kafka/pom.xml
 	@echo "get  $@"

@@ -2,6 +2,7 @@
 -- SPDX-License-Identifier: MIT
 
 local json = require "json"
+local scope = require "scope"
 
 local contract_read = {}
 
@@ -17,6 +18,24 @@ end
 --- A row of a target that has rows only.
 function contract_read.row(id, v)
    return { id = tostring(id), key = tostring(id), op = "read", v = v }
+end
+
+--- The changes in lines, by read(line), or each its JSON.
+function contract_read.changes(lines, read)
+   local changes = {}
+   for i, line in ipairs(lines) do
+      changes[i] = (read or contract_read.change)(line)
+   end
+   return changes
+end
+
+--- `shrink` of drivers whose target is a folder.
+function contract_read.shrink_folder(dir, mount)
+   local undo = mount(dir, 8)
+   if undo then
+      scope.add(undo)
+      return dir
+   end
 end
 
 return contract_read
