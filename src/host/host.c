@@ -487,7 +487,7 @@ static bool start_reader(struct host *h, struct err *e)
     h->script->tell_arg = h;
     publish_begin(&h->publish, h->deliveries, h->queue, h->reader);
     h->steer.reader = h->reader;
-    feed_open(&h->feed, h->script);
+    feed_open(&h->feed, h->script, h->o->member);
     return feed_start(&h->feed, h->deliveries, &h->steer, h->o->mode, e) &&
            reader_start(h->reader, e);
 }
