@@ -556,7 +556,8 @@ static bool run(struct host *h, struct err *e)
     if (h->o->is_graph)
         return hooks_graph(h->script, e) && flush_output(h, e);
     if (h->script->is_member && h->o->mode != READER_CHECK)
-        return workers_run(&(struct workers){ h->script, h->o->command, h->o->news, &h->publish,
+        return open_state(h, e) &&
+               workers_run(&(struct workers){ h->script, &h->steer, &h->publish,
                                               h->o->listen.listen, h->o->mode }, e);
     if (h->n_sources > 0 && h->o->mode != READER_CHECK &&
         (!open_state(h, e) || !reset_source(h->script, e)))
