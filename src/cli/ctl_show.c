@@ -243,16 +243,16 @@ static void put_sources(struct show *s, const json_t *status)
         put_source(s, source, i, width);
 }
 
-/* "12 records left"; nothing where that is not known. */
-static void put_left(struct show *s, const json_t *records)
+/* Ends a line with how much is left, where that is known. */
+static void end_with_left(struct show *s, const json_t *o)
 {
-    if (json_is_integer(records))
-        put_format(s, ", %.0f record%s left", json_number_value(records),
-                   json_number_value(records) == 1 ? "" : "s");
+    if (json_is_integer(json_object_get(o, "records_left")))
+        put_format(s, ", %.0f records left", number_of(o, "records_left"));
+    end_line(s);
 }
 
-/* What is left of topics that are read. */
-static void put_topics(struct show *s, const json_t *status)
+/* Of topics that are read. */
+static void put_partitions(struct show *s, const json_t *status)
 {
     size_t i, k;
     json_t *source, *p;
@@ -260,31 +260,23 @@ static void put_topics(struct show *s, const json_t *status)
     json_array_foreach(json_object_get(status, "sources"), i, source)
         json_array_foreach(json_object_get(source, "partitions"), k, p) {
             put_format(s, "%s, partition %.0f", text_of(p, "topic"), number_of(p, "partition"));
-            put_left(s, json_object_get(p, "records_left"));
-            end_line(s);
+            end_with_left(s, p);
         }
 }
 
-/* Those of a member. */
+/* Of a member. */
 static void put_workers(struct show *s, const json_t *status)
 {
     size_t i;
     json_t *w;
 
     json_array_foreach(json_object_get(status, "workers"), i, w) {
-        bool runs = json_is_integer(json_object_get(w, "pid")), is_ready = is_true(w, "ready");
-
         put_format(s, "worker %s: ", text_of(w, "name"));
-        colour(s, runs && is_ready ? GREEN : YELLOW);
-        if (runs)
-            put_format(s, "pid %.0f, %s", number_of(w, "pid"), is_ready ? "ready" : "not ready");
-        else
-            put(s, "to be started again");
+        colour(s, is_true(w, "ready") ? GREEN : YELLOW);
+        put_format(s, "pid %.0f, %sready", number_of(w, "pid"), is_true(w, "ready") ? "" : "not ");
         colour(s, PLAIN);
-        if (number_of(w, "restarts") > 0)
-            put_format(s, ", restarts: %.0f", number_of(w, "restarts"));
-        put_left(s, json_object_get(w, "records_left"));
-        end_line(s);
+        put_format(s, ", restarts: %.0f", number_of(w, "restarts"));
+        end_with_left(s, w);
     }
 }
 
@@ -391,7 +383,7 @@ static void put_status(struct show *s, const json_t *status)
     put_role(s, status);
     end_line(s);
     put_sources(s, status);
-    put_topics(s, status);
+    put_partitions(s, status);
     put_workers(s, status);
     put_problems(s, status);
     put_sinks(s, status);

@@ -181,7 +181,7 @@ test("it_is_steered", function(mock)
    lu.assertEquals({ s.role, s.lease, #s.workers, s.workers[2].name, s.workers[2].restarts },
       { "member", json.null, 3, "enrich/1", 0 })
    lu.assertStrMatches(select(2, m.ask("enrich", "status")),
-      ".*worker enrich/1: pid %d+, ready, 0 records left\n.*")
+      ".*worker enrich/1: pid %d+, ready, restarts: 0, 0 records left\n.*")
    for _, command in ipairs { "pause", "tap", "dead-letters" } do
       lu.assertEquals({ m.ask("enrich", command) }, { 1, "pgcdc-lua: this is a member of a group, "
          .. "and its workers do that: ask the one of a partition, such as --name enrich/0\n" })
