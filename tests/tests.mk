@@ -27,7 +27,10 @@ FUZZ_FLAGS = -DFUZZ_TOP='"$(CURDIR)"'
 IN_TEST = TMPDIR="$$(tests/tmpdir.sh)" PGCDC_LUA="$(CURDIR)/$(PROGRAM)"
 SUITES ?=
 SERVERS ?= 14 15 16 17 18
-JOBS ?= $(shell n=$$(($$(nproc) + 1)); echo $$((n > 4 ? 4 : n)))
+# As many compilers as processors, where nobody has said how many.
+AT_A_TIME = $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(shell nproc))
+# Suites wait for most of their time.
+JOBS ?= $(shell n=$$((2 * $$(nproc))); echo $$((n > 6 ? 6 : n)))
 ROWS ?= 2000000
 SECONDS ?= 600
 SOAK_ROWS ?= 20000000
@@ -41,12 +44,17 @@ demo:
 	@$(MAKE) --no-print-directory $(PROGRAM) $(NATIVE)
 	@$(IN_TEST) lua5.4 tests/demo.lua
 
-test: $(PROGRAM) modules $(MUTANTS) $(SABOTAGED) $(UNIT) $(REPLAY) $(NATIVE) $(KAFKA_MOCK)
+test:
+	@$(MAKE) --no-print-directory $(AT_A_TIME) built
 	@$(IN_TEST) lua5.4 tests/run.lua --jobs $(JOBS) $(SUITES)
+
+# All that the suites run.
+built: $(PROGRAM) modules $(MUTANTS) $(SABOTAGED) $(UNIT) $(REPLAY) $(NATIVE) $(KAFKA_MOCK)
+	@:
 
 check-servers:
 	@tests/setup.sh servers
-	@$(MAKE) --no-print-directory $(PROGRAM) $(MUTANTS) $(SABOTAGED) $(UNIT) $(REPLAY) $(NATIVE)
+	@$(MAKE) --no-print-directory $(AT_A_TIME) built
 	@$(IN_TEST) tests/servers.sh "$(SERVERS)" $(SUITES)
 
 # Apache Kafka itself, which is fetched once. KILLS: how often the program is killed.
@@ -310,7 +318,7 @@ STORMED = walls_pointers api_change api_json exact_numbers values encoding conne
 storm: BUILD = build/storm
 storm:
 	@rm -f $(BUILD)/report.*
-	@$(MAKE) --no-print-directory $(BUILD)/pgcdc-lua-storm $(NATIVE) BUILD=$(BUILD) \
+	@$(MAKE) --no-print-directory $(AT_A_TIME) $(BUILD)/pgcdc-lua-storm $(NATIVE) BUILD=$(BUILD) \
 		CC="$(WATCHER)" CPPFLAGS='-U_FORTIFY_SOURCE -DSANITIZED' \
 		OPTIMIZE="-O1 -fno-omit-frame-pointer" \
 		SANITIZE="-fsanitize=address,undefined -fno-sanitize-recover=all"
@@ -358,7 +366,7 @@ fuzz: BUILD = build/fuzz
 fuzz: SECONDS = 60
 fuzz:
 	@tests/setup.sh fuzz
-	@$(MAKE) --no-print-directory $(BUILD)/fuzz BUILD=$(BUILD) CC=clang \
+	@$(MAKE) --no-print-directory $(AT_A_TIME) $(BUILD)/fuzz BUILD=$(BUILD) CC=clang \
 		CPPFLAGS=-U_FORTIFY_SOURCE OPTIMIZE="-O1 -fno-omit-frame-pointer" SANITIZE="$(FUZZED)"
 	@$(IN_TEST) tests/fuzz/run.sh $(BUILD) $(SECONDS) $(SEED)
 
@@ -382,5 +390,5 @@ cover:
 	find $(BUILD)/obj -name "*.gcda" -exec gcov -n '{}' + | awk -f tests/cover.awk && \
 		exit $$status
 
-.PHONY: asan bench bench-peers check check-kafka check-opensearch check-servers check-state \
+.PHONY: asan bench bench-peers built check check-kafka check-opensearch check-servers check-state \
 	contract cover demo exact fuzz lint native soak storm sweep takeover test tsan valgrind
