@@ -251,14 +251,7 @@ static void let_go(struct follower *f)
 static void let_reread(struct follower *f)
 {
     pthread_mutex_lock(f->job.mutex);
-    for (size_t i = 0; i < f->members.n; i++) {
-        struct follower_members_item *m = &f->members.v[i];
-
-        if (!follower_members_has_reread(m))
-            continue;
-        m->source->reread_wait.waits = false;
-        f->job.look(m->arg);
-    }
+    follower_members_let_reread(&f->members, f->job.look);
     pthread_mutex_unlock(f->job.mutex);
 }
 
@@ -266,16 +259,10 @@ static void let_reread(struct follower *f)
  * another, which the next run brings. But their steps may have partitions to read. */
 static void finish_members(struct follower *f)
 {
-    bool is_over = true, is_due = false, is_reread = false;
+    bool is_over, is_due, is_reread;
 
     pthread_mutex_lock(f->job.mutex);
-    for (size_t i = 0; i < f->members.n; i++) {
-        const struct source *s = f->members.v[i].source;
-
-        is_over = is_over && follower_members_is_at_target(&f->members.v[i]);
-        is_due = is_due || (is_over && s->log_leaves.due_lsn != 0);
-        is_reread = is_reread || (is_over && reread_is_due(&s->position.reread));
-    }
+    is_over = follower_members_are_at_target(&f->members, &is_due, &is_reread);
     if (is_over && is_due) {
         let_go(f);
         is_over = false;
