@@ -293,8 +293,9 @@ static bool begin_taking(struct source *s, struct method_step *step, struct conn
         return name_slot(s, e);
     }
     /* the slot may be another one now, or lost, or the position became one of xmins in this step */
-    if (log->mark.lsn == 0 || !log->now.has_slot || log->now.confirmed > log->mark.lsn ||
-        log->now.published != log->published_before || (s->snapshot != NULL && log->now.is_moved) ||
+    if (log->mark.lsn == 0 || !log->now.has_slot || log->now.is_lost ||
+        log->now.confirmed > log->mark.lsn || log->now.published != log->published_before ||
+        (s->snapshot != NULL && log->now.is_moved) ||
         !horizon_parse_snapshot(&s0, log->mark.shown)) {
         forget_slot(s);
         step->is_idle = true;

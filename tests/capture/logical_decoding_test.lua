@@ -207,4 +207,44 @@ function TestLogicalDecoding.test_no_room_to_decode()
    lu.assertNotStrContains(p:stderr(), "was dropped")
 end
 
+local function status(db)
+   return db:value "SELECT string_agg(wal_status, ' ') FROM pg_replication_slots"
+end
+
+-- The server has given up a slot of two sources: none of them goes on by it, and one is made anew.
+function TestLogicalDecoding.test_a_slot_that_is_lost_to_two()
+   local small = cluster.new { conf = tables.merge({ max_slot_wal_keep_size = "32MB",
+      wal_keep_size = "0", max_wal_size = "64MB" }, by_log.conf) }
+   local db = by_log.database([[CREATE TABLE u (id int PRIMARY KEY, v text);
+      ALTER PUBLICATION pgcdc ADD TABLE u]], small)
+   local options = { dsn = db, script = [[
+      for _, name in ipairs { "t", "u" } do
+         local source = pgcdc.source { table = name, capture = "logical", interval = 0.5 }
+         source:on("ready", function() print("ready " .. name) end)
+         source:on("change", function(change) print(tostring(change)) end)
+      end]] }
+   local p = program.start(options)
+   watch.wait_line(p, "^ready t$")
+   watch.wait_line(p, "^ready u$")
+   p:stop()
+   options.state = p.state
+   db:exec "UPDATE t SET v = 'a' WHERE id = 1; INSERT INTO u VALUES (4, 'b')"
+   for _ = 1, 70 do
+      db:exec "SELECT pg_logical_emit_message(false, 'x', repeat('x', 1000000))"
+   end
+   db:exec "CHECKPOINT"
+   lu.assertEquals(status(db), "lost")
+   p = program.start(options)
+   local function wait_words(...)
+      for _, word in ipairs { ... } do
+         p:wait_until(function() return by_log.words(p):find(word, 1, true) end, 40, word)
+      end
+   end
+   wait_words("u1=a", "u4=b")
+   db:exec "DELETE FROM t WHERE id = 1; DELETE FROM u"
+   wait_words("d1", "d4")
+   lu.assertNotEquals(status(db), "lost")
+   p:stop()
+end
+
 return TestLogicalDecoding
