@@ -14,6 +14,7 @@ local options = bundled.options {
    { "name", "kafka", "each program that writes needs another one" },
    { "user", "", "of the cluster" },
    { "password", "", "its password, such as $KAFKA_PASSWORD" },
+   { "mechanism", "", "of the login: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512, the default" },
    { "tls", false, "connect with TLS" },
    { "ca", "", "a file: certificates of who may sign the server's, in the place of the system's" },
 }
@@ -27,6 +28,7 @@ local sink = pgcdc.sinks.kafka {
    deletes = options.delete, exact = options.exact, format = options.format,
    dead_topic = given(options.dead_topic), name = options.name, user = given(options.user),
    password = given(options.password),
+   config = given(options.mechanism) and { ["sasl.mechanisms"] = options.mechanism },
    tls = (options.tls or options.ca ~= "") and { ca = given(options.ca) } or nil,
 }
 

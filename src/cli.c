@@ -3,8 +3,8 @@
 #include "cli.h"
 
 #include "base/text.h"
-#include "cli_scripts.h"
-#include "default_state.h"
+#include "cli/cli_scripts.h"
+#include "cli/default_state.h"
 #include "lua/native.h"
 #include "pg/conninfo.h"
 #include "pg/connect.h"

@@ -7,7 +7,7 @@
 #ifndef CLI_H
 #define CLI_H
 
-#include "ctl.h"
+#include "cli/ctl.h"
 #include "host/host.h"
 
 struct cli {

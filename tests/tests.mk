@@ -51,13 +51,14 @@ check-servers:
 
 # Apache Kafka itself, which is fetched once. KILLS: how often the program is killed.
 KAFKA_JARS = build/kafka/libs
+ON_KAFKA = kafka_real kafka_secure doctor_kafka kafka_takeover group_real debezium_real
 KILLS ?= 15
 
 check-kafka:
 	@tests/setup.sh java
 	@$(MAKE) --no-print-directory $(KAFKA_JARS) $(PEERS)/classes/Peer.class
 	@PGCDC_KAFKA=1 PGCDC_KAFKA_KILLS=$(KILLS) $(MAKE) --no-print-directory test JOBS=1 \
-		SUITES="$(or $(SUITES),kafka_real kafka_secure kafka_takeover group_real debezium_real)"
+		SUITES="$(or $(SUITES),$(ON_KAFKA))"
 
 $(KAFKA_JARS): tests/kafka/pom.xml
 	@echo "get  $@"

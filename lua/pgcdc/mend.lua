@@ -3,7 +3,8 @@
 --
 -- A mend is {kind =, text =, where = the database, of SQL; after = "restart" or "reload", what the
 -- server needs then}. Kinds: "sql", for psql; "shell", for a shell; "option", NAME=VALUE of a
--- bundled script, or the field of that name; "pg_hba.conf", a line before the others there.
+-- bundled script, or the field of that name; "pg_hba.conf", a line before the others there;
+-- "nats-server.conf", a line there.
 
 local mend = {}
 
@@ -25,6 +26,11 @@ end
 
 function mend.hba(text)
    return { kind = "pg_hba.conf", text = text, after = "reload" }
+end
+
+--- `after`: "restart" or "reload".
+function mend.nats(text, after)
+   return { kind = "nats-server.conf", text = text, after = after }
 end
 
 --- The text in quotes for a shell, where it needs them.

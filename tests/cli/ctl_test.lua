@@ -200,6 +200,11 @@ function TestCtl.test_top()
    local _, heads = plain:gsub("SOURCE +CAPTURE", "")
    lu.assertEquals(heads, 2)
    lu.assertStrMatches(plain, ".*public%.t +xmin +following +%d.*")
+   local lines = ctl.ok(p, "top", "count=2", "interval=0.1", "--json")
+   for line in lines:gmatch "[^\n]+" do
+      lu.assertEquals(json.decode(line).status.sources[1].name, "public.t")
+   end
+   lu.assertEquals(select(2, lines:gsub("\n", "")), 1)
    local screen = ctl.on_terminal(p, 1, 40, "top")
    lu.assertStrContains(screen, "\27[?1049h") -- takes the screen, and gives it back
    lu.assertStrContains(screen, "\27[?1049l")
@@ -207,6 +212,25 @@ function TestCtl.test_top()
    for line in screen:gsub("\27%[[%d;?]*[A-Za-z]", ""):gmatch "[^\r\n]+" do
       lu.assertTrue(utf8.len(line) <= 40, line)
    end
+   p:stop()
+end
+
+-- It is drawn anew when the terminal gets another size, and ends by a key. (The interval is longer
+-- than the test.)
+function TestCtl.test_top_on_a_terminal_that_is_resized()
+   local p = start(fixtures.names(2))
+   local terminal = ctl.start_on_terminal(p, 100, "top", "interval=600")
+   local text = terminal:wait "q ends"
+   lu.assertStrContains(text, "CAPTURE    STATE         LAG      CHANGES      PER SECOND")
+   terminal:resize(30)
+   text = terminal:wait "q ends"
+   lu.assertStrContains(text, "public.t")
+   for line in text:gsub("\27%[[%d;?]*[A-Za-z]", ""):gmatch "[^\r\n]+" do
+      lu.assertTrue(utf8.len(line) <= 30, line)
+   end
+   terminal:press "q"
+   lu.assertStrContains(terminal:wait "\27%[%?1049l", "\27[?25h")
+   lu.assertEquals(terminal:finish(), 0)
    p:stop()
 end
 

@@ -6,10 +6,12 @@
 local certificates = require "certificates"
 local clickhouse = require "clickhouse"
 local files = require "files"
+local kafka = require "kafka"
 local lu = require "luaunit"
 local mending = require "mending"
 local nats = require "nats"
 local native = require "native"
+local opensearch = require "opensearch"
 local receiver = require "receiver"
 local redis = require "redis"
 local scope = require "scope"
@@ -68,6 +70,20 @@ function TestDoctorSinks.test_redis()
    lu.assertEquals(server:call("GET", "a key:before"), "x")
    -- nothing was written by all these checks
    lu.assertEquals(server:call "DBSIZE", 1)
+end
+
+-- Settings with which a server forgets.
+function TestDoctorSinks.test_redis_that_may_lose()
+   if not redis.is_there() then
+      return
+   end
+   local server, address = start_redis("--appendonly", "no", "--appendfsync", "everysec",
+      "--maxmemory-policy", "allkeys-lru")
+   local printed = mend("warn   sink redis: the server has appendonly no", "redis",
+      { connect = address })
+   lu.assertStrContains(printed, "maxmemory-policy allkeys-lru: it may drop keys")
+   server:call("CONFIG", "SET", "appendfsync", "everysec")
+   mend("appendfsync everysec", "redis", { connect = address })
 end
 
 -- In a cluster all keys need the hash tag.
@@ -148,7 +164,7 @@ function TestDoctorSinks.test_a_web_server_that_wants_a_login()
    lu.assertNotStrContains(text, "mend ")
    server:rules { { status = 404, times = 1000 } }
    local result = mending.check(s)
-   lu.assertStrContains(result.stderr, "says 404: is the path right?")
+   lu.assertStrContains(result.stdout, "warn   sink http: asked by GET the server says 404: is")
    lu.assertEquals(result.status, 0)
 end
 
@@ -160,6 +176,24 @@ function TestDoctorSinks.test_opensearch_that_wants_a_login()
    server:rules { { login = "Basic bWU6cHc=", status = 401, times = 1000 } }
    mend(": 401", "opensearch", { url = "http://localhost:" .. server.port },
       { OPENSEARCH_USER = "me", OPENSEARCH_PASSWORD = "pw" })
+end
+
+-- An index that takes no documents, or not these.
+function TestDoctorSinks.test_indexes_of_opensearch()
+   if not opensearch.is_there() then
+      return
+   end
+   local server = opensearch.new()
+   local s = setup("opensearch", { url = server:url "" })
+   lu.assertEquals(mending.check(s).status, 0)
+   server:request("PUT", "/t", [[{"settings": {"index.blocks.write": true},
+      "mappings": {"dynamic": "strict", "properties": {"id": {"type": "integer"}}}}]])
+   local printed = mending.mend(s, "the index t takes no documents: index.blocks.write is set")
+   lu.assertStrContains(printed, "the mapping of the index t is strict, and lacks name")
+   server:request("DELETE", "/t")
+   server:request("PUT", "/t", '{"mappings": {"properties": {"name": {"type": "integer"}}}}')
+   mending.mend(s, "refuses what does not fit: name is integer there, and text here")
+   lu.assertEquals(s.args.index, "{table}_2")
 end
 
 function TestDoctorSinks.test_clickhouse()
@@ -202,6 +236,37 @@ function TestDoctorSinks.test_nats()
       { NATS_USER = "me", NATS_PASSWORD = "pw" })
    lu.assertStrContains(printed, "there is no stream 'CDC'")
    lu.assertStrContains(printed, "create=yes")
+end
+
+-- A server that keeps nothing, or takes short messages only.
+function TestDoctorSinks.test_nats_that_is_not_set_up()
+   if not nats.is_there() then
+      return
+   end
+   local server = nats.new("max_payload: 1000", true)
+   local s = setup("nats", { servers = server:url(), stream = "CDC", create = "yes" })
+   s.nats = server
+   local printed = mending.mend(s, "no JetStream answers")
+   lu.assertStrContains(printed, "takes messages of 1000 bytes at most")
+   server:stream("CDC", { max_msg_size = 2000, duplicate_window = 1000000000 })
+   local text = mending.check(s).stdout
+   lu.assertStrContains(text, "the stream 'CDC' takes messages of 2000 bytes at most")
+   lu.assertStrContains(text, "warn   sink nats: the stream 'CDC' knows an id for 1 s only")
+end
+
+-- ---- Kafka ----
+
+-- (What needs a real one is in tests/kafka/doctor_kafka_test.lua.)
+function TestDoctorSinks.test_kafka()
+   if not kafka.is_there() then
+      return
+   end
+   mend("SSL_HANDSHAKE", "kafka", { brokers = kafka.mock().brokers, tls = "true" })
+   local result = mending.check(setup("kafka", { brokers = "127.0.0.1:1" }))
+   lu.assertEquals(result.status, 3)
+   lu.assertStrContains(result.stdout, "wrong  sink kafka: kafka: cannot connect to 127.0.0.1:1: ")
+   lu.assertStrContains(result.stdout, "Connection refused")
+   lu.assertEquals(select(2, result.stderr:gsub("\n", "")), 1)
 end
 
 -- ---- commands ----

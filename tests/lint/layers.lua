@@ -10,7 +10,7 @@ local tree = require "tree"
 
 local layers = {}
 
-local order = { "base", "sinks", "listen", "pg", "capture", "state", "lua", "serve", "host" }
+local order = { "base", "sinks", "listen", "pg", "capture", "state", "lua", "serve", "host", "cli" }
 local rank = {}
 for i, folder in ipairs(order) do
    rank[folder] = i
@@ -28,7 +28,7 @@ local walls = {
    ["lualib.h"] = { from = rank.lua },
    ["dlfcn.h"] = { files = { [modules.sinks] = true, [modules.listen] = true } },
    ["microhttpd.h"] = { folders = { listen = true } },
-   ["jansson.h"] = { files = { ["lua/json"] = true, ["ctl_show"] = true } },
+   ["jansson.h"] = { files = { ["lua/json"] = true, ["cli/ctl_show"] = true } },
    ["openssl/evp.h"] = { files = { ["base/hash"] = true, ["sinks/http_crypto"] = true } },
 }
 -- Libraries of modules: the beginnings of their headers' names.

@@ -406,7 +406,7 @@ test("check", function(server)
    lu.assertEquals(result.status, 0, result.stderr)
    lu.assertStrContains(result.stdout,
       ("\nok     sink nats: nats at %s, stream 'CDC' with 0 messages\n"):format(server:url()))
-   lu.assertStrContains(result.stderr, "knows an id for 0.1 s only (duplicate_window)")
+   lu.assertStrContains(result.stdout, "knows an id for 0.1 s only (duplicate_window)")
    lu.assertEquals(check('stream = "NONE"').status, 3)
    server:kill()
    result = check ""

@@ -5,7 +5,10 @@ local child = require "child"
 local homes = require "homes"
 local json = require "json"
 local lu = require "luaunit"
+local native = require "native"
 local program = require "program"
+local scope = require "scope"
+local wait = require "wait"
 
 local ctl = {}
 
@@ -54,6 +57,50 @@ function ctl.on_terminal(p, seconds, columns, ...)
       words)
    return (child.run({ argv = { "script", "-qec", command, "/dev/null" }, stderr = "null",
                        stdin = "null" }, 30))
+end
+
+-- ---- a terminal that a test drives ----
+
+local Terminal = {}
+Terminal.__index = Terminal
+
+-- Starts it on a terminal of so many columns.
+function ctl.start_on_terminal(p, columns, ...)
+   local words = table.concat({ program.binary(), "ctl", "-s", homes.place(p.state), ... }, " ")
+   local proc = assert(native.spawn { stdin = "pipe", stdout = "pipe", stderr = "null",
+      argv = { "script", "-qec", ("stty cols %d rows 24; tty; exec %s"):format(columns, words),
+               "/dev/null" } })
+   scope.add(function()
+      proc:kill "KILL"
+      proc:wait(wait.scaled(10))
+   end)
+   local self = setmetatable({ proc = proc, text = "" }, Terminal)
+   self.path = self:wait "/dev/pts/%d+\r?\n":match "/dev/pts/%d+"
+   return self
+end
+
+-- Waits for what matches the pattern. Returns all that came up to there, since the wait before.
+function Terminal:wait(pattern)
+   while not self.text:find(pattern) do
+      self.text = self.text .. assert(self.proc:read("stdout", wait.scaled(20)))
+   end
+   local _, last = self.text:find(pattern)
+   local text = self.text:sub(1, last)
+   self.text = self.text:sub(last + 1)
+   return text
+end
+
+function Terminal:resize(columns)
+   child.run { argv = { "stty", "-F", self.path, "cols", tostring(columns) } }
+end
+
+function Terminal:press(key)
+   assert(self.proc:write(key))
+end
+
+-- The status with which it ends.
+function Terminal:finish()
+   return assert(self.proc:wait(wait.scaled(10))).exit
 end
 
 return ctl

@@ -179,7 +179,8 @@ local function java(...)
 end
 
 -- What a node needs to let users in at another port, with TLS, passwords and privileges. Who comes
--- to the first port may do everything. `secure`: {key =, cert =, users = {[name] = password}}.
+-- to the first port may do everything, and so may the user `admin`. `secure`: {key =, cert =, users
+-- = {[name] = password}}.
 local function of_security(node, secure)
    local lines, users = {}, {}
    for name, password in pairs(secure.users) do
@@ -200,7 +201,7 @@ local function of_security(node, secure)
          modules, table.concat(users, " ")),
       [prefix .. "ssl.keystore.type"] = "PEM", [prefix .. "ssl.keystore.location"] = file,
       ["authorizer.class.name"] = "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
-      ["super.users"] = "User:ANONYMOUS", ["auto.create.topics.enable"] = "false",
+      ["super.users"] = "User:ANONYMOUS;User:admin", ["auto.create.topics.enable"] = "false",
    } do
       lines[#lines + 1] = name .. "=" .. value
    end
@@ -306,6 +307,18 @@ function methods:await(count)
                                stderr = "null" }
       return text:find((" %d brokers:"):format(count), 1, true)
    end, 180, "Kafka to take connections")
+end
+
+-- A folder with Kafka's own commands, as far as tests need them, that run as they are.
+function kafka.commands()
+   local folder = scope.dir "commands"
+   for name, class in pairs { topics = "TopicCommand", acls = "AclCommand" } do
+      local path = ("%s/kafka-%s.sh"):format(folder, name)
+      files.write(path, ("#!/bin/sh\nexec java -cp '%s/*' org.apache.kafka.tools.%s \"$@\"\n")
+         :format(JARS, class))
+      native.chmod(path, tonumber("755", 8))
+   end
+   return folder
 end
 
 -- Has an administrator do these things: see tests/kafka/Admin.java.

@@ -10,7 +10,7 @@ local tables = require "tables"
 
 local mending = {}
 
-local MOST_ROUNDS = 4
+local MOST_ROUNDS = 8
 
 -- One server for all: what is wrong with its settings is mended, too.
 local shared
@@ -44,7 +44,9 @@ local function run_line(line, setup)
    kind = kind or how
    local database = kind:match "^SQL in (.*)$"
    local name, value = text:match "^([%w_]+)=(.*)$"
-   if database then
+   if kind == "nats-server.conf" then
+      return setup.nats:configure(text, after)
+   elseif database then
       mending.one():connect(database):exec(text)
    elseif kind == "shell" then
       mending.shell(text, setup.env, setup.cwd)

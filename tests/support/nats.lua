@@ -37,14 +37,15 @@ function nats.is_there()
    return false
 end
 
--- Starts one. <config>: more lines of its configuration.
-function nats.new(config)
+-- Starts one. <config>: more lines of its configuration. <is_bare>: without JetStream.
+function nats.new(config, is_bare)
    local dir = scope.dir "nats"
    local self = setmetatable({ dir = dir, port = assert(native.free_port()), login = {} }, mt)
    files.write(dir .. "/conf", ([[
       listen: "127.0.0.1:%d"
-      jetstream { store_dir: "%s" }
-      %s]]):format(self.port, dir, config or ""))
+      %s
+      %s]]):format(self.port, is_bare and "" or ('jetstream { store_dir: "%s" }'):format(dir),
+      config or ""))
    self:start()
    scope.add(function() self:kill() end)
    return self
@@ -67,6 +68,21 @@ function methods:kill()
    self.proc:kill "KILL"
    self.proc:wait(wait.scaled(10))
    os.remove(self.dir .. "/log")
+end
+
+-- Adds a line to its configuration (what is in /var there is in a folder of its own); <how>: what
+-- it needs then, "restart" or "reload".
+function methods:configure(line, how)
+   files.write(self.dir .. "/conf", files.read(self.dir .. "/conf") .. "\n"
+      .. line:gsub('"/var', '"' .. self.dir) .. "\n")
+   if how == "restart" then
+      self:kill()
+      return self:start()
+   end
+   self.proc:kill "HUP"
+   wait.until_(function()
+      return files.read(self.dir .. "/log"):find "Reloaded server configuration"
+   end, 20, "nats-server to read its configuration")
 end
 
 function methods:url()

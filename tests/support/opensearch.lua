@@ -29,7 +29,9 @@ opensearch.is_real = os.getenv "PGCDC_OPENSEARCH" ~= nil
 -- A server without documents.
 function opensearch.new()
    if not opensearch.is_real then
-      return receiver.new { program = "opensearch" }
+      local self = receiver.new { program = "opensearch" }
+      self.request = methods.request
+      return self
    end
    local self = setmetatable({ dir = scope.dir "opensearch", port = assert(native.free_port()),
                                transport_port = assert(native.free_port()) }, mt)

@@ -3,7 +3,9 @@ the sink uses, as its manual has it. For opensearch.lua.
 
     opensearch.py FOLDER PORT
 
-POST /_bulk with version_type external_gte, also of deletes; GET /INDEX: its documents by id.
+POST /_bulk with version_type external_gte, also of deletes; GET /INDEX: its documents by id. PUT
+and DELETE of /INDEX, GET and PUT of /INDEX/_settings and /INDEX/_mapping, of indexes that were made
+so: their settings are kept, and do nothing.
 Documents are in FOLDER/documents, a line each, so that they survive a kill. A document whose field
 `name` begins with "bad" is refused, one with "busy" is to come again, twice. FOLDER/down: while
 that file is there all answers are 503.
@@ -21,6 +23,7 @@ folder, port = sys.argv[1], int(sys.argv[2])
 lock = threading.Lock()
 documents = {}  # (index, id) -> [version, document or None]
 busy = {}
+made = {}  # index -> {"settings": flat, "mappings":}
 path = os.path.join(folder, "documents")
 if os.path.exists(path):
     with open(path, encoding="utf-8") as file:
@@ -94,7 +97,39 @@ class Handler(http.server.BaseHTTPRequestHandler):
         return self.answer(200, {"errors": any("error" in list(item.values())[0]
                                                for item in items), "items": items})
 
+    def json(self):
+        return json.loads(self.rfile.read(int(self.headers["content-length"])))
+
+    def do_PUT(self):
+        _, index, *what = self.path.split("/")
+        body = self.json()
+        with lock:
+            if not what:
+                made[index] = {"settings": {name: json.dumps(value) for name, value
+                                            in body.get("settings", {}).items()},
+                               "mappings": body.get("mappings", {})}
+            elif what == ["_settings"]:
+                for name, value in body.items():
+                    made[index]["settings"].pop(name, None)
+                    if value is not None:
+                        made[index]["settings"][name] = json.dumps(value)
+            elif what == ["_mapping"]:
+                made[index]["mappings"].update(body)
+        self.answer(200, {"acknowledged": True})
+
+    def do_DELETE(self):
+        with lock:
+            made.pop(self.path[1:], None)
+        self.answer(200, {"acknowledged": True})
+
     def do_GET(self):
+        _, index, *what = self.path.split("?")[0].split("/")
+        if what in (["_settings"], ["_mapping"]):
+            with lock:
+                there = index in made
+                part = what[0][1:] if what[0] == "_settings" else "mappings"
+                found = {index: {part: made[index][part]}} if there else {"error": "no such index"}
+            return self.answer(200 if there else 404, found)
         with lock:
             found = {key[1]: value[1] for key, value in documents.items()
                      if key[0] == self.path[1:] and value[1] is not None}

@@ -1,7 +1,8 @@
 -- pgcdc.doctor.sinks: what mends a sink whose target cannot be used.
 -- SPDX-License-Identifier: MIT
 --
--- A sink that knows what mends it (Postgres) leaves a list of that in its field `mends`.
+-- A sink that knows what mends it leaves a list of that in its field `mends`; what would run badly
+-- in `warnings`, a list as an item has it.
 
 local raw = require "pgcdc.raw"
 local mend = require "pgcdc.mend"
@@ -14,7 +15,7 @@ local rules = {
       return { mend.shell("mkdir -p " .. mend.quoted(folder)) }
    end },
    { "(/.*): Permission denied", function(path)
-      return { mend.shell(("chmod u+w %s || sudo chown \"$(id -un)\" %s"):format(mend.quoted(path),
+      return { mend.shell(("chmod u+rw %s || sudo chown \"$(id -un)\" %s"):format(mend.quoted(path),
          mend.quoted(path))) }
    end },
 }
@@ -33,6 +34,8 @@ end
 --- Completes the item of a sink, see pgcdc.doctor.doctor.
 function sinks.examine(item, sink)
    warn_of_files(item, sink)
+   table.move(rawget(sink, "warnings") or {}, 1, #(rawget(sink, "warnings") or {}),
+      #item.warnings + 1, item.warnings)
    if item.ok then
       return
    end

@@ -13,7 +13,6 @@
 
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
-local feeds = require "pgcdc.delivery.feeds"
 local mend = require "pgcdc.mend"
 local http_check = require "pgcdc.sinks.http_check"
 local http_client = require "pgcdc.sinks.http_client"
@@ -342,19 +341,11 @@ local function send(sink, upto)
    return http_flush.send(sink, upto)
 end
 
--- The table of a source, as far as it can be told before there is a change; or nil.
-local function table_of(sink, number)
-   local schema, name = (feeds.name(number) or ""):match "^([^.]*)%.(.*)$"
-   local text = schema and sink.into_text
-   return text and text:gsub("{(%w+)}", { schema = schema, table = name })
-end
-
 -- Tables are made with the first change; where they are not, they must be there.
 local function check_tables(sink)
-   for _, number in ipairs(sink.create and {} or feeds.of(sink)) do
-      local name = table_of(sink, number)
-      if name and not name:find "[{}]" and ask(sink, "EXISTS TABLE " .. name_in_sql(name))[1] ~= "1"
-      then
+   for _, name in ipairs(sink.create and {} or sink.into_text
+      and pattern.expected(sink.into_text, sink) or {}) do
+      if ask(sink, "EXISTS TABLE " .. name_in_sql(name))[1] ~= "1" then
          sink.mends = { mend.option("create", "yes") }
          sink:stop(("there is no table %s in the database %s"):format(name, sink.database))
       end

@@ -13,7 +13,9 @@ local http_check = {}
 
 local STEP = 0.1 -- seconds
 
-local function get(sink, url)
+--- Asks for an address. Returns {status =, body =}.
+function http_check.get(sink, url)
+   http_client.open(sink)
    local connection, clock = http_client.of(sink), sink:clock "connect"
    connection.client:send(1, "GET", url, connection.lines, "", false)
    while not connection.client:step(STEP) do
@@ -31,12 +33,11 @@ end
 --- Whether the server answers, and lets us in.
 function http_check.check(sink)
    local has_path = sink.kind.kind == "http" and not sink.url_of
-   local answer = get(sink, has_path and sink.url or sink.address .. "/")
+   local answer = http_check.get(sink, has_path and sink.url or sink.address .. "/")
    if answer.status == 401 or answer.status == 407 then
       sink:deny(http_client.describe(sink, answer))
    elseif has_path and (answer.status == 404 or answer.status == 410) then
-      sink:log("warn", ("%s: asked by GET the server says %d: is the path right?"):format(
-         sink.shown, answer.status))
+      sink:warn(("asked by GET the server says %d: is the path right?"):format(answer.status))
    end
    return sink.shown .. ": connects"
 end
@@ -61,18 +62,21 @@ function http_check.mends(sink, text)
    return tls.mends(text, host:gsub("[%[%]]", ""), port ~= "" and port or "443")
 end
 
---- A command that has the server run this SQL, as whoever the sink is there; or nil, where that
---- would show a password.
-function http_check.curl(sink, sql)
+--- A command that sends this body, SQL or JSON, as whoever the sink is there; or nil, where that
+--- would show a password. `method`, `path`: nil: POST, "/".
+function http_check.curl(sink, body, method, path)
    local user, password = sink:secret "user", secret.variable_of(sink, "password")
    if sink:secret "password" and not password then
       return
    end
    user = user and (secret.variable_of(sink, "user") and "$" .. secret.variable_of(sink, "user")
       or user)
-   return mend.shell(("curl -sS%s --data-binary %s %s"):format(
+   local files = sink:tls_files()
+   return mend.shell(("curl -sS%s%s%s --data-binary %s %s"):format(
+      method and (" -X %s -H 'Content-Type: application/json'"):format(method) or "",
+      files.ca and " --cacert " .. mend.quoted(files.ca) or "",
       user and (' -u "%s:%s"'):format(user, password and "$" .. password or "") or "",
-      mend.quoted(sql), mend.quoted(sink.address .. "/")))
+      mend.quoted(body), mend.quoted(sink.address .. (path or "/"))))
 end
 
 return http_check

@@ -9,6 +9,8 @@ local nats_stream = {
    DUPLICATES = 120, -- seconds that the server knows an id, at least
 }
 
+local SMALL = 1 << 20 -- bytes: a server that takes no message of so many refuses some rows
+
 --- True if the stream keeps what is published to this subject. `info`: what the server says of it.
 function nats_stream.takes(info, text)
    for _, subscription in ipairs(info.config.subjects or {}) do
@@ -41,15 +43,12 @@ local function check_stream(sink, info)
    end
 end
 
--- What may go wrong later.
-local function warn_of_config(sink, info)
+-- What may come twice, as text; or nil.
+local function problem_of_window(sink, info)
    local seconds = (info.config.duplicate_window or 0) / 1e9
-   if seconds < nats_stream.DUPLICATES and not sink.has_warned then
-      sink.has_warned = true
-      sink:log("warn", ("the stream '%s' knows an id for %g s only (duplicate_window): what a "
-         .. "program that was killed has on its way may come twice; say %d s or more"):format(
-         sink.stream, seconds, nats_stream.DUPLICATES))
-   end
+   return seconds < nats_stream.DUPLICATES and ("the stream '%s' knows an id for %g s only "
+      .. "(duplicate_window): what a program that was killed has on its way may come twice; say "
+      .. "%d s or more"):format(sink.stream, seconds, nats_stream.DUPLICATES) or nil
 end
 
 local function no_stream(sink)
@@ -68,8 +67,30 @@ function nats_stream.find(sink)
       sink:stop(no_stream(sink))
    end
    check_stream(sink, info)
-   warn_of_config(sink, info)
+   local problem = problem_of_window(sink, info)
+   if problem and not sink.has_warned then
+      sink.has_warned = true
+      sink:log("warn", problem)
+   end
    return info
+end
+
+-- For --check: what would run badly. `info`: of the stream, or nil.
+local function warn(sink, info)
+   local most = sink.client:max_payload()
+   if most < SMALL then
+      sink:warn(("the server takes messages of %d bytes at most: it refuses rows that are longer")
+         :format(most), { mend.nats("max_payload: 8MB", "reload") })
+   end
+   local longest = info and info.config.max_msg_size or -1
+   if longest > 0 and longest < SMALL then
+      sink:warn(("the stream '%s' takes messages of %d bytes at most (max_msg_size): it refuses "
+         .. "rows that are longer"):format(sink.stream, longest))
+   end
+   local problem = info and problem_of_window(sink, info)
+   if problem then
+      sink:warn(problem)
+   end
 end
 
 --- For --check: a line about the stream; raises why it cannot be used.
@@ -77,12 +98,13 @@ function nats_stream.check(sink)
    local info = jetstream.stream(sink)
    if not info and not sink.create then
       sink:stop(no_stream(sink))
-   elseif not info then
+   end
+   warn(sink, info)
+   if not info then
       return ("nats at %s; the stream '%s' will be made"):format(sink.client:address(),
          sink.stream)
    end
    check_stream(sink, info)
-   warn_of_config(sink, info)
    return ("nats at %s, stream '%s' with %d messages"):format(sink.client:address(), sink.stream,
       info.state.messages)
 end
@@ -91,6 +113,8 @@ end
 function nats_stream.mends(sink, text)
    if text:find "there is no stream" then
       return { mend.option("create", "yes") }
+   elseif text:find "no JetStream answers" then
+      return { mend.nats('jetstream { store_dir: "/var/lib/nats" }', "restart") }
    elseif text:find "Authorization Violation" and not sink:secret "user"
       and not sink:secret "password" and not sink.credentials then
       return { mend.option("user", "$NATS_USER"), mend.option("password", "$NATS_PASSWORD") }

@@ -10,6 +10,7 @@ local check = require "pgcdc.check"
 local http_check = require "pgcdc.sinks.http_check"
 local http_client = require "pgcdc.sinks.http_client"
 local http_flush = require "pgcdc.sinks.http_flush"
+local opensearch_check = require "pgcdc.sinks.opensearch_check"
 local pattern = require "pgcdc.sinks.pattern"
 local remote = require "pgcdc.sinks.remote"
 local whole = require "pgcdc.sinks.whole"
@@ -132,6 +133,8 @@ local fields = http_client.fields { index = true }
 local function read(sink, spec, what)
    local index = spec.index or "{table}"
    sink.index = pattern.option(what .. ": index", index)
+   sink.index_text = type(index) == "string" and index or nil
+   sink.columns, sink.expect = {}, opensearch_check.expect -- source -> its columns
    if type(index) == "string" and index:gsub("{[^}]*}", ""):find '[%u%c\\/*?"<>| ,#:]' then
       check.fail('%s: index: names have no upper-case letters, blanks and \\ / * ? " < > | , # :',
          what)
@@ -144,7 +147,8 @@ local function read(sink, spec, what)
    if url:find "[?#]" then
       check.fail("%s: url ends before the ?", what)
    end
-   sink.url, sink.method = url:gsub("/$", "") .. BULK, "POST"
+   sink.prefix = url:gsub("/$", ""):sub(#sink.address + 1)
+   sink.url, sink.method = sink.address .. sink.prefix .. BULK, "POST"
    sink.shown = "POST " .. spec.url:gsub("/$", "") .. "/_bulk"
    sink.content_type, sink.frame = "application/x-ndjson", { "", "\n", "\n" }
    sink.batch, sink.batch_bytes = BATCH, BATCH_BYTES
@@ -154,7 +158,7 @@ end
 return remote.sink {
    kind = "opensearch", address = "url", fields = fields, read = read, encode = encode,
    open = http_client.open, send = http_flush.send, close = http_client.close,
-   check = http_check.check, mends = http_check.mends, holds = http_flush.HELD,
+   check = opensearch_check.check, mends = http_check.mends, holds = http_flush.HELD,
    promise = { crash = "the end state is exact",
                position = "the state file", order = "per key" },
 }

@@ -8,6 +8,7 @@
 
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
+local feeds = require "pgcdc.delivery.feeds"
 local column_of = require "pgcdc.sinks.column"
 
 local pattern = {}
@@ -120,6 +121,28 @@ function pattern.option(what, given, escaped)
       end
       return text
    end
+end
+
+--- For --check: the texts that a pattern has for changes of the sources that feed the sink, a list
+--- without those that depend on what a change holds; and of each the number of a source.
+function pattern.expected(text, sink)
+   local list, numbers, seen = {}, {}, {}
+   for _, number in ipairs(feeds.of(sink)) do
+      local source = feeds.name(number) or ""
+      local schema, name = source:match "^([^.]*)%.(.*)$"
+      local values = { schema = schema, table = name, source = source, name = sink.name }
+      local texts, pieces = {}, parse("", text)
+      for _, piece in ipairs(pieces) do
+         local value = type(piece) == "table" and values[piece.name]
+         texts[#texts + 1] = type(piece) == "string" and piece or value or nil
+      end
+      local result = #texts == #pieces and table.concat(texts)
+      if result and not seen[result] then
+         seen[result] = true
+         list[#list + 1], numbers[#numbers + 1] = result, number
+      end
+   end
+   return list, numbers
 end
 
 --- True if the pattern has {name} in it.

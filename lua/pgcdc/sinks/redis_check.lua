@@ -147,20 +147,27 @@ local function parameter(sink, name)
    return kind == "list" and list[2] and list[2][2] or nil
 end
 
+-- A command that sets a parameter of the server until its next start.
+local function set(sink, name, value)
+   local m = cli(sink, "CONFIG", "SET", name, value)
+   m.text = m.text .. " # and in redis.conf"
+   return m
+end
+
 -- Warns of settings with which a server that dies may lose changes, deletes among them.
 local function warn_of_loss(sink)
+   local sync, policy = parameter(sink, "appendfsync"), parameter(sink, "maxmemory-policy")
+   local must_sync = sync ~= "always" and set(sink, "appendfsync", "always") or nil
    if parameter(sink, "appendonly") == "no" then
-      sink:log("warn", "the server has appendonly no: it may lose what it has, and deletes that "
-         .. "were told are not told again")
-   elseif parameter(sink, "appendfsync") ~= nil
-      and parameter(sink, "appendfsync") ~= "always" then
-      sink:log("warn", "the server has appendfsync " .. parameter(sink, "appendfsync") .. ": a "
-         .. "crash of its machine may lose the last second, and deletes are not told again")
+      sink:warn("the server has appendonly no: it may lose what it has, and deletes that were told "
+         .. "are not told again", { set(sink, "appendonly", "yes"), must_sync })
+   elseif sync and must_sync then
+      sink:warn(("the server has appendfsync %s: a crash of its machine may lose the last second, "
+         .. "and deletes are not told again"):format(sync), { must_sync })
    end
-   local policy = parameter(sink, "maxmemory-policy")
    if policy and policy:find "^allkeys" then
-      sink:log("warn", ("the server has maxmemory-policy %s: it may drop keys, our position too")
-         :format(policy))
+      sink:warn(("the server has maxmemory-policy %s: it may drop keys, our position too"):format(
+         policy), { set(sink, "maxmemory-policy", "noeviction") })
    end
 end
 

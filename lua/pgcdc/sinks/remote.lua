@@ -78,6 +78,12 @@ function Sink:log(level, message)
    raw.log(level, message, { sink = self.name })
 end
 
+--- For --check: warns of what would run badly. `mends`: what mends it, see pgcdc.mend, or nil.
+function Sink:warn(text, mends)
+   self.warnings = self.warnings or {}
+   table.insert(self.warnings, { text = text, mends = mends or {} })
+end
+
 function Sink:retry(message, seconds)
    if not seconds then
       self.wait = math.min(math.max(2 * self.wait, 1), LONGEST_WAIT)
@@ -489,7 +495,8 @@ end
 ---    whose connection they use.)
 ---    close(sink)              ends the connection, whatever its state is
 ---    mends(sink, text)        what mends an error of --check, a list (or in sink.mends), or nil
----    check(sink)              a line about the target, for --check; changes nothing; may warn
+---    check(sink)              a line about the target, for --check; changes nothing; may warn, by
+---                             sink:warn
 ---    promise =   what the sink promises, or a function of the sink that returns that: {crash = how
 ---                often a change is there after any crash, position = what it is in, order =
 ---                whose}, as the table in lua/README.md has it

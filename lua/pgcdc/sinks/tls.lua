@@ -40,17 +40,23 @@ end
 -- What OpenSSL says of certificates that somebody unknown has signed.
 local unknown = { "self.signed certificate", "issuer certificate", "verify the first certificate" }
 
+--- What has us accept the certificate that a server has, by the option `ca` of bundled scripts: a
+--- list, see pgcdc.mend.
+function tls.accept(host, port)
+   return {
+      mend.shell(("openssl s_client -connect %s:%s -showcerts </dev/null 2>/dev/null | "
+         .. "sed -n '/^-----BEGIN/,/^-----END/p' >%s.pem # if it is whose it should be"):format(
+         host:find ":" and "[" .. host .. "]" or host, port, host)),
+      mend.option("ca", host .. ".pem"),
+   }
+end
+
 --- What mends an error of --check, a text, if that is a certificate of a server there that somebody
 --- unknown has signed: a list, see pgcdc.mend; or nil.
 function tls.mends(text, host, port)
    for _, words in ipairs(unknown) do
       if text:find(words) then
-         return {
-            mend.shell(("openssl s_client -connect %s:%s -showcerts </dev/null 2>/dev/null | "
-               .. "sed -n '/^-----BEGIN/,/^-----END/p' >%s.pem # if it is whose it should be")
-               :format(host:find ":" and "[" .. host .. "]" or host, port, host)),
-            mend.option("ca", host .. ".pem"),
-         }
+         return tls.accept(host, port)
       end
    end
 end

@@ -11,8 +11,8 @@ local record = {}
 
 -- ---- names of topics ----
 
--- Why a text cannot be the name of a topic, or nil.
-local function problem_of(topic)
+--- Why a text cannot be the name of a topic, or nil.
+function record.problem(topic)
    if #topic > 249 or topic:find "[^%w._-]" or topic == "." or topic == ".." then
       return ("'%s' cannot be the name of a topic: it has letters, digits, '.', '_' and '-', 249 "
          .. "at most"):format(topic)
@@ -21,7 +21,7 @@ end
 
 --- An option that is the name of a topic.
 function record.topic(what, given)
-   local problem = problem_of(check.text(what, given))
+   local problem = record.problem(check.text(what, given))
    if problem then
       check.fail("%s: %s", what, problem)
    end
@@ -94,7 +94,7 @@ end
 local function topic_of(sink, value, known)
    local topic = known.topic or sink.topic(value, sink)
    if topic and topic ~= sink.last_topic then
-      local problem = problem_of(topic)
+      local problem = record.problem(topic)
       if problem then
          error(sink:text(problem .. ": say another `topic`"), 0)
       end
@@ -190,6 +190,7 @@ end
 function record.read(sink, spec, what)
    local topic = spec.topic == nil and "cdc.{schema}.{table}" or spec.topic
    sink.topic = pattern.option(what .. ": topic", topic)
+   sink.topic_text = type(topic) == "string" and topic or nil
    sink.has_plain_topic = type(topic) == "string" and not pattern.has(topic, "key")
       and not pattern.has(topic, "op") and not topic:find("{row.", 1, true)
    if type(topic) == "string" and not topic:find "[{}]" then

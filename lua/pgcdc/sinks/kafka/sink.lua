@@ -21,6 +21,7 @@
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
 local early = require "pgcdc.sinks.kafka.early"
+local kafka_check = require "pgcdc.sinks.kafka.check"
 local flushed = require "pgcdc.sinks.kafka.flushed"
 local native = require "pgcdc.native.kafka"
 local overtaken = require "pgcdc.sinks.overtaken"
@@ -96,6 +97,7 @@ end
 
 local function check_brokers(sink)
    local home = home_of(sink)
+   kafka_check.cluster(sink, home)
    return ("Kafka cluster %s, %d brokers, exact = %s"):format(home.cluster, home.broker_count,
       sink.id ~= nil)
 end
@@ -469,6 +471,7 @@ local plain = {
    kind = "kafka", address = "brokers", fields = fields, read = read, encode = record.encode,
    takes_rows = true, open = open, early_after = early.AFTER, send_early = early.send, send = send,
    commit = commit, close = close, check = check_brokers,
+   mends = kafka_check.mends,
    promise = { crash = "at least once; a repeat has the same `id`", position = "the state file",
                order = "per key" },
 }

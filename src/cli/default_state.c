@@ -1,6 +1,6 @@
 /* default_state.c -- which state file a run uses if none is named.
  * SPDX-License-Identifier: MIT */
-#include "default_state.h"
+#include "cli/default_state.h"
 
 #include "base/hash.h"
 #include "pg/connect.h"

@@ -22,8 +22,9 @@ bool ctl_show_is_run(const char *line, const char *run);
 
 struct ctl_show_top;
 
-/* Owned; NULL: out of memory. On a terminal it takes the screen until it is freed. */
-struct ctl_show_top *ctl_show_top_new(void);
+/* Owned; NULL: out of memory. On a terminal it takes the screen until it is freed. <as_json>: it
+ * prints the answers, a line each. */
+struct ctl_show_top *ctl_show_top_new(bool as_json);
 void ctl_show_top_free(struct ctl_show_top *t);
 
 /* Shows an answer to "status", or <error> where there is none. False: standard output is closed. */

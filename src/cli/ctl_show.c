@@ -1,6 +1,6 @@
 /* ctl_show.c -- shows what a running program has answered.
  * SPDX-License-Identifier: MIT */
-#include "ctl_show.h"
+#include "cli/ctl_show.h"
 
 #include "base/clock.h"
 #include "base/text.h"
@@ -55,6 +55,15 @@ static double sum_of(const json_t *o)
 }
 
 /* ---- lines ---- */
+
+/* True if standard output can show colours, and nobody has asked for none (no-color.org). */
+static bool shows_colours(void)
+{
+    const char *no_colour = getenv("NO_COLOR"), *term = getenv("TERM");
+
+    return isatty(STDOUT_FILENO) == 1 && (no_colour == NULL || *no_colour == '\0') &&
+           (term == NULL || strcmp(term, "dumb") != 0);
+}
 
 /* What is shown, and how. */
 struct show {
@@ -118,7 +127,7 @@ static void colour(struct show *s, const char *code)
 static void end_line(struct show *s)
 {
     if (has_room(s)) {
-        if (s->columns > 0)
+        if (s->columns > s->width) /* else it would take away the last character */
             buf_puts(&s->text, "\033[K");
         buf_putc(&s->text, '\n');
     }
@@ -359,7 +368,7 @@ static json_t *parse(const char *line, struct err *e)
 bool ctl_show_answer(const char *line, bool as_json, bool *is_ok, char **run, struct err *e)
 {
     json_t *answer = parse(line, e), *status;
-    struct show s = { .has_colours = isatty(STDOUT_FILENO) == 1 };
+    struct show s = { .has_colours = shows_colours() };
     const char *name, *text;
 
     if (answer == NULL)
@@ -410,7 +419,7 @@ bool ctl_show_is_run(const char *line, const char *run)
 /* ---- top ---- */
 
 struct ctl_show_top {
-    bool is_terminal, has_keys;
+    bool as_json, is_terminal, has_keys;
     struct termios before;
     json_t *last;         /* owned: the answer that is shown, */
     int64_t last_ms;      /* of this time */
@@ -429,7 +438,7 @@ static void on_signal(int sig)
         has_ended = 1;
 }
 
-struct ctl_show_top *ctl_show_top_new(void)
+struct ctl_show_top *ctl_show_top_new(bool as_json)
 {
     const struct sigaction act = { .sa_handler = on_signal };
     struct ctl_show_top *t = calloc(1, sizeof *t);
@@ -437,7 +446,8 @@ struct ctl_show_top *ctl_show_top_new(void)
 
     if (t == NULL)
         return NULL;
-    t->is_terminal = isatty(STDOUT_FILENO) == 1;
+    t->as_json = as_json;
+    t->is_terminal = !as_json && isatty(STDOUT_FILENO) == 1;
     if (!t->is_terminal)
         return t;
     sigaction(SIGINT, &act, NULL);
@@ -471,7 +481,7 @@ void ctl_show_top_free(struct ctl_show_top *t)
 /* Draws what it has. */
 static bool draw(struct ctl_show_top *t)
 {
-    struct show s = { .has_colours = t->is_terminal, .seconds = t->seconds,
+    struct show s = { .has_colours = shows_colours(), .seconds = t->seconds,
                       .before = json_object_get(t->shown_before, "status") };
     struct winsize size;
     bool ok;
@@ -506,6 +516,14 @@ bool ctl_show_top(struct ctl_show_top *t, const char *line, const char *error)
     json_t *answer = line != NULL ? parse(line, &e) : NULL;
     int64_t now = clock_mono_ms();
 
+    if (t->as_json) {
+        if (answer == NULL)
+            ctl_show_error(line != NULL ? e.msg : error);
+        else
+            puts(line);
+        json_decref(answer);
+        return fflush(stdout) == 0;
+    }
     t->error[0] = '\0';
     if (answer == NULL) {
         snprintf(t->error, sizeof t->error, "%s", line != NULL ? e.msg : error);

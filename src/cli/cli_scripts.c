@@ -1,6 +1,6 @@
 /* cli_scripts.c -- the bundled scripts, for the command line.
  * SPDX-License-Identifier: MIT */
-#include "cli_scripts.h"
+#include "cli/cli_scripts.h"
 
 #include "base/text.h"
 

@@ -1,11 +1,11 @@
 /* ctl.c -- `pgcdc-lua ctl`: asks a running program, over the socket beside its state file.
  * SPDX-License-Identifier: MIT */
-#include "ctl.h"
+#include "cli/ctl.h"
 
 #include "base/clock.h"
 #include "base/text.h"
-#include "ctl_show.h"
-#include "default_state.h"
+#include "cli/ctl_show.h"
+#include "cli/default_state.h"
 #include "serve/control.h"
 
 #include <dirent.h>
@@ -361,7 +361,7 @@ static double number(const struct ctl *ctl, const char *name, double otherwise)
 static bool top(const struct ctl *ctl, const char *state, struct err *e)
 {
     double interval = number(ctl, "interval", 1), count = number(ctl, "count", -1);
-    struct ctl_show_top *t = ctl_show_top_new();
+    struct ctl_show_top *t = ctl_show_top_new(ctl->as_json);
     bool ok = t != NULL || err_memory(e);
 
     if (ok && !(interval >= 0.1 && interval <= 3600))
