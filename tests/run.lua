@@ -7,9 +7,10 @@
 -- TestSomeName, and SUITE is any of some_name, TestSomeName or the path. Where no suite has this
 -- name, SUITE is a folder and means all suites in it; "folder/" is always the folder. PATTERN is a
 -- Lua pattern that must be found in "TestSomeName.test_this". N suites run at a time, each of these
--- processes with servers of its own; the default is one. Needs build/tests/native.so.
--- Prints each test with its time, failures where they happen, the slowest tests, and as its last
--- line "N passed, N failed". Exit status 0: something ran and nothing failed; 2: usage.
+-- processes with servers of its own, the longest suites first; the default is one. Needs
+-- build/tests/native.so.
+-- Prints each test with its time, failures where they happen, the slowest suites and tests, and as
+-- its last line "N passed, N failed". Exit status 0: something ran and nothing failed; 2: usage.
 
 local here = arg[0]:match "^(.*)/[^/]*$" or "."
 local top = here:match "^(.*)/tests$" or here == "tests" and "." or here .. "/.."
@@ -91,16 +92,35 @@ local function select_suites(wanted)
    return names
 end
 
-local function print_slowest(times)
+-- <times>: of {name =, seconds =}.
+local function print_slowest(what, times)
    table.sort(times, function(a, b) return a.seconds > b.seconds end)
-   io.write "\nslowest tests:\n"
+   io.write("\nslowest ", what, ":\n")
    for i = 1, math.min(10, #times) do
       io.write(("   %8.3f s  %s\n"):format(times[i].seconds, times[i].name))
    end
 end
 
+-- The times of the suites, from those of their tests.
+local function sum_up(times)
+   local list, by_name = {}, {}
+   for _, test in ipairs(times) do
+      local name = test.name:match "^[^.]*"
+      if not by_name[name] then
+         by_name[name] = { name = name, seconds = 0 }
+         list[#list + 1] = by_name[name]
+      end
+      by_name[name].seconds = by_name[name].seconds + test.seconds
+   end
+   return list
+end
+
 local function print_outcome(outcome)
-   print_slowest(outcome.times)
+   local of_suites = sum_up(outcome.times)
+   if #of_suites > 1 then
+      print_slowest("suites", of_suites)
+   end
+   print_slowest("tests", outcome.times)
    if #outcome.failed > 0 then
       io.write("\nfailed:\n   ", table.concat(outcome.failed, "\n   "), "\n")
    end
@@ -134,7 +154,7 @@ local function main()
       if options.filter then
          table.move({ "--filter", options.filter }, 1, 2, #argv + 1, argv)
       end
-      outcome = workers.run(argv, options.jobs, names)
+      outcome = workers.run(argv, options.jobs, suites.longest_first(names))
    else
       outcome = suites.run(top, names, options.filter)
       local late = scope.end_run()

@@ -27,7 +27,10 @@ FUZZ_FLAGS = -DFUZZ_TOP='"$(CURDIR)"'
 IN_TEST = TMPDIR="$$(tests/tmpdir.sh)" PGCDC_LUA="$(CURDIR)/$(PROGRAM)"
 SUITES ?=
 SERVERS ?= 14 15 16 17 18
-JOBS ?= $(shell n=$$(($$(nproc) + 1)); echo $$((n > 4 ? 4 : n)))
+# As many compilers as processors, where nobody has said how many.
+AT_A_TIME = $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(shell nproc))
+# Suites wait for most of their time.
+JOBS ?= $(shell n=$$((2 * $$(nproc))); echo $$((n > 6 ? 6 : n)))
 ROWS ?= 2000000
 SECONDS ?= 600
 SOAK_ROWS ?= 20000000
@@ -41,24 +44,31 @@ demo:
 	@$(MAKE) --no-print-directory $(PROGRAM) $(NATIVE)
 	@$(IN_TEST) lua5.4 tests/demo.lua
 
-test: $(PROGRAM) modules $(MUTANTS) $(SABOTAGED) $(UNIT) $(REPLAY) $(NATIVE) $(KAFKA_MOCK)
+test:
+	@$(MAKE) --no-print-directory $(AT_A_TIME) built
 	@$(IN_TEST) lua5.4 tests/run.lua --jobs $(JOBS) $(SUITES)
+
+# All that the suites run.
+built: $(PROGRAM) modules $(MUTANTS) $(SABOTAGED) $(UNIT) $(REPLAY) $(NATIVE) $(KAFKA_MOCK)
+	@:
 
 check-servers:
 	@tests/setup.sh servers
-	@$(MAKE) --no-print-directory $(PROGRAM) $(MUTANTS) $(SABOTAGED) $(UNIT) $(REPLAY) $(NATIVE)
+	@$(MAKE) --no-print-directory $(AT_A_TIME) built
 	@$(IN_TEST) tests/servers.sh "$(SERVERS)" $(SUITES)
 
-# Apache Kafka itself, which is fetched once. KILLS: how often the program is killed.
+# Apache Kafka itself, which is fetched once. KILLS: how often the program is killed. With
+# PGCDC_CONTRACT=1 it does what `make contract` does, too.
 KAFKA_JARS = build/kafka/libs
-ON_KAFKA = kafka_real kafka_secure doctor_kafka kafka_takeover group_real debezium_real
+ON_KAFKA = kafka_real kafka_secure doctor_kafka kafka_takeover group_real debezium_real \
+	contract_sweep $(CONTRACT)
 KILLS ?= 15
 
 check-kafka:
 	@tests/setup.sh java
 	@$(MAKE) --no-print-directory $(KAFKA_JARS) $(PEERS)/classes/Peer.class
-	@PGCDC_KAFKA=1 PGCDC_KAFKA_KILLS=$(KILLS) $(MAKE) --no-print-directory test JOBS=1 \
-		SUITES="$(or $(SUITES),$(ON_KAFKA))"
+	@PGCDC_KAFKA=1 PGCDC_KAFKA_KILLS=$(KILLS) PGCDC_CONTRACT_SINK=kafka \
+		$(MAKE) --no-print-directory test JOBS=1 SUITES="$(or $(SUITES),$(ON_KAFKA))"
 
 $(KAFKA_JARS): tests/kafka/pom.xml
 	@echo "get  $@"
@@ -310,7 +320,7 @@ STORMED = walls_pointers api_change api_json exact_numbers values encoding conne
 storm: BUILD = build/storm
 storm:
 	@rm -f $(BUILD)/report.*
-	@$(MAKE) --no-print-directory $(BUILD)/pgcdc-lua-storm $(NATIVE) BUILD=$(BUILD) \
+	@$(MAKE) --no-print-directory $(AT_A_TIME) $(BUILD)/pgcdc-lua-storm $(NATIVE) BUILD=$(BUILD) \
 		CC="$(WATCHER)" CPPFLAGS='-U_FORTIFY_SOURCE -DSANITIZED' \
 		OPTIMIZE="-O1 -fno-omit-frame-pointer" \
 		SANITIZE="-fsanitize=address,undefined -fno-sanitize-recover=all"
@@ -358,7 +368,7 @@ fuzz: BUILD = build/fuzz
 fuzz: SECONDS = 60
 fuzz:
 	@tests/setup.sh fuzz
-	@$(MAKE) --no-print-directory $(BUILD)/fuzz BUILD=$(BUILD) CC=clang \
+	@$(MAKE) --no-print-directory $(AT_A_TIME) $(BUILD)/fuzz BUILD=$(BUILD) CC=clang \
 		CPPFLAGS=-U_FORTIFY_SOURCE OPTIMIZE="-O1 -fno-omit-frame-pointer" SANITIZE="$(FUZZED)"
 	@$(IN_TEST) tests/fuzz/run.sh $(BUILD) $(SECONDS) $(SEED)
 
@@ -382,5 +392,5 @@ cover:
 	find $(BUILD)/obj -name "*.gcda" -exec gcov -n '{}' + | awk -f tests/cover.awk && \
 		exit $$status
 
-.PHONY: asan bench bench-peers check check-kafka check-opensearch check-servers check-state \
+.PHONY: asan bench bench-peers built check check-kafka check-opensearch check-servers check-state \
 	contract cover demo exact fuzz lint native soak storm sweep takeover test tsan valgrind

@@ -157,17 +157,17 @@ unsigned key_census_width(const struct key_census *c)
     return c->n_narrow > 0 ? 1 : TALLY_WIDE;
 }
 
-/* Reads a line, "bucket\tcount\txor". */
+/* Reads a line, "bucket\tcount\txor". Of n buckets the upper half is -n/2 to -1. */
 static bool read_bucket(struct tally *t, const char *p, size_t len)
 {
     const char *end = p + len;
-    uint64_t i, count;
-    int64_t xor;
+    int64_t i, xor, n = TALLY_BUCKETS / t->width;
+    uint64_t count;
 
-    if (!copytext_read_u64(&p, end, &i) || i >= TALLY_BUCKETS / t->width ||
+    if (!copytext_read_i64(&p, end, &i) || i < -n / 2 || i >= n / 2 ||
         !copytext_read_u64(&p, end, &count) || !copytext_read_i64(&p, end, &xor) || p != end)
         return false;
-    t->buckets[i] = (struct tally_bucket){ count, (uint64_t)xor };
+    t->buckets[i & (n - 1)] = (struct tally_bucket){ count, (uint64_t)xor };
     return true;
 }
 

@@ -560,8 +560,9 @@ void sql_tally(struct buf *b, const struct sql_query *q, unsigned width)
     const char *f = t->n_key == 1 ? hash_function(t->columns[t->key[0]].type) : NULL;
     unsigned n = TALLY_BUCKETS / width; /* a power of two */
 
-    buf_printf(b, "COPY (SELECT h >> %d & %u, count(*), bit_xor(h) FROM (SELECT ",
-               64 - __builtin_ctz(n), n - 1);
+    /* the number of a bucket is the upper bits and their sign, which whoever reads it takes off */
+    buf_printf(b, "COPY (SELECT h >> %d, count(*), bit_xor(h) FROM (SELECT ",
+               64 - __builtin_ctz(n));
     sql_put_hash(b, q, q->table->name);
     buf_puts(b, " AS h");
     put_from_all(b, q);

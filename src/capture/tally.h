@@ -4,9 +4,10 @@
  * which the counts or the xors differ holds a row that was inserted or deleted.
  *
  * A tally is of wide buckets as a rule: the fewer there are, the better they fit into the cache of
- * the server's processor, and that is most of what a tally costs. (A million keys, on a busy
- * machine: 0.65 s of it by 16384 buckets, 0.31 s by 1024; a count of the rows 0.11 s.) With wide
- * ones it is likelier that two rows are missing in one, so that its keys must be asked for.
+ * the server's processor, and that is most of what a tally costs. (Two
+ * million keys, time of the processor: 0.40 s of it by 1024 buckets, 0.35 s by 256, 0.33 s by 8; a
+ * count of the rows 0.11 s.) With wide ones it is likelier that three rows are missing in one, so
+ * that its keys must be asked for.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef TALLY_H
@@ -18,7 +19,7 @@
 
 #define TALLY_BUCKETS 16384u
 #define TALLY_SHIFT 50 /* hash >> TALLY_SHIFT: the number of its bucket */
-#define TALLY_WIDE 16  /* so many buckets are a wide one */
+#define TALLY_WIDE 64  /* so many buckets are a wide one */
 
 struct tally_bucket {
     uint64_t count, xor; /* how many hashes; the xor of all of them */

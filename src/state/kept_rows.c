@@ -350,7 +350,7 @@ bool kept_rows_each(const struct kept_rows *k, const unsigned char *buckets, kep
         const struct kept_index_entry *s = &k->index.v[i];
         uint32_t bucket = s->tag >> (TALLY_SHIFT - 32);
 
-        if (s->id != 0 && (buckets[bucket / 8] >> bucket % 8 & 1) && !visit(arg, s->id))
+        if (s->id != 0 && (buckets[bucket / 8] >> bucket % 8 & 1) && !visit(arg, s->tag, s->id))
             return false;
     }
     return true;

@@ -70,8 +70,9 @@ bool kept_rows_forget(struct kept_rows *k, const struct kept_row *row, struct er
 /* Removes those from the file that were reported deleted up to the change <saved>. */
 bool kept_rows_purge(struct kept_rows *k, uint64_t saved, struct err *e) WARN_UNUSED;
 
-/* Calls <visit> for the rows in the buckets whose bit is set, while it is true. */
-typedef bool kept_rows_visit(void *arg, uint32_t id);
+/* Calls <visit> for the rows in the buckets whose bit is set, while it is true. <tag>: the upper
+ * half of its hash. */
+typedef bool kept_rows_visit(void *arg, uint32_t tag, uint32_t id);
 bool kept_rows_each(const struct kept_rows *k, const unsigned char *buckets, kept_rows_visit *visit,
                     void *arg);
 

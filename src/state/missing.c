@@ -3,6 +3,7 @@
 #include "state/missing.h"
 
 #include "base/array.h"
+#include "state/missing_pair.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +21,8 @@ struct comparison {
     struct tally_request asked;
     unsigned char empty[TALLY_BUCKETS / 8]; /* of which the server has nothing, and we have */
     bool has_empty;
+    struct missing_pair *pairs;   /* owned: of the buckets in which two are missing */
+    size_t n_pairs, cap_pairs;
     struct ids expected;          /* known rows in the buckets asked for, sorted */
     bool *has_come;               /* for each of these */
 };
@@ -52,6 +55,7 @@ static void end_comparison(struct missing *m)
         return;
     tally_free(c->server);
     free(c->counted);
+    free(c->pairs);
     free(c->expected.v);
     free(c->has_come);
     free(c);
@@ -80,12 +84,16 @@ static void set_bit(unsigned char *bits, size_t i)
     bits[i / 8] |= (unsigned char)(1 << i % 8);
 }
 
-/* A kept_rows_visit. */
-static bool add_id(void *arg, uint32_t id)
+static bool add_id(struct ids *ids, uint32_t id)
 {
-    struct ids *ids = arg;
-
     return ARRAY_PUSH(ids->v, ids->n, ids->cap, id);
+}
+
+/* A kept_rows_visit. */
+static bool visit_id(void *arg, uint32_t tag, uint32_t id)
+{
+    (void)tag;
+    return add_id(arg, id);
 }
 
 static int compare_ids(const void *a, const void *b)
@@ -152,6 +160,23 @@ static void set_bits(unsigned char *bits, const struct comparison *c, size_t k)
         set_bit(bits, i);
 }
 
+/* True if the server may have several rows with a key of this bucket of its: then nobody can tell
+ * by counts whether one of these is missing or the last one. */
+static bool has_extra(const struct missing *m, const struct comparison *c, size_t k)
+{
+    for (size_t i = k * c->server->width; m->extra != NULL && i < (k + 1) * c->server->width; i++)
+        if (m->extra[i].count > 0)
+            return true;
+    return false;
+}
+
+static bool add_pair(struct comparison *c, size_t first, uint64_t xor)
+{
+    const struct missing_pair pair = { .first = first, .width = c->server->width, .xor = xor };
+
+    return ARRAY_PUSH(c->pairs, c->n_pairs, c->cap_pairs, pair);
+}
+
 /* Compares bucket <k> of the server's. Finds what is missing in it, or asks for its keys. */
 static bool compare_bucket(struct missing *m, struct comparison *c, size_t k, struct err *e)
 {
@@ -169,7 +194,9 @@ static bool compare_bucket(struct missing *m, struct comparison *c, size_t k, st
             memset(m->extra + first, 0, c->server->width * sizeof *m->extra);
         return true;
     }
-    if (ours.count == theirs->count + 1) {
+    if (ours.count == theirs->count + 2 && !has_extra(m, c, k))
+        return add_pair(c, first, xor) || err_memory(e);
+    if (ours.count == theirs->count + 1 && !has_extra(m, c, k)) {
         if (!kept_rows_count_hash(m->rows, xor, &n, &id, e))
             return false;
         if (n == 1)
@@ -179,11 +206,27 @@ static bool compare_bucket(struct missing *m, struct comparison *c, size_t k, st
     return true;
 }
 
+/* Finds the rows of the pairs, or asks for the keys of their buckets. */
+static bool find_pairs(struct missing *m, struct comparison *c, struct err *e)
+{
+    if (!missing_pair_find(m->rows, c->pairs, c->n_pairs, e))
+        return false;
+    for (size_t i = 0; i < c->n_pairs; i++) {
+        const struct missing_pair *pair = &c->pairs[i];
+
+        if (!pair->is_found)
+            set_bits(c->asked.buckets, c, pair->first / c->server->width);
+        else if (!add_id(&m->found, pair->ids[0]) || !add_id(&m->found, pair->ids[1]))
+            return err_memory(e);
+    }
+    return true;
+}
+
 /* All that is missing is known. */
 static bool conclude(struct missing *m, struct err *e)
 {
     bool ok = !m->comparison->has_empty ||
-              kept_rows_each(m->rows, m->comparison->empty, add_id, &m->found);
+              kept_rows_each(m->rows, m->comparison->empty, visit_id, &m->found);
 
     sort_ids(&m->found);
     end_comparison(m);
@@ -207,7 +250,7 @@ static bool begin_comparison(struct missing *m, struct tally *tally, bool is_lea
 /* The known rows that keys are expected of. */
 static bool expect_keys(struct missing *m, struct comparison *c)
 {
-    if (!kept_rows_each(m->rows, c->asked.buckets, add_id, &c->expected))
+    if (!kept_rows_each(m->rows, c->asked.buckets, visit_id, &c->expected))
         return false;
     sort_ids(&c->expected);
     c->has_come = calloc(c->expected.n + 1, sizeof *c->has_come);
@@ -233,6 +276,8 @@ bool missing_compare(struct missing *m, struct tally *tally, bool is_learning,
             set_bits(c->asked.buckets, c, k);
         else if (!compare_bucket(m, c, k, e))
             return false;
+    if (!find_pairs(m, c, e))
+        return false;
     if (memcmp(c->asked.buckets, nothing, sizeof nothing) == 0)
         return conclude(m, e);
     if (!expect_keys(m, c))

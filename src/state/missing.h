@@ -4,8 +4,9 @@
  * poll are delivered the known rows contain the server's, so a bucket in which
  * as many rows are known as the server has (the poll's own new ones included)
  * misses none, whatever its xor. A bucket with one row more misses the row
- * whose hash is the difference of the xors. Of the others the keys are asked
- * for: what does not come is missing.
+ * whose hash is the difference of the xors; one with two more mostly the only
+ * two rows with that difference (missing_pair.h). Of the others the keys are
+ * asked for: what does not come is missing.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef MISSING_H

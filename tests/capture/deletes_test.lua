@@ -6,6 +6,7 @@ local fixtures = require "fixtures"
 local json = require "json"
 local lu = require "luaunit"
 local program = require "program"
+local wait = require "wait"
 
 local TestDeletes = {}
 
@@ -67,6 +68,37 @@ function TestDeletes.test_many_deletes_come_before_what_takes_their_place()
       lu.assertEquals(i <= 20000 and change.key.id % 2 or 0, 0)
    end
    lu.assertEquals(run(db, 'table = "t"', state), {})
+end
+
+-- One or two rows that are gone of those that are counted together are known by their hashes, so
+-- nothing else is read; of three the keys are asked for.
+function TestDeletes.test_few_deletes_are_known_without_keys()
+   local db = database [[
+      CREATE TABLE t (id bigint PRIMARY KEY);
+      INSERT INTO t SELECT generate_series(1, 20000)]]
+   local state = new_state()
+   run(db, 'table = "t"', state)
+   run(db, 'table = "t"', state)
+   local function look(sql, scans)
+      local ids = {}
+      for id in db:value(("WITH d AS (%s RETURNING id) SELECT string_agg(id::text, ' ') FROM d")
+         :format(sql)):gmatch "%d+" do
+         ids[#ids + 1] = "delete " .. id
+      end
+      db:exec "SELECT pg_stat_reset_single_table_counters('t'::regclass)"
+      lu.assertEquals(sorted(ops(run(db, 'table = "t"', state))), sorted(ids))
+      wait.until_(function()
+         return db:value "SELECT seq_scan FROM pg_stat_user_tables" == tostring(scans)
+      end, 20, scans .. " scans")
+   end
+   local of_bucket = [[DELETE FROM t WHERE id IN (SELECT id FROM t
+      WHERE hashint8extended(id, 0) >> 56 = %d ORDER BY id LIMIT %d)]]
+   look(of_bucket:format(17, 1), 2)
+   look([[DELETE FROM t WHERE hashint8extended(id, 0) >> 50 = (SELECT hashint8extended(id, 0) >> 50
+      FROM t GROUP BY 1 HAVING count(*) = 2 ORDER BY 1 LIMIT 1)]], 2)
+   look([[DELETE FROM t WHERE id IN
+      (SELECT min(id) FROM t GROUP BY hashint8extended(id, 0) >> 57)]], 2)
+   look(of_bucket:format(99, 3), 3)
 end
 
 -- A running program finds what is gone in its next poll, or, with an interval, when it is due.
@@ -453,6 +485,25 @@ function TestDeletes.test_keys_that_are_not_unique()
    lu.assertEquals(ops(changes), { "delete 2" })
    db:exec "DELETE FROM t"
    lu.assertEquals(#run(db, fields, state), 2)
+end
+
+-- One of several rows with a key is gone: the key is not, also for a program that has seen before
+-- that the server has more rows than there are keys.
+function TestDeletes.test_one_of_several_rows_with_a_key()
+   local db = database "CREATE TABLE t (k int, n int); INSERT INTO t VALUES (1, 1), (1, 2), (1, 3)"
+   local p = program.start { dsn = db, state = new_state(), script = [[
+      pgcdc.source {table = "t", pk = "k", deletes = true, interval = 0.05, on_change = print}]] }
+   p:wait_changes(3)
+   db:exec "INSERT INTO t VALUES (2, 4)"
+   p:wait_changes(4)
+   db:exec "DELETE FROM t WHERE n = 1"
+   db:exec "INSERT INTO t VALUES (3, 5)"
+   p:wait_changes(5)
+   db:exec "DELETE FROM t WHERE n IN (2, 3)"
+   p:wait_changes(6)
+   local list = ops(p:changes())
+   lu.assertEquals({ list[4], list[5], list[6] }, { "insert 2", "insert 3", "delete 1" })
+   lu.assertEquals(p:stop().status, 0)
 end
 
 return TestDeletes

@@ -148,10 +148,11 @@ static void read_row(struct kept_rows *k, const struct kept_columns *f, int64_t 
     check(kept_rows_put(k, &row, &to, 3, &e), &e);
 }
 
-static bool visit(void *arg, uint32_t id)
+static bool visit(void *arg, uint32_t tag, uint32_t id)
 {
     int64_t *ids = arg;
 
+    (void)tag;
     ids[0]++;
     if (ids[0] < 64)
         ids[ids[0]] = id;

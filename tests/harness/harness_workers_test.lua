@@ -4,15 +4,16 @@
 local child = require "child"
 local lu = require "luaunit"
 local scope = require "scope"
+local suites = require "suites"
 local tables = require "tables"
 local tree = require "tree"
 
 local TestHarnessWorkers = {}
 
--- Runs a tree of its own with these suites, by name their text, and returns what was written and
+-- Runs a tree of its own with suites, by name their text, and returns what was written and
 -- how it ended. <words>: of the command line.
-local function run(suites, words)
-   local _, argv = tree.with_suites(suites)
+local function run(texts, words)
+   local _, argv = tree.with_suites(texts)
    return child.run({ argv = tables.join(argv, words), stderr = "null" }, 60)
 end
 
@@ -52,6 +53,32 @@ function TestHarnessWorkers.test_two_at_a_time()
    }, { "--jobs", "2" })
    lu.assertEquals(ended.exit, 0)
    lu.assertEquals(text:match "([^\n]*)\n$", "2 passed, 0 failed")
+end
+
+-- Two that come before a long one by name wait for it.
+function TestHarnessWorkers.test_the_longest_comes_first()
+   local longest = suites.longest[1]
+   local file = scope.dir "begun" .. "/begun"
+   local waits = ([[
+      local files, wait = require "files", require "wait"
+      return {test_waits = function()
+         wait.until_(function() return files.read(%q) end, 30, "the long one")
+      end}]]):format(file)
+   local text, ended = run({
+      a = waits, b = waits,
+      [longest] = ("return {test_begins = function() io.open(%q, 'w'):close() end}"):format(file),
+   }, { "--jobs", "2" })
+   lu.assertEquals(ended.exit, 0, text)
+   lu.assertStrMatches(text, ".*slowest suites:.*  Test.*3 passed, 0 failed\n")
+end
+
+function TestHarnessWorkers.test_the_long_ones_are_there()
+   local there = suites.find(tree.top)
+   for _, name in ipairs(suites.longest) do
+      lu.assertNotNil(there[name], name)
+   end
+   lu.assertEquals(suites.longest_first { "a", suites.longest[2], "b", suites.longest[1] },
+      { suites.longest[1], suites.longest[2], "a", "b" })
 end
 
 function TestHarnessWorkers.test_a_process_that_dies_fails_its_suite_alone()

@@ -68,6 +68,7 @@ int main(int argc, char **argv)
         increment_cases,
         kept_row_cases,
         kept_table_cases,
+        missing_cases,
         lag_cases, load_cases,
         logical_cases,
         stream_place_cases,

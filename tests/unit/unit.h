@@ -32,6 +32,7 @@ extern const struct unit_case identity_cases[];
 extern const struct unit_case increment_cases[];
 extern const struct unit_case kept_row_cases[];
 extern const struct unit_case kept_table_cases[];
+extern const struct unit_case missing_cases[];
 extern const struct unit_case lag_cases[];
 extern const struct unit_case load_cases[];
 extern const struct unit_case logical_cases[];
