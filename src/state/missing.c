@@ -295,7 +295,7 @@ bool missing_find_all(struct missing *m, struct err *e)
     m->found.n = m->n_taken = 0;
     free(m->extra);
     m->extra = NULL;
-    if (!kept_rows_each(m->rows, all, add_id, &m->found))
+    if (!kept_rows_each(m->rows, all, visit_id, &m->found))
         return err_memory(e);
     sort_ids(&m->found);
     return true;
