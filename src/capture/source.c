@@ -25,6 +25,7 @@ void source_fini(struct source *s)
     xidset_fini(&s->restored_seen);
     source_forget_polled(s);
     log_leaves_fini(&s->log_leaves);
+    log_columns_fini(&s->log_columns);
     hints_fini(&s->hints.rule);
     free(s->hints.function);
     second_reader_free(s->second);
