@@ -140,9 +140,6 @@ bool source_add_reread(struct source *s, const char *text, struct err *e) WARN_U
 /* MESSAGE_READING: what follows is all that the table has. */
 bool source_add_reading(struct source *s, struct err *e) WARN_UNUSED;
 
-/* MESSAGE_TRUNCATE, and a notice for the log that no deletes are told. */
-bool source_add_truncate(struct source *s, struct err *e) WARN_UNUSED;
-
 /* MESSAGE_READY, once. */
 bool source_add_ready(struct source *s, struct err *e) WARN_UNUSED;
 
