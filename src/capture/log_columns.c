@@ -9,8 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* How well a name fits. A sum of these is compared, see best_of. */
-enum { FITS = 4, FITS_DROPPED = 3, IS_RENAMED = 1, IS_FORGOTTEN = 0 };
+/* How well a column fits: the sum for all of them is compared. A name that another one has now may
+ * have changed hands, so of two ways that one is better where the types are right. */
+enum { HAS_NAME = 4, HAS_TYPE = 3, HAD_NAME_OF_DROPPED = 6, LIVES = 1 };
 
 #define NO_WAY (INT_MIN / 2)
 
@@ -25,7 +26,7 @@ void log_columns_fini(struct log_columns *c)
 void log_columns_put(struct buf *sql)
 {
     buf_puts(sql, "(SELECT string_agg(CASE WHEN l.attisdropped THEN '-' WHEN l.attgenerated = ''"
-                  " THEN '+' ELSE l.attgenerated::text END || replace(replace(l.attname::text,"
+                  " THEN '+' ELSE l.attgenerated::text END || l.atttypid || ' ' || replace(replace(l.attname::text,"
                   " E'\\\\', E'\\\\\\\\'), E'\\n', E'\\\\n') || E'\\n', '' ORDER BY l.attnum)"
                   " FROM pg_attribute l WHERE l.attrelid = c.oid AND l.attnum > 0)");
 }
@@ -44,9 +45,12 @@ bool log_columns_read(struct log_columns *c, const char *text, struct err *e)
 {
     log_columns_fini(c);
     for (const char *end; text != NULL && (end = strchr(text, '\n')) != NULL; text = end + 1) {
-        struct log_column column = { (enum log_column_state)*text, NULL };
+        struct log_column column = { .state = (enum log_column_state)*text };
+        char *name;
 
-        column.name = unescape(text + 1, (size_t)(end - text - 1));
+        column.type = (uint32_t)strtoul(text + 1, &name, 10);
+        name += *name == ' ';
+        column.name = unescape(name, (size_t)(end - name));
         if (column.name == NULL || !ARRAY_PUSH(c->v, c->n, c->cap, column)) {
             free(column.name);
             return err_memory(e);
@@ -72,18 +76,26 @@ static bool was_dropped(const struct rowtype *now, const char *told, bool *is, s
     return true;
 }
 
-static int fit_of(const struct log_columns *c, size_t j, const struct rowtype *now,
-                  const char *told, bool is_dropped)
+static bool has_name(const struct log_columns *c, size_t j, const struct rowtype *now,
+                     const char *told)
 {
-    if (c->v[j].state == LOG_COLUMN_DROPPED)
-        return is_dropped ? FITS_DROPPED : IS_FORGOTTEN;
     if (strcmp(c->v[j].name, told) == 0)
-        return FITS;
+        return true;
     for (size_t k = 0; k < now->n_columns; k++)
         if (now->columns[k].number == j + 1 && now->columns[k].former != NULL &&
             strcmp(now->columns[k].former, told) == 0)
-            return FITS;
-    return IS_RENAMED;
+            return true;
+    return false;
+}
+
+/* <is_dropped>: a column of the name <told> was dropped. */
+static int fit_of(const struct log_columns *c, size_t j, const struct rowtype *now,
+                  const char *told, uint32_t type, bool is_dropped)
+{
+    if (c->v[j].state == LOG_COLUMN_DROPPED)
+        return is_dropped ? HAD_NAME_OF_DROPPED : 0;
+    return LIVES + (has_name(c, j, now, told) ? HAS_NAME : 0) +
+           (c->v[j].type == type ? HAS_TYPE : 0);
 }
 
 /* Whether the log's next column may be the one in hand, and whether it may be another one. */
@@ -109,7 +121,7 @@ static int *at(const struct way *w, size_t i, size_t j)
 }
 
 static bool find_ways(const struct log_columns *c, const struct rowtype *now, char *const *told,
-                      size_t n, const struct way *w, struct err *e)
+                      const uint32_t *types, size_t n, const struct way *w, struct err *e)
 {
     for (size_t j = 0; j <= c->n; j++)
         *at(w, n, j) = 0;
@@ -122,7 +134,8 @@ static bool find_ways(const struct log_columns *c, const struct rowtype *now, ch
         for (size_t j = c->n; j-- > 0;) {
             int lack = may_lack(c->v[j].state) ? *at(w, i, j + 1) : NO_WAY;
             int take = may_be(c->v[j].state) && *at(w, i + 1, j + 1) > NO_WAY
-                           ? *at(w, i + 1, j + 1) + fit_of(c, j, now, told[i], is_dropped) : NO_WAY;
+                           ? *at(w, i + 1, j + 1) +
+                                 fit_of(c, j, now, told[i], types[i], is_dropped) : NO_WAY;
 
             *at(w, i, j) = take > lack ? take : lack;
         }
@@ -140,14 +153,15 @@ static void follow(const struct log_columns *c, size_t n, const struct way *w, u
 }
 
 bool log_columns_number(const struct log_columns *c, const struct rowtype *now, char *const *told,
-                        size_t n, uint16_t *numbers, bool *is_found, struct err *e)
+                        const uint32_t *types, size_t n, uint16_t *numbers, bool *is_found,
+                        struct err *e)
 {
     struct way w = { calloc((n + 1) * (c->n + 1), sizeof *w.best), c->n + 1 };
     bool ok;
 
     if (w.best == NULL)
         return err_memory(e);
-    ok = find_ways(c, now, told, n, &w, e);
+    ok = find_ways(c, now, told, types, n, &w, e);
     *is_found = ok && *at(&w, 0, 0) > NO_WAY;
     if (*is_found)
         follow(c, n, &w, numbers);

@@ -5,8 +5,9 @@
  * the table had then, in the order of their numbers; numbers are not given out again; and what
  * lives now and has a lower number than one that lived then lived then, too. So the columns of the
  * log are the first ones that live now, and between them some that were dropped since; which, the
- * names tell, those of now and those that a position kept. Where nothing was dropped, the names do
- * not count at all. (Stored generated columns are there or not, as the publication says.)
+ * names tell, those of now and those that a position kept, and the types. Where nothing was
+ * dropped, neither counts at all. (Stored generated columns are there or not, as the publication
+ * says.)
  *
  * No I/O.
  *
@@ -28,7 +29,8 @@ enum log_column_state {
 struct log_columns {
     struct log_column {
         enum log_column_state state;
-        char *name; /* as of now; owned */
+        uint32_t type; /* oid; 0: it was dropped */
+        char *name;    /* as of now; owned */
     } *v;
     size_t n, cap;
 };
@@ -41,10 +43,11 @@ void log_columns_put(struct buf *sql);
 /* Overwrites <c>. NULL: nothing is known. ERR_MEMORY. */
 bool log_columns_read(struct log_columns *c, const char *text, struct err *e) WARN_UNUSED;
 
-/* numbers[i]: of the column that the log calls told[i], of <n>; 0: it was dropped since. <now>: the
- * row type, whose columns know their former names. *is_found false: nobody can tell.
+/* numbers[i]: of the column that the log calls told[i], of this type, of <n>; 0: it was dropped
+ * since. <now>: the row type, whose columns know their former names. *is_found false: nobody can tell.
  * ERR_MEMORY. */
 bool log_columns_number(const struct log_columns *c, const struct rowtype *now, char *const *told,
-                        size_t n, uint16_t *numbers, bool *is_found, struct err *e) WARN_UNUSED;
+                        const uint32_t *types, size_t n, uint16_t *numbers, bool *is_found,
+                        struct err *e) WARN_UNUSED;
 
 #endif

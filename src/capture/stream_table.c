@@ -17,6 +17,7 @@ static void forget_columns(struct stream_table *t)
     }
     free(t->told);
     free(t->names);
+    free(t->types);
     free(t->numbers);
     free(t->is_key);
     free(t->fields);
@@ -65,12 +66,13 @@ bool stream_table_announce(struct stream_table_list *ts, const struct pgoutput_r
     t->serial = ++ts->serial;
     t->told = calloc(room, sizeof *t->told);
     t->names = calloc(room, sizeof *t->names);
+    t->types = calloc(room, sizeof *t->types);
     t->numbers = calloc(room, sizeof *t->numbers);
     t->is_key = calloc(room, sizeof *t->is_key);
     t->fields = calloc(room, sizeof *t->fields);
     t->old = calloc(room, sizeof *t->old);
-    if (t->told == NULL || t->names == NULL || t->numbers == NULL || t->is_key == NULL ||
-        t->fields == NULL || t->old == NULL)
+    if (t->told == NULL || t->names == NULL || t->types == NULL || t->numbers == NULL ||
+        t->is_key == NULL || t->fields == NULL || t->old == NULL)
         return err_memory(e);
     for (; pgoutput_next_column(&columns, &column); t->n++) {
         t->told[t->n] = strdup(column.name);
@@ -79,6 +81,7 @@ bool stream_table_announce(struct stream_table_list *ts, const struct pgoutput_r
             t->n++;
             return err_memory(e);
         }
+        t->types[t->n] = column.type;
         t->is_key[t->n] = column.is_key;
         hash = hash_bytes(hash, column.name, strlen(column.name) + 1);
         hash = hash_add(hash_add(hash, column.type), (uint64_t)column.modifier);
@@ -134,7 +137,8 @@ static bool rename_columns(struct stream_table *t, const struct source *s, bool 
     bool is_told = now->n > 0 && t->oid == s->facts.table.oid;
 
     if (is_told && !t->is_settled &&
-        !log_columns_number(now, s->facts.rowtype, t->told, t->n, t->numbers, &t->is_numbered, e))
+        !log_columns_number(now, s->facts.rowtype, t->told, t->types, t->n, t->numbers,
+                            &t->is_numbered, e))
         return false;
     for (size_t i = 0; is_told && t->is_numbered && i < t->n; i++) {
         uint16_t number = t->numbers[i];
