@@ -107,6 +107,7 @@ raw.hook("feed", topics.start)
 raw.hook("fetch", topics.fetch)
 raw.hook("group", workers.turn)
 raw.hook("reading", feeds.begin_reading)
+raw.hook("emptied", feeds.empty)
 raw.hook("ready", feeds.end_reading)
 raw.hook("enter", function(number, batch, has_rows)
    if has_rows then

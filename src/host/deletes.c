@@ -82,7 +82,8 @@ bool deletes_truncate(struct script *s, struct delivery *d, struct message *m, s
 
     if (!m->is_taken_in) {
         m->is_taken_in = true;
-        if (!hooks_truncate(s, m->source, e))
+        if ((diff == NULL && !hooks_emptied(s, m->source, e)) ||
+            !hooks_truncate(s, m->source, e))
             return false;
         if (diff != NULL && !diff_truncate(diff, m->rowtype, &m->log, e))
             return err_prefix(e, "source %s", s->sources[m->source].name);

@@ -7,8 +7,8 @@
  *     as in struct hooks_timers;
  *   enter(source, batch, has_rows): rows of the batch with this number are about to be delivered;
  *     has_rows: there is at least one; leave(): they were delivered;
- *   resolved(source), reading(source), ready(source, rows): see hooks_resolved, hooks_reading and
- *     hooks_read;
+ *   resolved(source), reading(source), emptied(source), ready(source, rows): see hooks_resolved,
+ *     hooks_reading, hooks_emptied and hooks_read;
  *   checkpoint(source, {[source] = {text =, last_change =}} or nil, {[source] = true} of the group,
  *     is_moment) -> is_done, is_taken: see struct hooks_checkpoint;
  *   figures() -> a table, see script_figures.c.
@@ -247,6 +247,13 @@ bool hooks_resolved(struct script *s, size_t source, struct err *e)
 bool hooks_reading(struct script *s, size_t source, struct err *e)
 {
     struct reading_job job = { SCRIPT_HOOK_READING, source, 0 };
+
+    return script_call(s, tell_reading, &job, e);
+}
+
+bool hooks_emptied(struct script *s, size_t source, struct err *e)
+{
+    struct reading_job job = { SCRIPT_HOOK_EMPTIED, source, 0 };
 
     return script_call(s, tell_reading, &job, e);
 }

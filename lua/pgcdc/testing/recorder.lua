@@ -100,7 +100,7 @@ local function take_away(sink)
          rawset(sink, name, false)
       end
    end
-   for _, name in ipairs { "saved", "close", "owes", "wants_reading", "begin_reading",
+   for _, name in ipairs { "saved", "close", "owes", "wants_reading", "begin_reading", "empty",
                            "add_table" } do
       if sink[name] ~= nil then
          rawset(sink, name, function()

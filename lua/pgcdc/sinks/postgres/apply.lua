@@ -127,10 +127,15 @@ local function delete_rows(self, layout)
    end
 end
 
+-- True if the keys of the rows that a layout has are wanted.
+local function collects_keys(self, layout)
+   return self.orphans and self.orphans:collects() and not layout.is_over
+end
+
 -- Writes the rows of a layout.
 local function write_rows(self, layout)
    local statements = layout.statements
-   local collects = self.orphans and self.orphans:collects()
+   local collects = collects_keys(self, layout)
    if layout.lines:count() == 0 and not collects then
       return -- its columns were announced, or it has deletes only
    end
@@ -217,7 +222,7 @@ end
 -- The rows of these jobs went by way of staging: keeps their keys where those are wanted.
 local function collect_keys(jobs)
    for _, job in ipairs(jobs) do
-      if job.sink.orphans and job.sink.orphans:collects() then
+      if collects_keys(job.sink, job.layout) then
          job.sink.orphans:collect(job.layout, job.layout.statements.row_keys)
       end
    end
@@ -295,6 +300,15 @@ local function write_jobs(connection, transfer, jobs, is_staged, is_last)
    write_in_order(connection, constraints.sort(others, jobs.keys))
 end
 
+-- Those whose rows are to be written.
+local function layouts_of(part)
+   local list = {}
+   for _, layout in ipairs(part.layouts) do
+      list[#list + 1] = not (part.is_emptied and layout.is_over) and layout or nil
+   end
+   return list
+end
+
 --- Writes the rows of a transfer, a list of {sink =, layouts =}, inside a transaction.
 --- `is_staged`: the quick way was refused. Sets transfer.is_limited if staging says so.
 function apply.transfer(connection, transfer, is_staged)
@@ -302,7 +316,7 @@ function apply.transfer(connection, transfer, is_staged)
    for _, part in ipairs(transfer) do
       local kind = part.sink.mode == "mirror" and "mirrors" or "others"
       connection:set_subject(part.sink.name)
-      for _, layout in ipairs(part.layouts) do
+      for _, layout in ipairs(layouts_of(part)) do
          if is_newer(part.sink, layout, jobs[kind]) and not prepare_besides(part.sink, layout) then
             write_jobs(connection, transfer, jobs, is_staged)
             jobs = no_jobs()

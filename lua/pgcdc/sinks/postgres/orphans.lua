@@ -93,6 +93,16 @@ function Orphans:begin_reading(source, seal)
    self.begins[#self.begins + 1] = { name = raw.source_name(source), seal = seal }
 end
 
+--- The source's table was truncated, after what was sealed up to this number.
+function Orphans:empty(source, seal)
+   for _, part in ipairs(self.sink.sealed) do
+      for _, layout in ipairs(part.layouts) do
+         layout.is_over = true
+      end
+   end
+   self.begins[#self.begins + 1] = { name = raw.source_name(source), seal = seal, is_empty = true }
+end
+
 --- False if it is known that there was no table when the sink stored something last: what was
 --- stored is where its sources are, and no row.
 function Orphans:has_had_table()
@@ -116,8 +126,8 @@ function Orphans:wants_reading(source)
    return not position:find "\nreads " and not position:find "\nstamped_since "
 end
 
---- Adds to a part of a transfer what is to be done in its transaction: `begins`, names of sources
---- whose reading begins; `ends_reading`.
+--- Adds to a part of a transfer what is to be done in its transaction: `begins`, a list of
+--- {name = a source whose reading begins, is_empty = its table was truncated}; `ends_reading`.
 function Orphans:plan(part, upto)
    part.begins = {}
    local left = {}
@@ -125,7 +135,7 @@ function Orphans:plan(part, upto)
       if upto and begin.seal >= upto then
          left[#left + 1] = begin
       else
-         part.begins[#part.begins + 1] = begin.name
+         part.begins[#part.begins + 1] = begin
       end
    end
    self.begins = left
@@ -139,8 +149,9 @@ end
 
 --- The transaction of `part` was undone, and its rows come with those of the next one.
 function Orphans:give_back(part)
-   for i, name in ipairs(part.begins) do
-      table.insert(self.begins, i, { name = name, seal = -1 })
+   for i, begin in ipairs(part.begins) do
+      begin.seal = -1
+      table.insert(self.begins, i, begin)
    end
    for source in pairs(part.reached or {}) do
       self.sink.participant.reached[source] = true
@@ -248,10 +259,12 @@ local function forget_others(self, others)
    end
 end
 
--- Returns why nothing may be removed, and says so; or nil.
-local function find_obstacle(self, found)
+-- Returns why nothing may be removed, and says so; or nil. `is_empty`: the source has no rows, so
+-- that it does not count what an operator has left out.
+local function find_obstacle(self, found, is_empty)
    local others = other_writers(self, found)
    local _, operator = feeds.of(self.sink)
+   operator = not is_empty and operator
    local what = ("rows of %s that the source does not have"):format(found.full)
    if self.existing == "remove" and has_sibling(others) then
       error(("existing=remove, and other sinks write to %s, too: %s"):format(found.full,
@@ -276,11 +289,32 @@ local function find_obstacle(self, found)
    self.work.existing = nil
 end
 
-local function start_over(self, found, has_rows)
+local function start_over(self, found, has_rows, is_empty)
    orphan_keys.drop(self.sink, self.work.reading)
-   local reading = { sources = {}, clean = not has_rows }
+   local reading = { sources = {}, clean = not has_rows and not is_empty }
    self.work.reading = reading
-   reading.blocked = has_rows and find_obstacle(self, found) or nil
+   reading.blocked = has_rows and find_obstacle(self, found, is_empty) or nil
+end
+
+-- The table of a source was truncated: all that it has is what comes in this transfer, after that,
+-- and later. Sets part.is_emptied: so the target has no rows of it.
+local function begin_empty(self, name, part)
+   local found, has_rows = look(self)
+   if #feeds.of(self.sink) > 1 then
+      tell(self, "warn", "%s was truncated, and its rows in %s stay there, since others feed it, too",
+         name, self.sink.table)
+   elseif self.sink.mode == "history" then -- what came before is to be written, then closed
+      start_over(self, found, has_rows, true)
+      self.work.reading.sources[name] = "reached"
+      part.ends_reading = true
+   elseif not has_rows or not find_obstacle(self, found, true) then
+      local reading = self.work.reading
+      orphan_keys.drop(self.sink, reading)
+      if reading then
+         reading.clean = true
+      end
+      part.is_emptied, part.found = true, found
+   end
 end
 
 -- The reading of a source begins.
@@ -325,8 +359,9 @@ local function begin(self, part)
          decide_on_existing(self, found, part)
       end
    end
-   for _, name in ipairs(part.begins) do
-      begin_source(self, name)
+   for _, source in ipairs(part.begins) do
+      local begin_reading = source.is_empty and begin_empty or begin_source
+      begin_reading(self, source.name, part)
    end
 end
 
@@ -389,7 +424,7 @@ local function find_ending(parts)
 end
 
 local function removal(part)
-   return orphan_keys.removal(part.sink, part.sink.orphans.work.reading, part.found)
+   return orphan_keys.removal(part.sink, part.sink.orphans.work.reading or {}, part.found)
 end
 
 -- Removes the orphans of these parts, in one statement. Returns false if others refer to them.
@@ -495,13 +530,35 @@ local function parts_of(transfer)
    return parts
 end
 
---- The transaction of a transfer has begun, and nothing is written yet.
+-- Takes away the rows of sources whose tables were truncated. Nothing that stays can refer to them:
+-- then the source would not have been truncated.
+local function empty(parts)
+   local list = {}
+   for _, part in ipairs(parts) do
+      if part.is_emptied and part.found then
+         part.removes, list[#list + 1] = true, part
+      end
+   end
+   for _, part in ipairs(remove_all(list)) do
+      part.sink.connection:run(removal(part))
+   end
+   for _, part in ipairs(list) do
+      tell(part.sink.orphans, "info", "its source was truncated: all rows of %s were removed",
+         part.found.full)
+      part.removes, part.found, part.n_removed = nil, nil, 0
+   end
+end
+
+--- The transaction of a transfer has begun, and nothing is written yet. Sets `is_emptied` in parts
+--- of which nothing is to be written that was taken before the table was truncated.
 function orphans.begin(transfer)
-   for _, part in ipairs(parts_of(transfer)) do
+   local parts = parts_of(transfer)
+   for _, part in ipairs(parts) do
       part.sink.connection:set_subject(part.sink.name)
-      part.removes, part.n_removed = nil, 0
+      part.removes, part.n_removed, part.is_emptied = nil, 0, false
       begin(part.sink.orphans, part)
    end
+   empty(parts)
 end
 
 local function note_all_reached(parts)

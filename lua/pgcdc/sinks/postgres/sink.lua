@@ -71,6 +71,10 @@ function Sink:begin_reading(source)
    self.orphans:begin_reading(source, self.seal_count)
 end
 
+function Sink:empty(source)
+   self.orphans:empty(source, self:seal())
+end
+
 function Sink:owes()
    return self.orphans:owes()
 end
