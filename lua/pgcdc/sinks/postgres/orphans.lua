@@ -25,6 +25,7 @@ local answer = require "pgcdc.postgres.answer"
 local feeds = require "pgcdc.delivery.feeds"
 local orphan_keys = require "pgcdc.sinks.postgres.orphan_keys"
 local orphan_state = require "pgcdc.sinks.postgres.orphan_state"
+local other_writers = require "pgcdc.sinks.postgres.other_writers"
 local postgres_target = require "pgcdc.sinks.postgres.target"
 
 local orphans = {}
@@ -36,7 +37,7 @@ local referenced = { ["23503"] = true, ["23001"] = true }
 
 -- ---- what is stored ----
 
-local SUFFIX = ": rows" -- of the sink's name, in pgcdc.position
+local SUFFIX = other_writers.SUFFIX
 
 local FIND = answer.question(
    "SELECT savepoint FROM pgcdc.position WHERE pipeline = $1 AND sink = $2",
@@ -46,22 +47,8 @@ local SAVE = [[
    INSERT INTO pgcdc.position (pipeline, sink, savepoint) VALUES ($1, $2, $3)
    ON CONFLICT (pipeline, sink) DO UPDATE SET savepoint = EXCLUDED.savepoint, saved = now()]]
 
-local OTHERS = answer.question([[
-   SELECT pipeline, sink, savepoint FROM pgcdc.position
-   WHERE pg_catalog.right(sink, 6) = ': rows' AND savepoint IS NOT NULL]], {
-   pipeline = "text", sink = "text", savepoint = "text" })
-
 local function copy(value)
    return value and raw.decode(raw.encode(value))
-end
-
--- The pipelines that the state file was before it was reset, the newest first.
-local function former_pipelines()
-   local list = {}
-   for name in (raw.kept("former", "")[""] or ""):gmatch "%S+" do
-      table.insert(list, 1, name)
-   end
-   return list
 end
 
 -- Reads what is stored under the name of this pipeline, or of a former one. Sets is_known: we have
@@ -76,7 +63,7 @@ function Orphans:load()
    self.is_known = text ~= nil or not connection.is_new[name]
       or raw.kept("commit", name)[""] ~= nil
    self.state = text and orphan_state.decode(text)
-   for _, pipeline in ipairs(self.is_known and {} or former_pipelines()) do
+   for _, pipeline in ipairs(self.is_known and {} or other_writers.former_pipelines()) do
       text = read(pipeline, name .. SUFFIX)
       if text or read(pipeline, name) then
          self.is_known, self.is_reset = true, true
@@ -184,53 +171,10 @@ local function look(self)
       or false
 end
 
--- True if the sink has written to its target before.
-local function is_writer(sink)
-   return sink.orphans and sink.orphans.is_known or sink.connection.is_new[sink.name] == false
-end
-
--- Other sinks that write to the table: those of this program, and those that are stored here, as a
--- list of {pipeline =, name =, is_ours = it is of this pipeline, has_written = rows that are there
--- may be ours by it}.
-local function other_writers(self, found)
-   local list, seen = {}, { [self.sink.name] = true }
-   for _, sink in ipairs(self.siblings) do
-      local theirs = sink ~= self.sink and find(self, sink.table)
-      if theirs and theirs.name == found.name then
-         list[#list + 1] = { pipeline = self.sink.connection.pipeline, name = sink.name,
-                             is_ours = true, has_written = is_writer(sink) }
-         seen[sink.name] = true
-      end
-   end
-   local is_former = {}
-   for _, pipeline in ipairs(former_pipelines()) do
-      is_former[pipeline] = true
-   end
-   for _, row in ipairs(self.sink.connection:rows(OTHERS)) do
-      local name, state = row.sink:sub(1, -1 - #SUFFIX), orphan_state.find(row.savepoint)
-      local is_ours = row.pipeline == self.sink.connection.pipeline
-      if state and state.table == found.name and not is_former[row.pipeline]
-         and not (is_ours and seen[name]) then
-         list[#list + 1] = { pipeline = row.pipeline, name = name, is_ours = is_ours,
-                             has_written = is_ours }
-      end
-   end
-   return list
-end
-
--- True if another sink of this pipeline writes to the table; `field` "has_written": or has done so.
-local function has_sibling(others, field)
-   for _, other in ipairs(others) do
-      if other[field or "is_ours"] then
-         return true
-      end
-   end
-   return false
-end
-
 -- The first flush: what is there was not written by us. Sets work.existing.
 local function decide_on_existing(self, found, part)
-   if self.is_known or has_sibling(other_writers(self, found), "has_written") then
+   if self.is_known
+      or other_writers.has_sibling(other_writers.of(self, found, find), "has_written") then
       return
    elseif self.existing then
       self.work.existing = self.existing == "keep" and "keep" or nil
@@ -243,34 +187,18 @@ local function decide_on_existing(self, found, part)
    end
 end
 
-local function names_of(others)
-   local names = {}
-   for i, other in ipairs(others) do
-      names[i] = other.name
-   end
-   return table.concat(names, ", ")
-end
-
--- What other pipelines have stored does not count any more.
-local function forget_others(self, others)
-   for _, other in ipairs(others) do
-      run(self, "UPDATE pgcdc.position SET savepoint = NULL WHERE pipeline = $1 AND sink = $2",
-         other.pipeline, other.name .. SUFFIX)
-   end
-end
-
 -- Returns why nothing may be removed, and says so; or nil. `is_empty`: the source has no rows, so
 -- that it does not count what an operator has left out.
 local function find_obstacle(self, found, is_empty)
-   local others = other_writers(self, found)
+   local others = other_writers.of(self, found, find)
    local _, operator = feeds.of(self.sink)
    operator = not is_empty and operator
    local what = ("rows of %s that the source does not have"):format(found.full)
-   if self.existing == "remove" and has_sibling(others) then
+   if self.existing == "remove" and other_writers.has_sibling(others) then
       error(("existing=remove, and other sinks write to %s, too: %s"):format(found.full,
-         names_of(others)), 0)
+         other_writers.names(others)), 0)
    elseif self.existing == "remove" then
-      forget_others(self, others)
+      other_writers.forget(self.sink.connection, others)
    elseif self.existing == "keep" or self.work.existing then
       self.work.existing = self.existing or self.work.existing
       tell(self, "warn", "%s stay there: %s", what, self.work.existing == "keep"
@@ -278,7 +206,7 @@ local function find_obstacle(self, found, is_empty)
       return "existing"
    elseif #others > 0 then
       tell(self, "warn", "%s are not looked for, since others write to it, too: %s", what,
-         names_of(others))
+         other_writers.names(others))
       return "others"
    end
    if operator then
@@ -301,8 +229,8 @@ end
 local function begin_empty(self, name, part)
    local found, has_rows = look(self)
    if #feeds.of(self.sink) > 1 then
-      tell(self, "warn", "%s was truncated, and its rows in %s stay there, since others feed it, too",
-         name, self.sink.table)
+      tell(self, "warn", "%s was truncated, and its rows in %s stay there, since others feed it,"
+         .. " too", name, self.sink.table)
    elseif self.sink.mode == "history" then -- what came before is to be written, then closed
       start_over(self, found, has_rows, true)
       self.work.reading.sources[name] = "reached"
