@@ -535,6 +535,14 @@ function TestKafka.test_bad_options()
    end
 end
 
+-- An empty text is a value, and no tombstone.
+test("an_empty_text", function(cluster)
+   once.ok { dsn = fixtures.names(2), state = fixtures.state(), script = script(cluster,
+      "format = function(c) return c.row.id == 1 and '' or nil end, shapes = false") }
+   local messages = cluster:read(TOPIC)
+   lu.assertEquals({ #messages, messages[1].payload, messages[1].key }, { 1, "", '{"id":1}' })
+end)
+
 -- What functions return that cannot be: the message names option and row; nothing is sent.
 test("what_a_function_may_not_return", function(cluster)
    local db = fixtures.names(2)
