@@ -44,7 +44,7 @@ local kinds = {
          return ("%s://%s:%d"):format(has_tls and "rediss" or "redis", host, port)
       end,
       unknown = "the server's certificate does not verify: ",
-      stranger = "the server does not speak the protocol of Redis",
+      stranger = "127%.0%.0%.1:%d+: the server does not speak the protocol of Redis",
       secure = function(made)
          local port = assert(native.free_port())
          redis.new { "--tls-port", tostring(port), "--tls-cert-file", made.cert, "--tls-key-file",
