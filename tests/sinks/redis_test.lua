@@ -283,7 +283,7 @@ end, { "--maxmemory", "2mb" })
 test("a_server_that_is_read_only_is_waited_for", function(server)
    local replica = redis.new { "--replicaof", "127.0.0.1 " .. server.port }
    local p = program.start { dsn = fixtures.names(3), script = script(replica) }
-   p:wait_stderr "level=warn msg=\"redis: [^\n]*READONLY You can't write against a read only replica"
+   p:wait_stderr "level=warn msg=\"redis: [^\n]*READONLY You can't write against a read only"
    replica:call("REPLICAOF", "NO", "ONE")
    wait.until_(function() return replica:call("EXISTS", "{redis}:t") == 1 end, 20, "the entries")
    lu.assertEquals(p:stop().status, 0)

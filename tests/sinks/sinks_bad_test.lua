@@ -12,6 +12,7 @@ local kafka = require "kafka"
 local lu = require "luaunit"
 local native = require "native"
 local nats = require "nats"
+local once = require "once"
 local program = require "program"
 local receiver = require "receiver"
 local redis = require "redis"
@@ -156,6 +157,23 @@ for kind, it in pairs(kinds) do
          assert_ends(kind, how(kind, "localhost", port, true, tls "/nowhere/ca.pem"),
             "/nowhere/ca.pem")
       end)
+   end
+end
+
+-- Brokers of before 0.11 know no transactions, nor messages with a number in them.
+for name, options in pairs { transactions = "", numbers = ", exact = false" } do
+   TestSinksBad["test_brokers_of_kafka_without_" .. name] = function()
+      if not kafka.is_there() then
+         return
+      end
+      local cluster = kafka.mock()
+      for _, api in ipairs { "init", "add_partitions", "add_offsets", "end_transaction" } do
+         cluster:tell("without %d", kafka.api[api])
+      end
+      local result = once.ends(1, { dsn = fixtures.names(2), script = ([[
+         pgcdc.source {table = "t"}:sink(pgcdc.sinks.kafka {brokers = %q%s})]]):format(
+         cluster.brokers, options) })
+      lu.assertStrContains(result.text, "requires Apache Kafka broker version >= 0.11.0")
    end
 end
 
