@@ -166,7 +166,8 @@ static bool handle(struct host *h, struct message *m, struct err *e)
         log_source(h, LOG_INFO, "the columns changed", m->source);
         return hooks_schema(h->script, m->source, &m->schema, e);
     case MESSAGE_TRUNCATE:
-        return is_left(h, m) || hooks_truncate(h->script, m->source, e);
+        return is_left(h, m) ||
+               deletes_truncate(h->script, h->deliveries[m->source], m, e);
     case MESSAGE_COMMIT:
         return is_left(h, m) || hooks_commit(h->script, m->source, &m->log, e);
     case MESSAGE_EMITTED:
@@ -487,7 +488,7 @@ static bool start_reader(struct host *h, struct err *e)
     h->script->tell_arg = h;
     publish_begin(&h->publish, h->deliveries, h->queue, h->reader);
     h->steer.reader = h->reader;
-    feed_open(&h->feed, h->script);
+    feed_open(&h->feed, h->script, h->o->member);
     return feed_start(&h->feed, h->deliveries, &h->steer, h->o->mode, e) &&
            reader_start(h->reader, e);
 }
@@ -556,7 +557,8 @@ static bool run(struct host *h, struct err *e)
     if (h->o->is_graph)
         return hooks_graph(h->script, e) && flush_output(h, e);
     if (h->script->is_member && h->o->mode != READER_CHECK)
-        return workers_run(&(struct workers){ h->script, h->o->command, h->o->news, &h->publish,
+        return open_state(h, e) &&
+               workers_run(&(struct workers){ h->script, &h->steer, &h->publish,
                                               h->o->listen.listen, h->o->mode }, e);
     if (h->n_sources > 0 && h->o->mode != READER_CHECK &&
         (!open_state(h, e) || !reset_source(h->script, e)))
