@@ -66,7 +66,7 @@ bool key_census_leave(struct key_census *c, const char *p, const char *end,
 /* How wide the buckets of the tally in hand are. */
 unsigned key_census_width(const struct key_census *c);
 
-/* Reads the answer to sql_tally, a COPY, to its end. *message is for the host, and owned by the
+/* Reads the answer to sql_census_tally, a COPY, to its end. *message is for the host, and owned by the
  * caller. */
 bool key_census_read_tally(struct key_census *c, const struct source *s, struct conn *conn,
                            struct message **message, struct err *e) WARN_UNUSED;

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/text.h"
 #include "capture/second_reader.h"
+#include "capture/sql_census.h"
 #include "pg/copytext.h"
 
 #include <string.h>
@@ -446,7 +447,7 @@ static bool start_census(struct reading *r, struct conn *conn, struct err *e)
 
     buf_init(&sql, BUF_SQL_MAX);
     if (r->part == READING_TALLY)
-        sql_tally(&sql, &q, key_census_width(r->census));
+        sql_census_tally(&sql, &q, key_census_width(r->census));
     else
         sql_keys(&sql, &q, r->census->asked->buckets,
                  key_census_wants_rows(r->census, r->source));
