@@ -388,15 +388,19 @@ void sql_put_known_leaves(struct buf *b, const struct sql_query *q, const struct
     }
 }
 
-/* Rows whose xid is not below <floor>, in the leaves that the position knows. */
-void sql_put_since(struct buf *b, const struct sql_query *q, const struct position *p,
-                   uint64_t floor)
+void sql_put_new(struct buf *b, const struct sql_query *q, uint64_t floor)
 {
     buf_puts(b, "age(");
     put_system_column(b, q, "xmin");
     buf_printf(b, ") <= (SELECT age('%" PRIu32 "'::xid)) AND age(", horizon_floor32(floor));
     put_system_column(b, q, "xmin");
     buf_puts(b, ") >= 0");
+}
+
+void sql_put_since(struct buf *b, const struct sql_query *q, const struct position *p,
+                   uint64_t floor)
+{
+    sql_put_new(b, q, floor);
     sql_put_known_leaves(b, q, p);
 }
 

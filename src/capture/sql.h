@@ -110,7 +110,10 @@ void sql_put_from(struct buf *b, const struct sql_query *q, const struct relatio
  * condition may follow, after " AND ". */
 void sql_put_from_all(struct buf *b, const struct sql_query *q);
 
-/* Conditions. The xid is not below <floor>, and the leaf is known: with no " AND " in front. */
+/* Conditions. The xid is not below <floor>: with no " AND " in front. */
+void sql_put_new(struct buf *b, const struct sql_query *q, uint64_t floor);
+
+/* The same, and the leaf is known. */
 void sql_put_since(struct buf *b, const struct sql_query *q, const struct position *p,
                    uint64_t floor);
 /* Each with " AND " in front: the leaf is known to the position; no resume point says that the row

@@ -8,7 +8,9 @@
 
 #include "capture/sql.h"
 
-/* COPY of (bucket, count, xor of hashes) of all rows, see struct tally. */
-void sql_census_tally(struct buf *b, const struct sql_query *q, unsigned width);
+/* COPY of (bucket, count, xor of hashes, how many are new) of all rows, see struct tally. <p>: with
+ * an xid that is not below its floor a row is new; NULL: none is. */
+void sql_census_tally(struct buf *b, const struct sql_query *q, unsigned width,
+                      const struct position *p);
 
 #endif
