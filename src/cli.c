@@ -575,7 +575,8 @@ bool cli_read(struct cli *cli, int argc, char **argv, struct err *e)
     if (cli->host.script.is_sandboxed && !shut_off(cli, e))
         return false;
     if (cli->host.mode == READER_CHECK)
-        cli->host.script.state_asked = cli->host.script.database == NULL ? cli->host.state : NULL;
+        cli->host.script.state_asked = cli->host.script.database == NULL
+                                           ? cli->host.state : cli->host.script.pipeline;
     else if (!cli->host.is_graph)
         cli->host.script.state = cli->host.state;
     return true;

@@ -57,16 +57,18 @@ check-servers:
 	@$(MAKE) --no-print-directory $(AT_A_TIME) built
 	@$(IN_TEST) tests/servers.sh "$(SERVERS)" $(SUITES)
 
-# Apache Kafka itself, which is fetched once. KILLS: how often the program is killed.
+# Apache Kafka itself, which is fetched once. KILLS: how often the program is killed. With
+# PGCDC_CONTRACT=1 it does what `make contract` does, too.
 KAFKA_JARS = build/kafka/libs
-ON_KAFKA = kafka_real kafka_secure doctor_kafka kafka_takeover group_real debezium_real
+ON_KAFKA = kafka_real kafka_secure doctor_kafka kafka_takeover group_real debezium_real \
+	contract_sweep $(CONTRACT)
 KILLS ?= 15
 
 check-kafka:
 	@tests/setup.sh java
 	@$(MAKE) --no-print-directory $(KAFKA_JARS) $(PEERS)/classes/Peer.class
-	@PGCDC_KAFKA=1 PGCDC_KAFKA_KILLS=$(KILLS) $(MAKE) --no-print-directory test JOBS=1 \
-		SUITES="$(or $(SUITES),$(ON_KAFKA))"
+	@PGCDC_KAFKA=1 PGCDC_KAFKA_KILLS=$(KILLS) PGCDC_CONTRACT_SINK=kafka \
+		$(MAKE) --no-print-directory test JOBS=1 SUITES="$(or $(SUITES),$(ON_KAFKA))"
 
 $(KAFKA_JARS): tests/kafka/pom.xml
 	@echo "get  $@"

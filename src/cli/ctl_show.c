@@ -243,6 +243,43 @@ static void put_sources(struct show *s, const json_t *status)
         put_source(s, source, i, width);
 }
 
+/* Ends a line with how much is left, where that is known. */
+static void end_with_left(struct show *s, const json_t *o)
+{
+    if (json_is_integer(json_object_get(o, "records_left")))
+        put_format(s, ", %.0f records left", number_of(o, "records_left"));
+    end_line(s);
+}
+
+/* Of topics that are read. */
+static void put_partitions(struct show *s, const json_t *status)
+{
+    size_t i, k;
+    json_t *source, *p;
+
+    json_array_foreach(json_object_get(status, "sources"), i, source)
+        json_array_foreach(json_object_get(source, "partitions"), k, p) {
+            put_format(s, "%s, partition %.0f", text_of(p, "topic"), number_of(p, "partition"));
+            end_with_left(s, p);
+        }
+}
+
+/* Of a member. */
+static void put_workers(struct show *s, const json_t *status)
+{
+    size_t i;
+    json_t *w;
+
+    json_array_foreach(json_object_get(status, "workers"), i, w) {
+        put_format(s, "worker %s: ", text_of(w, "name"));
+        colour(s, is_true(w, "ready") ? GREEN : YELLOW);
+        put_format(s, "pid %.0f, %sready", number_of(w, "pid"), is_true(w, "ready") ? "" : "not ");
+        colour(s, PLAIN);
+        put_format(s, ", restarts: %.0f", number_of(w, "restarts"));
+        end_with_left(s, w);
+    }
+}
+
 static void put_sinks(struct show *s, const json_t *status)
 {
     size_t i;
@@ -346,6 +383,8 @@ static void put_status(struct show *s, const json_t *status)
     put_role(s, status);
     end_line(s);
     put_sources(s, status);
+    put_partitions(s, status);
+    put_workers(s, status);
     put_problems(s, status);
     put_sinks(s, status);
 }

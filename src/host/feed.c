@@ -14,9 +14,10 @@ static bool take(void *arg, struct message *m)
     return true;
 }
 
-void feed_open(struct feed *f, struct script *s)
+void feed_open(struct feed *f, struct script *s, struct member *m)
 {
     f->script = s;
+    f->member = m;
     s->take_fed = take;
     s->fed_arg = f;
     for (size_t i = 0; i < s->n_sources; i++)
@@ -47,6 +48,8 @@ static bool start_source(struct feed *f, struct delivery *d, struct steer *steer
     if (!delivery_restore(d, f->script->store, source->config, source->name, e))
         return false;
     p = delivery_position(d);
+    if (p != NULL)
+        member_began(f->member, p->fed);
     return hooks_feed_start(f->script, i, p != NULL ? p->fed : NULL, modes[mode], e) ||
            err_prefix(e, "source %s", source->name);
 }

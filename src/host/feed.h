@@ -10,17 +10,19 @@
 #include "capture/message.h"
 #include "capture/reader.h"
 #include "host/delivery.h"
+#include "host/member.h"
 #include "host/steer.h"
 #include "lua/script.h"
 
 struct feed {
-    struct script *script;      /* borrowed */
+    struct script *script;      /* borrowed, as the next */
+    struct member *member;      /* is told where sources begin */
     struct queue_list messages; /* that were fed */
     bool has_sources;           /* some are fed */
 };
 
 /* From now on <f> takes what the Lua half feeds; zeroed before. */
-void feed_open(struct feed *f, struct script *s);
+void feed_open(struct feed *f, struct script *s, struct member *m);
 void feed_close(struct feed *f);
 
 /* Finds where the sources that are fed go on, and begins. */

@@ -487,7 +487,7 @@ static bool start_reader(struct host *h, struct err *e)
     h->script->tell_arg = h;
     publish_begin(&h->publish, h->deliveries, h->queue, h->reader);
     h->steer.reader = h->reader;
-    feed_open(&h->feed, h->script);
+    feed_open(&h->feed, h->script, h->o->member);
     return feed_start(&h->feed, h->deliveries, &h->steer, h->o->mode, e) &&
            reader_start(h->reader, e);
 }
@@ -556,7 +556,8 @@ static bool run(struct host *h, struct err *e)
     if (h->o->is_graph)
         return hooks_graph(h->script, e) && flush_output(h, e);
     if (h->script->is_member && h->o->mode != READER_CHECK)
-        return workers_run(&(struct workers){ h->script, h->o->command, h->o->news, &h->publish,
+        return open_state(h, e) &&
+               workers_run(&(struct workers){ h->script, &h->steer, &h->publish,
                                               h->o->listen.listen, h->o->mode }, e);
     if (h->n_sources > 0 && h->o->mode != READER_CHECK &&
         (!open_state(h, e) || !reset_source(h->script, e)))

@@ -24,6 +24,8 @@ enum lead_answer lead_ask(struct lead *l, uint64_t client, char text[LEAD_TEXT])
         answer = LEAD_LATER;
     } else if (facts.kind == ROLE_STANDBY) {
         snprintf(text, LEAD_TEXT, "that is asked for already");
+    } else if (facts.kind == ROLE_MEMBER) {
+        snprintf(text, LEAD_TEXT, "who is at work on a partition, the group decides");
     } else if (facts.kind == ROLE_ALONE) {
         snprintf(text, LEAD_TEXT, "its state is in a file: there is no standby");
     } else if (!role_hand_over(l->role, &next)) {
@@ -84,11 +86,16 @@ uint64_t lead_begin(struct lead *l, const char *pipeline, char text[LEAD_TEXT])
     return take_client(l);
 }
 
-bool lead_is_standby(struct lead *l, char text[LEAD_TEXT])
+bool lead_is_elsewhere(struct lead *l, const char *pipeline, char text[LEAD_TEXT])
 {
     struct role_facts facts;
 
     role_get(l->role, &facts);
+    if (facts.kind == ROLE_MEMBER) {
+        snprintf(text, LEAD_TEXT, "this is a member of a group, and its workers do that: ask the "
+                 "one of a partition, such as --name %.300s/0", pipeline);
+        return true;
+    }
     snprintf(text, LEAD_TEXT, "this is a standby: ask %s, pid %" PRIu64 ", which is at work",
              facts.leader.host, facts.leader.pid);
     return facts.kind == ROLE_STANDBY;

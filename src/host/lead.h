@@ -34,7 +34,7 @@ uint64_t lead_turn(struct lead *l, char text[LEAD_TEXT]);
 /* This process leads from now on. The same for <text>, no failure. */
 uint64_t lead_begin(struct lead *l, const char *pipeline, char text[LEAD_TEXT]);
 
-/* True if this is a standby; <text>: who does what it does not. */
-bool lead_is_standby(struct lead *l, char text[LEAD_TEXT]);
+/* True if this is a standby, or a member of a group; <text>: who does what it does not. */
+bool lead_is_elsewhere(struct lead *l, const char *pipeline, char text[LEAD_TEXT]);
 
 #endif

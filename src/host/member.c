@@ -15,7 +15,8 @@
 #include <unistd.h>
 
 #define VARIABLE "PGCDC_MEMBER"
-#define TELL_MS 500 /* between two positions */
+#define TELL_MS 500    /* between two messages with positions */
+#define TEXT_MAX 32768 /* bytes of one */
 
 bool member_take(struct member *m, struct err *e)
 {
@@ -24,6 +25,7 @@ bool member_take(struct member *m, struct err *e)
     int end = -1;
 
     *m = (struct member){ .fd = -1 };
+    buf_init(&m->text, TEXT_MAX);
     if (text == NULL)
         return true;
     if (sscanf(text, "%d %ld %d%n", &m->partition, &pid, &m->fd, &end) != 3 || end < 0 ||
@@ -63,14 +65,30 @@ static void tell(const struct member *m, char what, const char *text)
     }
 }
 
+static void tell_positions(struct member *m)
+{
+    m->told_ms = clock_mono_ms();
+    tell(m, 'P', m->text.data);
+    buf_clear(&m->text);
+}
+
+void member_began(struct member *m, const char *fed)
+{
+    if (m->pid == 0 || fed == NULL)
+        return;
+    if (m->text.len > 0 && m->text.len + strlen(fed) + 1 > TEXT_MAX)
+        tell_positions(m);
+    buf_puts(&m->text, fed);
+    if (!buf_ok(&m->text))
+        buf_clear(&m->text); /* a newer one comes, as below */
+}
+
 void member_saved(struct member *m, const char *text)
 {
     char *fed = m->pid != 0 ? position_text_fed(text) : NULL;
 
-    if (fed == NULL)
-        return;
-    free(m->text);
-    m->text = fed;
+    member_began(m, fed);
+    free(fed);
 }
 
 void member_ready(struct member *m)
@@ -78,26 +96,19 @@ void member_ready(struct member *m)
     tell(m, 'R', "");
 }
 
-static void tell_position(struct member *m)
-{
-    m->told_ms = clock_mono_ms();
-    tell(m, 'P', m->text);
-    free(m->text);
-    m->text = NULL;
-}
-
 void member_turn(struct member *m)
 {
-    if (m->text != NULL && clock_mono_ms() >= m->told_ms + TELL_MS)
-        tell_position(m);
+    if (m->text.len > 0 && clock_mono_ms() >= m->told_ms + TELL_MS)
+        tell_positions(m);
 }
 
 void member_end(struct member *m, int status)
 {
     char text[16];
 
-    if (m->text != NULL)
-        tell_position(m);
+    if (m->text.len > 0)
+        tell_positions(m);
+    buf_fini(&m->text);
     snprintf(text, sizeof text, "%d", status);
     if (status >= 0)
         tell(m, 'E', text);

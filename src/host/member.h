@@ -4,7 +4,8 @@
  * workers.h, and says in $PGCDC_MEMBER which one that is. The worker tells it, in messages of a
  * socket, by their first byte:
  *   R         what was there at the start is delivered and saved
- *   P<text>   a position was saved, in the words of who feeds the source
+ *   P<text>   positions that were saved, or that the run begins at, in the words of who feeds the
+ *             sources; of one source the last one counts
  *   E<status> the script has asked for a stop, with this exit status
  * When the member ends, however that happens, the worker is sent SIGUSR2, which asks for a stop in
  * good order as SIGTERM does; only that it never counts as the second signal, that ends at once.
@@ -13,6 +14,7 @@
 #ifndef MEMBER_H
 #define MEMBER_H
 
+#include "base/buf.h"
 #include "base/err.h"
 
 #include <stdbool.h>
@@ -24,8 +26,8 @@ struct member {
     pid_t pid;        /* of the member; 0: this process is no worker */
     int partition;
     int fd;           /* our end of the socket */
-    char *text;       /* owned: the newest position that it was not told; or NULL */
-    int64_t told_ms;  /* when it was told one last */
+    struct buf text;  /* positions that it was not told, one after the other, newer ones last */
+    int64_t told_ms;  /* when it was told some last */
 };
 
 /* Takes $PGCDC_MEMBER out of the environment: what a script starts is no worker. ERR_USAGE for one
@@ -38,8 +40,10 @@ bool member_follow(const struct member *m, struct err *e) WARN_UNUSED;
 /* The descriptor stays open if this process is run anew, or not. */
 void member_keep(const struct member *m, bool is_kept);
 
-/* A position was saved, <text>: it is told soon. Each does nothing where there is no member. */
+/* A position was saved, <text>, or the run begins at <fed>, in the words of who feeds the source
+ * (NULL: from the start): it is told soon. Each does nothing where there is no member. */
 void member_saved(struct member *m, const char *text);
+void member_began(struct member *m, const char *fed);
 void member_ready(struct member *m);
 
 /* Tells what is due. */

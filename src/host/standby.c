@@ -36,6 +36,10 @@ bool standby_open(struct standby *s, struct err *e)
         return false;
     if (s->control.is_shared)
         start_steering(s);
+    if (s->script->is_member) {
+        role_set(s->script->role, &(struct role_facts){ .kind = ROLE_MEMBER });
+        return true;
+    }
     if (!api_state_open(s->script, e))
         return false;
     publish_soon(s->publish);

@@ -19,7 +19,8 @@ struct standby {
 };
 
 /* Users can reach the program, where that is possible, from when its state is its own, or while it
- * waits for that. <s> must not be moved afterwards. */
+ * waits for that. A member (see workers.h) has no state of its own, and opens none. <s> must not be
+ * moved afterwards. */
 bool standby_open(struct standby *s, struct err *e) WARN_UNUSED;
 
 /* The loop begins. Does nothing where standby_open was not called. */

@@ -426,6 +426,10 @@ static void report(struct steer *s)
 {
     struct figures f;
 
+    if (s->script->is_member) { /* the Lua half knows its workers */
+        s->script->wants_report = true;
+        return;
+    }
     publish_now(s->publish);
     if (!figures_copy(s->publish->board, &f))
         return;
@@ -463,7 +467,7 @@ static bool show_figures(struct steer *s, const struct request *r, size_t source
 struct steer_command {
     const char *name;
     bool has_source;
-    bool is_of_all;       /* a standby takes it, too */
+    bool is_of_all;       /* a standby takes it, too, and a member of a group */
     const char *words[6]; /* that it takes */
     bool (*run)(struct steer *s, const struct request *r, size_t source, struct err *e);
 };
@@ -518,7 +522,7 @@ static bool handle(struct steer *s, const struct request *r, struct err *e)
         answer(s, r->client, false, "%s takes no %.*s", c->name, (int)len, unknown);
         return true;
     }
-    if (!c->is_of_all && lead_is_standby(&s->lead, text)) {
+    if (!c->is_of_all && lead_is_elsewhere(&s->lead, s->script->o.pipeline, text)) {
         answer(s, r->client, false, "%s", text);
         return true;
     }

@@ -5,7 +5,6 @@
 #include "base/array.h"
 #include "base/clock.h"
 #include "base/text.h"
-#include "host/reload.h"
 #include "lua/api_watch.h"
 #include "lua/hooks.h"
 #include "lua/hooks_feed.h"
@@ -79,8 +78,8 @@ static char *listen_option(struct start *s, const char *address, int partition)
 static bool make_words(struct start *s, const struct workers *w, int partition, bool is_first)
 {
     const struct script_options *o = &w->script->o;
-    char *const *words = w->command->argv;
-    size_t n = count(words), options = w->command->n_options, to;
+    char *const *words = w->steer->command->argv;
+    size_t n = count(words), options = w->steer->command->n_options, to;
     size_t at = options > 1 && strcmp(words[options - 1], "--") == 0 ? options - 1 : options;
 
     s->argv = calloc(n + 5, sizeof *s->argv);
@@ -105,7 +104,7 @@ static bool make_words(struct start *s, const struct workers *w, int partition, 
 static bool make_environment(struct start *s, const struct workers *w, int partition)
 {
     static const char *const ours[] = { "NOTIFY_SOCKET=", "WATCHDOG_USEC=", "WATCHDOG_PID=" };
-    char *const *all = w->command->environment;
+    char *const *all = w->steer->command->environment;
     size_t n = count(all), to = 0;
 
     s->environment = calloc(n + 2, sizeof *s->environment);
@@ -151,7 +150,7 @@ static int spawn(const struct workers *w, const struct start *s, int theirs, pid
     posix_spawnattr_setsigmask(&how, &none);
     posix_spawnattr_setsigdefault(&how, &plain);
     posix_spawnattr_setflags(&how, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
-    rc = posix_spawn(pid, w->command->exe, &files, &how, s->argv, s->environment);
+    rc = posix_spawn(pid, w->steer->command->exe, &files, &how, s->argv, s->environment);
     posix_spawnattr_destroy(&how);
     posix_spawn_file_actions_destroy(&files);
     return rc;
@@ -181,7 +180,7 @@ static bool start_worker(void *arg, int partition, bool is_first, pid_t *pid, in
         return true;
     }
     close(ends[0]);
-    return err_set(e, ERR_INTERNAL, "%s: %s", w->command->exe, strerror(rc));
+    return err_set(e, ERR_INTERNAL, "%s: %s", w->steer->command->exe, strerror(rc));
 }
 
 /* ---- the loop ---- */
@@ -189,7 +188,6 @@ static bool start_worker(void *arg, int partition, bool is_first, pid_t *pid, in
 struct loop {
     const struct workers *w;
     struct script *script;
-    struct reload reload;
     struct pollfd *fds; /* owned scratch */
     size_t cap_fds;
 };
@@ -204,9 +202,9 @@ static bool sleep_until_news(struct loop *l, int64_t wait_ms, struct err *e)
         return err_memory(e);
     api_watch_put(s, l->fds);
     l->fds[n] = (struct pollfd){ .fd = *s->o.stop ? -1 : s->o.stop_fd, .events = POLLIN };
-    l->fds[n + 1] = (struct pollfd){ .fd = l->w->news->fd, .events = POLLIN };
-    l->fds[n + 2] = (struct pollfd){ .fd = l->reload.fd, .events = POLLIN };
-    wait_ms = clock_shorter(wait_ms, reload_wait_ms(&l->reload));
+    l->fds[n + 1] = (struct pollfd){ .fd = l->w->steer->news->fd, .events = POLLIN };
+    l->fds[n + 2] = (struct pollfd){ .fd = l->w->steer->reload.fd, .events = POLLIN };
+    wait_ms = clock_shorter(wait_ms, steer_wait_ms(l->w->steer));
     wait_ms = publish_wait_ms(l->w->publish, clock_shorter(wait_ms, MOST_MS));
     beat_set(s->beat, BEAT_WAITS, 0);
     if (poll(l->fds, n + 3, (int)wait_ms) < 0)
@@ -218,39 +216,6 @@ static bool sleep_until_news(struct loop *l, int64_t wait_ms, struct err *e)
     return true;
 }
 
-static void begin_reload(struct loop *l)
-{
-    const struct news_command *c = l->w->command;
-    struct err e;
-
-    if (l->reload.pid == 0 && !reload_begin(&l->reload, c->exe, c->argv, c->environment, &e))
-        log_text(l->script->o.log, LOG_ERROR, "the script cannot be checked: all goes on as it is",
-                 "error", e.msg);
-}
-
-/* SIGHUP has all run anew: the workers end, and begin with the script as it is then. */
-static void take_news(struct loop *l)
-{
-    struct news *news = l->w->news;
-    enum reload_state state;
-    char why[1000];
-    uint64_t n;
-
-    if (read(news->fd, &n, sizeof n) < 0) {
-        /* it is empty */
-    }
-    if (atomic_exchange(&news->report, false))
-        l->script->wants_report = true;
-    if (atomic_exchange(&news->reload, false) && !script_should_stop(l->script))
-        begin_reload(l);
-    state = reload_look(&l->reload, why, sizeof why);
-    if (state == RELOAD_BAD)
-        log_text(l->script->o.log, LOG_ERROR, "the script does not load: all goes on with the one "
-                 "before", "error", why);
-    if (state == RELOAD_GOOD && !script_should_stop(l->script))
-        news->stop = NEWS_RELOAD;
-}
-
 static bool turn(struct loop *l, struct err *e)
 {
     int64_t wait_ms;
@@ -258,8 +223,7 @@ static bool turn(struct loop *l, struct err *e)
 
     do {
         publish_turn(l->w->publish);
-        take_news(l);
-        if (!hooks_feed_group(l->script, &wait_ms, &is_over, e) ||
+        if (!steer_turn(l->w->steer, e) || !hooks_feed_group(l->script, &wait_ms, &is_over, e) ||
             (!is_over && !sleep_until_news(l, wait_ms, e)))
             return false;
     } while (!is_over);
@@ -268,12 +232,9 @@ static bool turn(struct loop *l, struct err *e)
 
 bool workers_run(const struct workers *w, struct err *e)
 {
-    struct loop l = { .w = w, .script = w->script, .reload.fd = -1 };
+    struct loop l = { .w = w, .script = w->script };
     bool ok;
 
-    if (w->script->o.database == NULL)
-        return err_set(e, ERR_USAGE, "a source with a group needs its state in a database, that "
-                       "every worker can reach: name one with --state");
     if (w->mode == READER_ONCE)
         return err_set(e, ERR_USAGE, "--once is not for a source with a group: who else is in the "
                        "group decides whose the partitions are");
@@ -281,7 +242,6 @@ bool workers_run(const struct workers *w, struct err *e)
     w->script->worker_arg = (void *)w;
     ok = turn(&l, e);
     w->script->start_worker = NULL;
-    reload_fini(&l.reload);
     free(l.fds);
     return ok;
 }

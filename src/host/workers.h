@@ -19,15 +19,14 @@
 #define WORKERS_H
 
 #include "capture/reader.h"
-#include "host/news.h"
 #include "host/publish.h"
+#include "host/steer.h"
 #include "lua/script.h"
 
 /* All borrowed. */
 struct workers {
     struct script *script;
-    const struct news_command *command;
-    struct news *news;
+    struct steer *steer;
     struct publish *publish;
     const char *listen; /* --listen; NULL: nobody listens. A worker's port is the next one after its
                          * partition's number; of a path, that is at its end */

@@ -177,9 +177,12 @@ static int feed_done(lua_State *L)
 {
     size_t number = check_source(L);
     const char *text = luaL_optstring(L, 2, NULL);
-    struct message *m = message_new(MESSAGE_DONE, number);
+    bool is_wrong = text != NULL && lua_toboolean(L, 3);
+    struct message *m = message_new(is_wrong ? MESSAGE_FAULT : MESSAGE_DONE, number);
 
-    if (m != NULL && text != NULL && (m->text = strdup(text)) == NULL) {
+    if (m != NULL && is_wrong) {
+        err_set(&m->fault, ERR_REFUSED, "%s", text);
+    } else if (m != NULL && text != NULL && (m->text = strdup(text)) == NULL) {
         message_free(m);
         m = NULL;
     }

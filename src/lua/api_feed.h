@@ -7,8 +7,9 @@
  *     first one of a batch. <time>: since when it waits, in milliseconds since 1970, or nil;
  *   feed_position(source, at, is_alone): the batch is over, and <at>, a text, is the position once
  *     it is delivered. <is_alone>: no change was in it;
- *   feed_ready(source), feed_done(source, text or nil): what was there at the start was fed;
- *     nothing more will come, and, for --check, what was found.
+ *   feed_ready(source): what was there at the start was fed;
+ *   feed_done(source, text or nil, is_wrong): nothing more will come. For --check <text> is what
+ *     was found; <is_wrong>: why it cannot be read.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef API_FEED_H

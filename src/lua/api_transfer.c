@@ -170,12 +170,37 @@ static int state_schema(lua_State *L)
     return 3;
 }
 
+static int state_look(lua_State *L)
+{
+    struct script *s = script_of(L);
+    const struct database_options o = { .conninfo = s->o.database, .pipeline = s->o.pipeline,
+                                        .stop_fd = s->o.stop_fd };
+    struct buf *b = script_scratch(L);
+    const char *name, *text;
+    struct err e;
+    bool ok;
+
+    if (o.conninfo == NULL)
+        return 0;
+    ok = database_look(&o, b, &e);
+    if (!ok && e.code != ERR_STATE && e.code != ERR_USAGE)
+        s->cause = e;
+    if (!ok && s->cause.code != ERR_NONE)
+        return throw_cause(L);
+    name = b->data != NULL ? b->data : "";
+    text = ok ? name + strlen(name) + 1 : e.msg;
+    lua_pushboolean(L, ok);
+    lua_pushstring(L, text);
+    lua_pushstring(L, name);
+    return 3;
+}
+
 void api_transfer_export(lua_State *L)
 {
     static const luaL_Reg functions[] = {
         { "state_is_database", state_is_database }, { "state_copy", state_copy },
         { "state_read", state_read }, { "state_remove", state_remove },
-        { "state_schema", state_schema }, { NULL, NULL },
+        { "state_look", state_look }, { "state_schema", state_schema }, { NULL, NULL },
     };
 
     luaL_setfuncs(L, functions, 0);

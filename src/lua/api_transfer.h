@@ -7,8 +7,10 @@
  *   state_read(home, name, f): calls f(kind, name, key, value) for each record, and
  *     f(table, id, change, xid, flags, key, row or nil) for each row;
  *   state_remove(home, name);
+ *   state_look() -> whether the database of --state can keep this script's state, what a run would
+ *     find or why not, and what the database is called; nil: the state is in a file;
  *   state_schema() -> list of statements, rights, tables: see state/schema.h.
- * They throw what is wrong. Not in the sandbox.
+ * They throw what is wrong. But for state_look not in the sandbox.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef API_TRANSFER_H

@@ -43,7 +43,8 @@ struct script_options {
     int partition;            /* this one's */
     const char *record;       /* --record: a file; NULL: none */
     const char *replay;       /* --replay: a recording; NULL: none */
-    const char *state_asked;  /* --check: the state file that a run would have; else NULL */
+    const char *state_asked;  /* --check: the state file, or the pipeline of <database>, that a run
+                               * would have; else NULL */
     bool as_json;             /* --check: prints JSON */
     bool resets;              /* --reset */
     const char *reset;        /* the source that it names, or NULL for all */

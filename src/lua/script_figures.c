@@ -233,6 +233,53 @@ static void read_letters(struct reading *r, struct script_figures *f)
     lua_pop(r->L, 1);
 }
 
+/* What is missing is not known. */
+static int64_t get_left(struct reading *r)
+{
+    bool is_known;
+
+    push_field(r->L, "left");
+    is_known = lua_type(r->L, -1) == LUA_TNUMBER;
+    lua_pop(r->L, 1);
+    return is_known ? (int64_t)get_number(r, "left") : -1;
+}
+
+static void read_partitions(struct reading *r, struct script_figures *f)
+{
+    f->partitions = begin_list(r, "partitions", sizeof *f->partitions, &f->n_partitions);
+    for (size_t i = 0; i < f->n_partitions; i++) {
+        struct script_figures_partition *p = &f->partitions[i];
+
+        if (push_item(r, i)) {
+            p->source = (size_t)get_count(r, "source") - 1;
+            p->topic = get_text(r, "topic");
+            p->number = get_count(r, "partition");
+            p->left = get_left(r);
+        }
+        lua_pop(r->L, 1);
+    }
+    lua_pop(r->L, 1);
+}
+
+static void read_workers(struct reading *r, struct script_figures *f)
+{
+    f->workers = begin_list(r, "workers", sizeof *f->workers, &f->n_workers);
+    for (size_t i = 0; i < f->n_workers; i++) {
+        struct script_figures_worker *w = &f->workers[i];
+
+        if (push_item(r, i)) {
+            w->name = get_text(r, "name");
+            w->pid = get_count(r, "pid");
+            w->is_ready = get_bool(r, "is_ready");
+            w->since_us = get_time(r, "since");
+            w->restarts = get_count(r, "restarts");
+            w->left = get_left(r);
+        }
+        lua_pop(r->L, 1);
+    }
+    lua_pop(r->L, 1);
+}
+
 struct script_figures *script_figures_read(lua_State *L, size_t n_sources)
 {
     struct reading r = { .L = L, .wall_less_mono_us = (double)clock_wall_us() -
@@ -247,6 +294,8 @@ struct script_figures *script_figures_read(lua_State *L, size_t n_sources)
         read_sinks(&r, f);
         read_operators(&r, f);
         read_letters(&r, f);
+        read_partitions(&r, f);
+        read_workers(&r, f);
         f->graph = get_text(&r, "graph");
     }
     if (!r.failed)
@@ -300,6 +349,12 @@ void script_figures_unref(struct script_figures *f)
         free(f->letters[i].text);
         free(f->letters[i].change);
     }
+    for (size_t i = 0; i < f->n_partitions; i++)
+        free(f->partitions[i].topic);
+    for (size_t i = 0; i < f->n_workers; i++)
+        free(f->workers[i].name);
+    free(f->partitions);
+    free(f->workers);
     free(f->sources);
     free(f->sinks);
     free(f->operators);

@@ -60,6 +60,24 @@ struct script_figures_letter {
     char *text, *change;   /* the error; the change's id: both may show values of rows */
 };
 
+/* A partition of a topic that is read. */
+struct script_figures_partition {
+    size_t source;         /* its number */
+    char *topic;
+    uint64_t number;
+    int64_t left;          /* records that are not read yet; below 0: that is not known */
+};
+
+/* A worker of a member, see host/workers.h. */
+struct script_figures_worker {
+    char *name;            /* its pipeline's */
+    uint64_t pid;          /* 0: it does not run just now */
+    bool is_ready;
+    int64_t since_us;      /* when it was started */
+    uint64_t restarts;     /* that nobody asked for */
+    int64_t left;          /* records beyond what it has saved; below 0: that is not known */
+};
+
 struct script_figures {
     atomic_int refs;
     struct script_figures_source *sources; /* one for each source of the script */
@@ -70,6 +88,10 @@ struct script_figures {
     size_t n_operators;
     struct script_figures_letter *letters; /* the last ones, the newest first */
     size_t n_letters;
+    struct script_figures_partition *partitions;
+    size_t n_partitions;
+    struct script_figures_worker *workers;
+    size_t n_workers;
     char *graph;           /* the pipeline, as JSON; NULL: it is not known */
 };
 

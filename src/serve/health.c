@@ -23,8 +23,7 @@ struct finder {
 const char *health_word(enum health_reason reason)
 {
     static const char *const words[HEALTH_REASONS] = {
-        "loop", "starts", "snapshot", "database", "wait", "handler", "sink", "paused",
-        "lag",
+        "loop", "database", "wait", "handler", "sink", "starts", "snapshot", "paused", "lag",
     };
 
     return words[reason];

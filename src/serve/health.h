@@ -21,14 +21,15 @@ struct health_options {
     bool shows_rows;  /* texts that may show values of rows may be told */
 };
 
+/* The worst first. */
 enum health_reason {
     HEALTH_LOOP,       /* the loop does not turn */
-    HEALTH_STARTS,     /* the source has not reached its server */
-    HEALTH_SNAPSHOT,   /* its existing rows are read */
-    HEALTH_DATABASE,   /* its database failed, or is away */
+    HEALTH_DATABASE,   /* the source's database failed, or is away */
     HEALTH_WAIT,       /* its server lets it wait: a lock, a long statement */
     HEALTH_HANDLER,    /* a handler failed, and is tried again */
     HEALTH_SINK,       /* a sink failed, and is tried again */
+    HEALTH_STARTS,     /* it has not reached its server */
+    HEALTH_SNAPSHOT,   /* its existing rows are read */
     HEALTH_PAUSED,     /* a user has paused it */
     HEALTH_LAG,        /* it is later than the most that is allowed */
     HEALTH_REASONS     /* how many there are */

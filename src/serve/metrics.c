@@ -339,6 +339,47 @@ static void put_operators(struct out *o, const struct script_figures *half)
                (double)half->operators[i].held);
 }
 
+/* ---- topics and workers ---- */
+
+static void put_partitions(struct out *o, const struct script_figures *half)
+{
+    char number[24];
+
+    if (half->n_partitions == 0)
+        return;
+    family(o, GAUGE, "records_left", "Records of a partition that are not read yet.");
+    for (size_t i = 0; i < half->n_partitions; i++) {
+        const struct script_figures_partition *p = &half->partitions[i];
+
+        snprintf(number, sizeof number, "%" PRIu64, p->number);
+        if (p->left >= 0 && p->source < o->f->n_sources)
+            sample(o, (struct label[]){ { "source", o->f->sources[p->source].name },
+                                        { "topic", p->topic }, { "partition", number },
+                                        { NULL, NULL } }, (double)p->left);
+    }
+}
+
+#define EACH_WORKER(half, w) \
+    for (const struct script_figures_worker *w = (half)->workers; \
+         w != NULL && w < (half)->workers + (half)->n_workers; w++)
+#define OF_WORKER(w) (struct label[]){ { "worker", (w)->name }, { NULL, NULL } }
+
+static void put_workers(struct out *o, const struct script_figures *half)
+{
+    if (half->n_workers == 0)
+        return;
+    family(o, GAUGE, "worker_ready", "1 if the worker has read what was there when it began.");
+    EACH_WORKER(half, w)
+        sample(o, OF_WORKER(w), w->is_ready);
+    family(o, COUNTER, "worker_restarts", "How often the worker was started again by itself.");
+    EACH_WORKER(half, w)
+        sample(o, OF_WORKER(w), (double)w->restarts);
+    family(o, GAUGE, "worker_records_left", "Records of its partition that are not saved yet.");
+    EACH_WORKER(half, w)
+        if (w->left >= 0)
+            sample(o, OF_WORKER(w), (double)w->left);
+}
+
 /* ---- the program ---- */
 
 #define AT(member) offsetof(struct figures, member)
@@ -379,7 +420,7 @@ static void put_lease(struct out *o)
 {
     const struct role_facts *r = &o->f->role;
 
-    if (r->kind == ROLE_ALONE)
+    if (r->kind == ROLE_ALONE || r->kind == ROLE_MEMBER)
         return;
     family(o, GAUGE, "leader", "1 if it leads the pipeline, 0 if it is a standby.");
     sample(o, NULL, r->kind == ROLE_LEADER);
@@ -409,6 +450,8 @@ void metrics_put(struct buf *to, const struct figures *f, const struct health *h
     if (f->script_half != NULL) {
         put_sinks(&o, f->script_half);
         put_operators(&o, f->script_half);
+        put_partitions(&o, f->script_half);
+        put_workers(&o, f->script_half);
     }
     if (is_open)
         buf_puts(to, "# EOF\n");

@@ -72,7 +72,7 @@ function bytes(n) {
 function span(seconds) {
    if (seconds < 0.001) return "below 1 ms";
    if (seconds < 1) return `${Math.round(seconds * 1000)} ms`;
-   if (seconds < 10) return `${seconds.toFixed(1)} s`;
+   if (seconds < 10) return `${seconds.toFixed(1).replace(".0", "")} s`;
    if (seconds < 120) return `${Math.round(seconds)} s`;
    if (seconds < 7200) return `${Math.round(seconds / 60)} min`;
    if (seconds < 172800) return `${Math.round(seconds / 3600)} h`;
@@ -112,10 +112,11 @@ const calm = { starts: true, snapshot: true };
 
 // ---- is all well ----
 
-// A sink's own words begin with its name, which stands there already.
+// Not the sink's name, or the reason, with which they may begin: these stand there already.
 function wordsOf(p) {
-   const name = `${p.sink || p.name}: `;
-   return p.message.startsWith(name) ? p.message.slice(name.length) : p.message;
+   for (const said of [p.sink || p.name, (works[p.reason] || "").toLowerCase()])
+      if (said && p.message.startsWith(`${said}: `)) return p.message.slice(said.length + 2);
+   return p.message;
 }
 function sinceText(since, now) {
    const seconds = ago(since, now);
@@ -164,7 +165,7 @@ function headlineOf(s) {
             ? "Paused by a user"
             : "All is well but for what a user has paused",
       ];
-   if (blocking.length === 0) return ["warn", "Changes are delivered, but not all is well"];
+   if (blocking.length === 0) return ["warn", "Nothing is late, but not all is well"];
    if (!blocking.every((p) => calm[p.reason])) return ["bad", "Changes are not delivered in time"];
    if (!s.problems.every((p) => calm[p.reason])) return ["warn", "Starting, but not all is well"];
    if (blocking.some((p) => p.reason === "starts")) return ["busy", "Starting"];
@@ -271,7 +272,11 @@ function stateOf(s, all) {
    if (s.phase === "connecting") return ["busy", "connecting"];
    if (s.phase === "snapshot") return ["busy", "first read"];
    if (s.phase === "done") return ["", "done"];
-   return s.paused ? ["warn", "paused"] : ["", "up to date"];
+   if (s.paused_by_user) return ["warn", "paused"];
+   if (s.paused) return ["warn", "waits"];
+   return s.lag_seconds >= 1 && all.holding.some((h) => h.source === s.name)
+      ? ["", "held back"]
+      : ["", "up to date"];
 }
 function updateSource(e, s, all) {
    const [top, where, facts, graph, axis, bar, more, words] = e.children,

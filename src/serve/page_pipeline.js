@@ -28,7 +28,8 @@ function place(p) {
          const y = from(n);
          return y.length ? y.reduce((a, b) => a + b, 0) / y.length : 1e9;
       };
-      if (x > 0) column.sort((a, b) => mean(a) - mean(b));
+      const rank = (n) => (x > 0 ? mean(n) : n.kind === "source" ? 0 : 1);
+      column.sort((a, b) => rank(a) - rank(b));
       let next = 0;
       for (const n of column) {
          const y = Math.max(next, x > 0 && mean(n) < 1e9 ? Math.round(mean(n)) : 0);

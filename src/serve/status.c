@@ -158,6 +158,32 @@ static void put_polls(struct json_text *j, const struct meter_values *m)
         json_text_u64(j, "slot_retained_bytes", m->slot_bytes);
 }
 
+static void put_left(struct json_text *j, int64_t left)
+{
+    if (left >= 0)
+        json_text_u64(j, "records_left", (uint64_t)left);
+    else
+        json_text_raw(j, "records_left", NULL);
+}
+
+/* Of a source of topics. */
+static void put_partitions(struct json_text *j, const struct script_figures *half, size_t source)
+{
+    json_text_begin(j, "partitions", '[');
+    for (size_t i = 0; i < half->n_partitions; i++) {
+        const struct script_figures_partition *p = &half->partitions[i];
+
+        if (p->source != source)
+            continue;
+        json_text_begin(j, NULL, '{');
+        json_text_string(j, "topic", p->topic);
+        json_text_u64(j, "partition", p->number);
+        put_left(j, p->left);
+        json_text_end(j, '}');
+    }
+    json_text_end(j, ']');
+}
+
 static void put_source(struct json_text *j, const struct status *s, size_t i)
 {
     const struct figures_source *source = &s->figures->sources[i];
@@ -186,6 +212,8 @@ static void put_source(struct json_text *j, const struct status *s, size_t i)
     json_text_u64(j, "failed", has_half ? half->sources[i].failed : 0);
     json_text_u64(j, "dead_letters", has_half ? half->sources[i].dead_letters : 0);
     json_text_u64(j, "retries", source->meter.retries + (has_half ? half->sources[i].retries : 0));
+    if (has_half && source->capture == CONFIG_BY_FEED)
+        put_partitions(j, half, i);
     put_trouble(j, s, has_half ? &half->sources[i].trouble : NULL);
     json_text_end(j, '}');
 }
@@ -251,6 +279,28 @@ static void put_operators(struct json_text *j, const struct status *s,
         put_source_names(j, s, o->sources, o->n_sources);
         json_text_u64(j, "held_batches", o->held);
         json_text_time(j, "held_since", o->since_us);
+        json_text_end(j, '}');
+    }
+    json_text_end(j, ']');
+}
+
+/* Of a member of a group. */
+static void put_workers(struct json_text *j, const struct script_figures *half)
+{
+    json_text_begin(j, "workers", '[');
+    for (size_t i = 0; half != NULL && i < half->n_workers; i++) {
+        const struct script_figures_worker *w = &half->workers[i];
+
+        json_text_begin(j, NULL, '{');
+        json_text_string(j, "name", w->name);
+        if (w->pid != 0)
+            json_text_u64(j, "pid", w->pid);
+        else
+            json_text_raw(j, "pid", NULL);
+        json_text_bool(j, "ready", w->is_ready);
+        json_text_time(j, "since", w->since_us);
+        json_text_u64(j, "restarts", w->restarts);
+        put_left(j, w->left);
         json_text_end(j, '}');
     }
     json_text_end(j, ']');
@@ -377,10 +427,10 @@ static void put_process(struct json_text *j, const char *key, const struct role_
     json_text_end(j, '}');
 }
 
-/* Null where the state is in a file. */
+/* Null where the state is in a file, and of a member. */
 static void put_lease(struct json_text *j, const struct role_facts *r)
 {
-    if (r->kind == ROLE_ALONE) {
+    if (r->kind == ROLE_ALONE || r->kind == ROLE_MEMBER) {
         json_text_raw(j, "lease", NULL);
         return;
     }
@@ -400,7 +450,7 @@ static void put_lease(struct json_text *j, const struct role_facts *r)
 
 static const char *role_word(const struct figures *f)
 {
-    static const char *const words[] = { "alone", "standby", "leader" };
+    static const char *const words[] = { "alone", "standby", "leader", "member" };
 
     return words[f->role.kind];
 }
@@ -440,6 +490,8 @@ void status_put(struct buf *to, const struct status *s)
     put_sinks(&j, s, half);
     put_operators(&j, s, half);
     put_letters(&j, s, half);
+    if (s->figures->role.kind == ROLE_MEMBER)
+        put_workers(&j, half);
     put_loop(&j, s->figures);
     json_text_u64(&j, "queue_bytes", s->figures->queue_bytes);
     json_text_u64(&j, "lua_memory_bytes", s->figures->lua_bytes);

@@ -8,7 +8,7 @@
  *   token() -> a text that no other call returns;
  *   version() -> that of librdkafka, as it counts: 0x020601ff is 2.6.1.
  * Methods of a client:
- *   start(task, seconds, {topic=, group=, text=, number=, is_compact=}): begins a task, see
+ *   start(task, seconds, {topic=, group=, text=, number=, is_compact=, is_quick=}): a task, see
  *     kafka_task.h; one at a time;
  *   result() -> nil while it is at work; true, text, number, is_there; or false, problem;
  *   limit(messages, bytes): how much may be on its way, see kafka_client.h;
@@ -175,11 +175,13 @@ static int start(lua_State *L)
     lua_getfield(L, 4, "text");
     lua_getfield(L, 4, "number");
     lua_getfield(L, 4, "is_compact");
+    lua_getfield(L, 4, "is_quick");
     r.topic = luaL_optstring(L, 5, NULL);
     r.group = luaL_optstring(L, 6, NULL);
     r.text = luaL_optlstring(L, 7, NULL, &r.len);
     r.number = luaL_optinteger(L, 8, 0);
     r.is_compact = lua_toboolean(L, 9);
+    r.is_quick = lua_toboolean(L, 10);
     b = box_at(L);
     if (b->is_busy)
         return luaL_error(L, "there is a task already");

@@ -267,12 +267,23 @@ static int partitions(lua_State *L)
     return kafka_topic_partitions(L, box_at(L)->rk);
 }
 
+static int topics(lua_State *L)
+{
+    return kafka_topic_names(L, box_at(L)->rk);
+}
+
+static int range(lua_State *L)
+{
+    return kafka_topic_range(L, box_at(L)->rk);
+}
+
 void kafka_member_open(lua_State *L)
 {
     static const luaL_Reg methods[] = {
         { "fd", fd }, { "quiet", quiet }, { "turn", turn }, { "accept", accept_told },
         { "is_lost", is_lost }, { "commit", commit }, { "partitions", partitions },
-        { "leave", leave }, { "left", left }, { "close", close_member }, { NULL, NULL },
+        { "topics", topics }, { "range", range }, { "leave", leave }, { "left", left },
+        { "close", close_member }, { NULL, NULL },
     };
 
     pgcdc_module_class(L, MEMBER, methods, close_member);

@@ -17,7 +17,8 @@
  *     it is revoked;
  *   commit({topic, partition, offset, ...}): the group notes these, for those who look at it. The
  *     answer is not waited for;
- *   partitions(topic, seconds): as of kafka_reader.h;
+ *   partitions(topic, seconds), topics(seconds), range(topic, partition, seconds): as of
+ *     kafka_reader.h;
  *   leave(): what is assigned is revoked, which `turn` tells; left() -> whether that is over;
  *   close(): at once; who has not left is missed by the group after its session timeout.
  *

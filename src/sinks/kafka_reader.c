@@ -291,6 +291,23 @@ static int partitions(lua_State *L)
     return kafka_topic_partitions(L, box_at(L)->rk);
 }
 
+static int topics(lua_State *L)
+{
+    return kafka_topic_names(L, box_at(L)->rk);
+}
+
+static int newest(lua_State *L)
+{
+    int64_t first, end;
+
+    if (rd_kafka_get_watermark_offsets(box_at(L)->rk, luaL_checkstring(L, 2),
+                                       (int32_t)luaL_checkinteger(L, 3), &first, &end) !=
+            RD_KAFKA_RESP_ERR_NO_ERROR || end < 0)
+        return 0;
+    lua_pushinteger(L, end);
+    return 1;
+}
+
 static int range(lua_State *L)
 {
     return kafka_topic_range(L, box_at(L)->rk);
@@ -300,8 +317,8 @@ void kafka_reader_open(lua_State *L)
 {
     static const luaL_Reg methods[] = {
         { "fd", fd }, { "quiet", quiet }, { "assign", assign }, { "take", take },
-        { "partitions", partitions }, { "range", range }, { "close", close_reader },
-        { NULL, NULL },
+        { "partitions", partitions }, { "topics", topics }, { "range", range },
+        { "newest", newest }, { "close", close_reader }, { NULL, NULL },
     };
 
     pgcdc_module_class(L, READER, methods, close_reader);

@@ -12,9 +12,12 @@
  *     {topic=, partition=, offset=, is_end=true}: that is the end, for now;
  *     {problem={name=, text=, is_fatal=}}, with topic and partition if it is of one;
  *   partitions(topic, seconds) -> how many it has; nil, name and text of what is wrong;
+ *   newest(topic, partition) -> the offset after the last one, as the brokers have told it last;
+ *     nil: they have not yet. Does not wait;
+ *   topics(seconds) -> a list of the names of all topics; or as above;
  *   range(topic, partition, seconds) -> the first offset, and that after the last; or as above;
  *   close().
- * `partitions` and `range` wait, for 100 ms at most.
+ * `partitions`, `topics` and `range` wait, for 100 ms at most.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef KAFKA_READER_H

@@ -143,10 +143,14 @@ static bool make_consumer(struct kafka_task *t)
     char why[512];
     rd_kafka_conf_t *conf;
 
-    if (t->consumer != NULL)
+    if (t->consumer != NULL && t->is_consumer_quick == t->request.is_quick)
         return true;
+    destroy_consumer(t);
+    t->is_consumer_quick = t->request.is_quick;
     conf = rd_kafka_conf_dup(t->conf);
-    if (rd_kafka_conf_set(conf, "group.id", t->group, why, sizeof why) == RD_KAFKA_CONF_OK)
+    if (rd_kafka_conf_set(conf, "group.id", t->group, why, sizeof why) == RD_KAFKA_CONF_OK &&
+        rd_kafka_conf_set(conf, "isolation.level", t->request.is_quick ? "read_uncommitted"
+                          : "read_committed", why, sizeof why) == RD_KAFKA_CONF_OK)
         t->consumer = rd_kafka_new(RD_KAFKA_CONSUMER, conf, why, sizeof why);
     if (t->consumer == NULL) {
         rd_kafka_conf_destroy(conf);

@@ -41,6 +41,7 @@ struct kafka_task_request {
     size_t len;
     int64_t number;
     bool is_compact;
+    bool is_quick; /* the newest position counts, also while a transaction has another one */
 };
 
 struct kafka_task_problem {
@@ -65,6 +66,7 @@ struct kafka_task {
     struct kafka_task_request request;
     char *topic, *group, *text; /* owned, what <request> refers to */
     rd_kafka_t *consumer;       /* owned; NULL: no task needs one */
+    bool is_consumer_quick;     /* as the request that made it */
     struct kafka_task_answer answer;
 };
 

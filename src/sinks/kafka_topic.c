@@ -21,6 +21,18 @@ static int ms_at(lua_State *L, int index)
     return ms < 1 ? 1 : ms < MOST_MS ? ms : MOST_MS;
 }
 
+static int push_names(lua_State *L)
+{
+    const struct rd_kafka_metadata *facts = lua_touserdata(L, 1);
+
+    lua_createtable(L, facts->topic_cnt, 0);
+    for (int i = 0; i < facts->topic_cnt; i++) {
+        lua_pushstring(L, facts->topics[i].topic);
+        lua_rawseti(L, -2, i + 1);
+    }
+    return 1;
+}
+
 int kafka_topic_partitions(lua_State *L, rd_kafka_t *rk)
 {
     rd_kafka_topic_t *topic = rd_kafka_topic_new(rk, luaL_checkstring(L, 2), NULL);
@@ -43,6 +55,21 @@ int kafka_topic_partitions(lua_State *L, rd_kafka_t *rk)
         return fail(L, code);
     lua_pushinteger(L, n);
     return 1;
+}
+
+int kafka_topic_names(lua_State *L, rd_kafka_t *rk)
+{
+    const struct rd_kafka_metadata *facts;
+    rd_kafka_resp_err_t code = rd_kafka_metadata(rk, 1, NULL, &facts, ms_at(L, 2));
+    int status;
+
+    if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
+        return fail(L, code);
+    lua_pushcfunction(L, push_names);
+    lua_pushlightuserdata(L, (void *)facts);
+    status = lua_pcall(L, 1, 1, 0);
+    rd_kafka_metadata_destroy(facts);
+    return status == LUA_OK ? 1 : lua_error(L);
 }
 
 int kafka_topic_range(lua_State *L, rd_kafka_t *rk)

@@ -13,6 +13,9 @@
 /* (topic, seconds) -> how many partitions it has. */
 int kafka_topic_partitions(lua_State *L, rd_kafka_t *rk);
 
+/* (seconds) -> a list of the names of all topics. */
+int kafka_topic_names(lua_State *L, rd_kafka_t *rk);
+
 /* (topic, partition, seconds) -> the first offset, and that after the last. */
 int kafka_topic_range(lua_State *L, rd_kafka_t *rk);
 

@@ -294,14 +294,25 @@ static natsStatus subscribe(struct nats_conn *c)
     return s;
 }
 
+/* Whether a failure stays, however often it is tried: they do not let us in, we do not trust them
+ * (libnats says where in the chain of certificates), or, if the options cannot be used, files of
+ * ours cannot be read. */
+static bool is_final(natsStatus s, bool are_options_set, const char *text)
+{
+    return s == NATS_CONNECTION_AUTH_FAILED || s == NATS_NOT_PERMITTED ||
+           (s == NATS_SSL_ERROR && (!are_options_set || strstr(text, ":depth=") != NULL));
+}
+
 static void connect_now(struct nats_conn *c)
 {
     natsOptions *opts = NULL;
     natsStatus s = natsOptions_Create(&opts);
+    bool are_options_set;
     const char *more;
 
     if (s == NATS_OK)
         s = set_options(opts, c);
+    are_options_set = s == NATS_OK;
     if (s == NATS_OK)
         s = natsInbox_Create(&c->inbox);
     if (s == NATS_OK)
@@ -310,6 +321,8 @@ static void connect_now(struct nats_conn *c)
         s = subscribe(c);
     natsOptions_Destroy(opts);
     more = s != NATS_OK ? nats_GetLastError(NULL) : NULL;
+    if (more == NULL || *more == '\0')
+        more = natsStatus_GetText(s);
     pthread_mutex_lock(&c->lock);
     if (s == NATS_OK && c->state == NATS_CONN_CONNECTING) {
         c->max_payload = natsConnection_GetMaxPayload(c->nc);
@@ -317,9 +330,8 @@ static void connect_now(struct nats_conn *c)
         c->state = NATS_CONN_CONNECTED;
         set_moved(c);
     } else if (s != NATS_OK) {
-        set_failed(c, s == NATS_CONNECTION_AUTH_FAILED || s == NATS_NOT_PERMITTED
-                   ? NATS_CONN_DENIED : NATS_CONN_BROKEN,
-                   more != NULL && *more != '\0' ? more : natsStatus_GetText(s));
+        set_failed(c, is_final(s, are_options_set, more) ? NATS_CONN_DENIED : NATS_CONN_BROKEN,
+                   more);
     }
     pthread_mutex_unlock(&c->lock);
 }

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 const char redis_tls_library[] = OPENSSL_VERSION_TEXT;
 
@@ -17,35 +18,37 @@ struct redis_tls {
     char failure[600];
 };
 
-/* Sets why <what> failed. */
-static void fail(struct redis_tls *t, const char *what)
+/* Sets why <what> failed. <path>: the file that it is about, or NULL. */
+static void fail(struct redis_tls *t, const char *what, const char *path)
 {
     long verified = t->ssl != NULL ? SSL_get_verify_result(t->ssl) : X509_V_OK;
     unsigned long code = ERR_get_error();
     const char *reason = code != 0 ? ERR_reason_error_string(code) : NULL;
 
+    if (ERR_SYSTEM_ERROR(code)) /* for which the library has no text */
+        reason = strerror(ERR_GET_REASON(code));
     ERR_clear_error();
     if (verified != X509_V_OK)
         snprintf(t->failure, sizeof t->failure, "the server's certificate does not verify: %s",
                  X509_verify_cert_error_string(verified));
     else
-        snprintf(t->failure, sizeof t->failure, "%s%s", what,
-                 reason != NULL ? reason : "the connection was closed");
+        snprintf(t->failure, sizeof t->failure, "%s%s%s%s", what, path != NULL ? path : "",
+                 path != NULL ? ": " : "", reason != NULL ? reason : "the connection was closed");
 }
 
 static bool set_up(struct redis_tls *t, const struct redis_tls_options *o)
 {
-    const char *wrong = NULL;
+    const char *wrong = NULL, *path = NULL;
 
     if (t->context == NULL)
         wrong = "";
     else if (!(o->ca != NULL ? SSL_CTX_load_verify_locations(t->context, o->ca, NULL)
                              : SSL_CTX_set_default_verify_paths(t->context)))
-        wrong = "tls.ca: ";
+        wrong = "tls.ca: ", path = o->ca;
     else if (o->cert != NULL && !SSL_CTX_use_certificate_chain_file(t->context, o->cert))
-        wrong = "tls.cert: ";
+        wrong = "tls.cert: ", path = o->cert;
     else if (o->key != NULL && !SSL_CTX_use_PrivateKey_file(t->context, o->key, SSL_FILETYPE_PEM))
-        wrong = "tls.key: ";
+        wrong = "tls.key: ", path = o->key;
     else if (!SSL_CTX_set_min_proto_version(t->context, TLS1_2_VERSION) ||
              (t->ssl = SSL_new(t->context)) == NULL)
         wrong = "";
@@ -53,7 +56,7 @@ static bool set_up(struct redis_tls *t, const struct redis_tls_options *o)
              (!SSL_set1_host(t->ssl, o->name) || !SSL_set_tlsext_host_name(t->ssl, o->name)))
         wrong = "the name of the host: ";
     if (wrong != NULL) {
-        fail(t, wrong);
+        fail(t, wrong, path);
         return false;
     }
     if (o->ca != NULL) /* any certificate in it is trusted, not only one that signed itself */
@@ -102,7 +105,7 @@ static ssize_t result_of(struct redis_tls *t, int n)
     case SSL_ERROR_WANT_WRITE:
         return REDIS_TLS_WRITE;
     default:
-        fail(t, "");
+        fail(t, "", NULL);
         return REDIS_TLS_BROKEN;
     }
 }
@@ -111,7 +114,7 @@ ssize_t redis_tls_connect(struct redis_tls *t, int fd)
 {
     ERR_clear_error();
     if (SSL_get_fd(t->ssl) != fd && !SSL_set_fd(t->ssl, fd)) {
-        fail(t, "");
+        fail(t, "", NULL);
         return REDIS_TLS_BROKEN;
     }
     return result_of(t, SSL_connect(t->ssl));

@@ -371,6 +371,49 @@ bool database_load(struct database *d, const struct database_load_visit *visit, 
     return database_load_all(d->conn, d->writes.pipeline, visit, e) || fail(e);
 }
 
+/* ---- looking ---- */
+
+/* Appends how the pipeline stands. */
+static bool tell_pipeline(struct conn *c, const char *pipeline, struct buf *text, struct err *e)
+{
+    static const struct result_shape shape = { "who has the pipeline", "tub", 0, 1 };
+    struct result *r = NULL;
+    struct buf sql;
+    bool ok;
+
+    buf_init(&sql, BUF_SQL_MAX);
+    buf_puts(&sql, "SELECT host, pid, expires > pg_catalog.clock_timestamp() FROM pgcdc.lease"
+             " WHERE pipeline = ");
+    sql_put_literal(&sql, pipeline);
+    ok = (buf_ok(&sql) || err_memory(e)) && conn_run(c, sql.data, &shape, &r, 1, e);
+    if (ok && result_count(r) == 0)
+        buf_printf(text, "the pipeline %s would be made", pipeline);
+    else if (ok && !result_bool(r, 0, 2))
+        buf_printf(text, "the pipeline %s would go on", pipeline);
+    else if (ok)
+        buf_printf(text, "%s, pid %" PRIu64 ", is at work on the pipeline %s: this one would wait",
+                   result_text(r, 0, 0), result_u64(r, 0, 1), pipeline);
+    result_free(r);
+    buf_fini(&sql);
+    return ok && (buf_ok(text) || err_memory(e));
+}
+
+bool database_look(const struct database_options *o, struct buf *text, struct err *e)
+{
+    struct conn *c = conn_open(o->conninfo, o->stop_fd, CONN_STOP_GENTLY, NULL, e);
+    bool is_there, ok = c != NULL;
+
+    if (ok)
+        buf_puts(text, conn_database(c));
+    buf_putc(text, '\0');
+    ok = ok && schema_look(c, &is_there, e);
+    if (ok && !is_there)
+        buf_puts(text, "its tables would be made");
+    ok = ok && (!is_there || tell_pipeline(c, o->pipeline, text, e));
+    conn_close(c, NULL);
+    return ok || fail(e);
+}
+
 /* ---- birth and death ---- */
 
 static bool make_owner(struct database *d, struct err *e)

@@ -49,6 +49,11 @@ struct database_options {
 /* True if the value of --state names a database, and no file: a URI, or a conninfo string. */
 bool database_is_named(const char *state);
 
+/* Looks whether a state can be kept there, and changes nothing. Appends what the database is
+ * called, once that is known, a NUL, and what a run would find. Of <o> only conninfo, pipeline and
+ * stop_fd count. */
+bool database_look(const struct database_options *o, struct buf *text, struct err *e) WARN_UNUSED;
+
 /* Connects, makes the tables where they are not there, and takes the pipeline, for which it waits
  * while another process has it. Returns owned, or NULL. */
 struct database *database_open(const struct database_options *o, struct err *e);

@@ -19,6 +19,7 @@ enum role_kind {
     ROLE_ALONE,   /* the state is in a file */
     ROLE_STANDBY, /* another process is at work; or that is not known yet */
     ROLE_LEADER,
+    ROLE_MEMBER,  /* of a group of Kafka: its workers have roles */
 };
 
 struct role_process {

@@ -55,6 +55,8 @@ local cases = {
    PgcdcHasNoStandby = { { "standbys", AT, "1x5 0x60" }, fires = 25, not_yet = 15 },
    PgcdcHasNoLeader = { { "leader", AT, "1x5 0x60" }, fires = 12, not_yet = 4 },
    PgcdcIsTakenAgainAndAgain = { { "lease_epoch", AT, "1x5 2+1x60" }, fires = 14, not_yet = 3 },
+   PgcdcWorkerFails = { { "worker_restarts_total", AT .. ', worker="enrich/3"', "2x5 2+1x60" },
+                        fires = 14, not_yet = 5 },
    PgcdcPositionIsOld = { { "position_age_seconds", OF, "0+60x60" },
                           { "unsaved_batches", OF, "1x60" }, fires = 40, not_yet = 32 },
    PgcdcSlotKeepsTheLog = { { "slot_retained_bytes", OF, "1e9x5 9e9x60" }, fires = 12,
@@ -64,6 +66,7 @@ local cases = {
 
 -- What a pipeline that is well has for an hour.
 local WELL = {
+   { "worker_restarts_total", AT .. ', worker="enrich/3"', "2x30 3x30" },
    { "leader", AT, "1x60" }, { "standbys", AT, "1x60" }, { "lease_epoch", AT, "7x60" },
    { "up", AT, "1x60" }, { "ready", AT, "1x60" }, { "start_time_seconds", AT, "5x60" },
    { "delivery_lag_seconds", OF .. ', since="read"', "2x60" },
@@ -175,9 +178,11 @@ scrape_configs: [{job_name: cdc, static_configs: [{targets: ["%s", "%s"]}]}]
    end
 end
 
--- True if the expression asks for what only sources by the log, or a state in a database, have.
+-- True if the expression asks for what only sources by the log or of topics, a state in a database,
+-- or a member of a group, have.
 local function has_others(text)
-   for _, name in ipairs { "slot_retained_bytes", "leader", "standbys", "lease_" } do
+   for _, name in ipairs { "slot_retained_bytes", "leader", "standbys", "lease_", "records_left",
+                           "worker_" } do
       if text:find("pgcdc_lua_" .. name, 1, true) then
          return true
       end
@@ -249,6 +254,10 @@ function TestAlerts.test_each_figure_is_there()
       names[name] = true
    end
    names.slot_retained_bytes = nil -- of capture = "logical" only
+   for _, name in ipairs { "records_left", "worker_records_left", "worker_ready",
+                           "worker_restarts_total" } do
+      names[name] = nil -- see group_test
+   end
    for name in pairs(names) do
       lu.assertStrContains(text, "\npgcdc_lua_" .. name, false, name)
    end

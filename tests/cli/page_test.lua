@@ -35,6 +35,7 @@ function TestPage.test_a_target_is_broken()
       document.querySelector("#picture svg").getAttribute("aria-label")]], "source t to filter")
    ctl.ok(p.program, "pause")
    page:wait_text("#headline", "Paused by a user")
+   page:wait_text("#sources .tag", "^paused$")
    ctl.ok(p.program, "resume")
    page:wait_text("#headline", "All is well")
    target:stop "immediate"
@@ -42,6 +43,7 @@ function TestPage.test_a_target_is_broken()
    page:wait_text("#headline", "not all is well")
    page:wait_text("#problems", "reports: a sink fails[^\n]*\n[^\n]*connection")
    page:wait_text("#holding", "the sink reports")
+   page:wait_text("#sources .tag", "^waits$") -- nobody has paused it
    lu.assertEquals(page:eval "document.querySelectorAll('#picture .bad').length", 1)
    target:start()
    page:wait_text("#headline", "All is well", 60)
@@ -55,6 +57,20 @@ function TestPage.test_a_target_is_broken()
    -- nothing came from elsewhere, and nothing was wrong
    lu.assertEquals(page:eval [[performance.getEntriesByType("resource")
       .filter(e => !e.name.startsWith(location.origin)).length]], 0)
+   p:stop()
+end
+
+-- Values that an operator holds are not delivered: the source is not up to date.
+function TestPage.test_what_is_held()
+   if not browser.is_there() then
+      return
+   end
+   local p = served.start { dsn = fixtures.names(3), script = [[
+      pgcdc.source { table = "t", interval = 0.05 }:timed_window(3600):sink(function() end)]] }
+   local page = browser.new()
+   page:open("http://" .. p.listen .. "/")
+   page:wait_text("#sources .tag", "^held back$")
+   page:wait_text("#holding", "the operator timed_window")
    p:stop()
 end
 

@@ -200,15 +200,16 @@ function TestFaultConnection.test_restart_and_recovery()
    lu.assertEquals(p:stop().status, 0)
 end
 
--- The server is away for ten real seconds. Also for the program that was just started.
-function TestFaultConnection.test_away_for_ten_seconds()
+-- The server is away while they try again and again, ever more slowly. Also for the program that was just started.
+function TestFaultConnection.test_away_for_some_tries()
    local one = new_cluster()
    local p = watch.start(one)
    watch.wait_ready(p)
    one:stop()
    local late = watch.start(one)
-   local back_at = native.now() + 10
-   wait.until_(function() return native.now() >= back_at end, 20)
+   for _, each in ipairs { p, late } do
+      each:wait_until(function() return #watch.lines(each, "^error: ") >= 3 end, 20, "three tries")
+   end
    one:start()
    one:exec "update t set n = 7 where id <= 50"
    for _, each in ipairs { p, late } do
@@ -217,7 +218,6 @@ function TestFaultConnection.test_away_for_ten_seconds()
       lu.assertEquals(watch.ops(each).read >= 50, true)
    end
    lu.assertEquals(watch.ops(p), { read = 100, upsert = 50 })
-   lu.assertTrue(#watch.lines(p, "^error: ") >= 4)
    lu.assertEquals(p:stop().status, 0)
 end
 

@@ -10,6 +10,7 @@ local fixtures = require "fixtures"
 local json = require "json"
 local kafka = require "kafka"
 local lu = require "luaunit"
+local mending = require "mending"
 local mutant = require "mutant"
 local native = require "native"
 local program = require "program"
@@ -309,6 +310,15 @@ test("a_topic_that_grows_and_shrinks", function()
    lu.assertEquals(result.status, 4, result.stderr)
    lu.assertStrContains(result.stderr, "has 3 partitions, and had 5: changes are lost, or it is "
       .. "another topic; --reset reads it from its start")
+end)
+
+test("a_topic_that_is_misspelt", function()
+   local self = case(2)
+   mending.mend({ args = { topic = self.topic .. "a" }, state = self.home:dsn(), script = ([[
+      local o = pgcdc.options {topic = pgcdc.required}
+      pgcdc.source {kafka = %q, topic = o.topic, group = "g"}:on("change", print)]]):format(
+         broker.brokers) }, ("topic '%sa': "):format(self.topic))
+   stop_all(self)
 end)
 
 -- Each worker has the same partition of both topics, where rows of one key meet.

@@ -4,6 +4,7 @@
 -- For `make check-kafka`. What happens to a leader: support/takeover.lua; $PGCDC_TAKEOVERS: how
 -- often each.
 
+local audits = require "takeover_audits"
 local json = require "json"
 local kafka = require "kafka"
 local takeover = require "takeover"
@@ -21,6 +22,7 @@ local serial = 0
 -- For `contract`; the target is the name of a topic.
 local driver = {
    promise = "exact",
+   audit = audits.kafka(function() return cluster end),
    start = function()
       serial = serial + 1
       return "takeover" .. serial

@@ -11,13 +11,14 @@ local function add(case, names)
 end
 
 -- (Who gets requests by HTTP must look at their numbers for that.)
-add("held", { "postgres", "redis_stream", "redis_hash", "nats", "clickhouse", "opensearch" })
+add("held", { "postgres", "redis_stream", "redis_hash", "nats", "clickhouse", "opensearch",
+              "kafka" })
 add("network", { "postgres", "redis_stream", "redis_hash", "nats", "http_one", "http_batches",
-                 "clickhouse", "opensearch" })
+                 "clickhouse", "opensearch", "kafka" })
 -- (Postgres keeps locks of who is gone until it notices: network_dead.)
-add("vanished", { "redis_stream", "redis_hash", "nats" })
+add("vanished", { "redis_stream", "redis_hash", "nats", "kafka" })
 add("trouble", { "http_one", "http_batches", "kafka_plain" })
-add("big", { "postgres", "redis_stream", "redis_hash", "nats" })
+add("big", { "postgres", "redis_stream", "redis_hash", "nats", "kafka" })
 add("dies", { "prepared" })
 
 return TestContractFaults

@@ -1,13 +1,15 @@
--- contract_long_test.lua: what takes too long for `make check`, by each sink; for `make contract`.
+-- contract_long_test.lua: full disks, and what takes too long for `make check`, by each sink.
 -- SPDX-License-Identifier: MIT
+--
+-- The latter for `make contract`.
 
 local child = require "child"
 local contract = require "contract"
 local contract_case = require "contract_case"
+local drivers = require "contract_drivers"
 local lu = require "luaunit"
 local native = require "native"
 local program = require "program"
-local scope = require "scope"
 local wait = require "wait"
 
 local TestContractLong = {}
@@ -31,8 +33,8 @@ local function held(name, target, tag)
    local case = contract_case.new(name, target, tag)
    local p = program.start(case.how)
    case:await "the start"
-   target.way:fault("stall", "up", case.driver.commit, true, case.driver.behind
-      and contract_case.MARK)
+   target.way:fault("stall", "up", case.driver.commit, true,
+      case.driver.behind and not case.driver.is_apart and contract_case.MARK or nil)
    case:mark "id <= 10"
    wait.until_(function() return target.way:stats().faults > 0 end, 20, "the fault")
    case:update "id between 8 and 20"
@@ -45,36 +47,30 @@ local function held(name, target, tag)
    case:check()
 end
 
--- Puts the folder of a target on a disk of 8 MB. Returns false, and says so, where we may not.
-local function mount(target, dir)
-   if target.proc then
-      target:kill()
-   end
+-- Puts a folder, with what is in it, on a disk of so many MB. Returns a function that undoes that;
+-- nil, and says so, where we may not.
+local function mount(dir, size)
    local _, status = child.run { argv = { "sh", "-ec", [[
       cp -a "$1" "$1.old"
-      mount -t tmpfs -o size=8m none "$1" 2>/dev/null || exit 9
-      cp -a "$1.old/." "$1"]], "sh", dir } }
+      mount -t tmpfs -o size=$2m none "$1" 2>/dev/null || exit 9
+      cp -a "$1.old/." "$1"
+      chown --reference="$1.old" "$1"
+      chmod --reference="$1.old" "$1"]], "sh", dir, tostring(size) } }
    if status.exit ~= 0 then
       io.write "skipped, only root may mount a small disk ... "
-      return false
+      return nil
    end
-   scope.add(function()
-      if target.proc then
-         target:kill()
-      end
+   return function()
       child.run { argv = { "umount", "-l", dir } }
-   end)
-   if target.proc then
-      target:start()
    end
-   return true
 end
 
 -- The disk of the target is full in the middle of flushes. When there is room again, and a server
 -- that has ended was started again, all is there.
 local function full(name, target, tag)
-   local dir = target.dir or target
-   if not mount(target, dir) then
+   local driver = drivers[name]
+   local dir = driver.shrink(target, mount)
+   if not dir then
       return
    end
    local case = contract_case.new(name, target, tag)
@@ -84,17 +80,15 @@ local function full(name, target, tag)
    local hog <close> = assert(io.open(dir .. "/hog", "wb"))
    hog:setvbuf "no"
    while hog:write(("x"):rep(4096)) do end
-   case.db:exec("update t set v = nextval('versions'), name = repeat(md5(v::text), 1000)")
+   case.db:exec "update t set v = nextval('versions'), name = repeat(md5(v::text), 1000)"
    wait.until_(function()
       return p:stderr():find("level=warn", said + 1) or p:stderr():find("level=error", said + 1)
-         or target.proc and not target.proc:alive()
          or pcall(case.check, case) -- NATS acknowledges what it has not written
-   end, 60, "trouble")
+   end, 90, "trouble")
    assert(os.remove(dir .. "/hog"))
    hog:close()
-   if target.proc then
-      target:kill() -- some do not write any more until then
-      target:start()
+   if driver.kill then
+      driver.kill(target) -- some do not write any more until then
    end
    if p:alive() then
       p:stop()
@@ -122,10 +116,12 @@ local function million(name, target, tag)
 end
 
 add("held", held, { "redis_stream", "redis_hash", "nats", "http_one", "http_batches",
-                    "clickhouse", "opensearch" })
-add("full", full, { "jsonl", "redis_stream", "redis_hash", "nats" })
+                    "clickhouse", "opensearch", "kafka" })
+contract.add(TestContractLong, "full", full, { "jsonl", "csv", "text", "many_files", "postgres",
+                                               "redis_stream", "redis_hash", "clickhouse" })
+add("full", full, { "nats", "kafka" })
 -- (The web server of the tests would take hours, and the mock cluster keeps 5 MB of a topic.)
 add("million", million, { "jsonl", "postgres", "redis_stream", "redis_hash", "nats",
-                          "clickhouse" })
+                          "clickhouse", "kafka" })
 
 return TestContractLong

@@ -8,7 +8,8 @@ local TestContractRefused = {}
 
 for case, f in pairs(refused) do
    contract.add(TestContractRefused, case, f, { "postgres", "nats", "http_one", "http_batches",
-                                                "clickhouse", "opensearch", "kafka_plain" })
+                                                "clickhouse", "opensearch", "kafka_plain",
+                                                "kafka" })
 end
 
 return TestContractRefused

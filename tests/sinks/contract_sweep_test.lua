@@ -31,7 +31,7 @@ end
 
 local function test(name, how, n, expect)
    local driver = drivers[name]
-   if driver.is_there() then
+   if contract.is_there(name) then
       local target = driver.start()
       how.peer = driver.peer and driver.peer(target)
       local count = sabotage.sweep(contract.scenario(name, target), how, n, expect)

@@ -10,7 +10,7 @@ local LONG = { kills = 50, target_kills = 24, rounds = 1500, seconds = 900 }
 
 for name, driver in pairs(drivers) do
    TestContract["test_" .. name] = function()
-      if driver.is_there() then
+      if contract.is_there(name) then
          local count, kills = contract.run(driver, contract.is_whole and LONG or {})
          io.write(("%d changes, %d kills ... "):format(count, kills))
       end

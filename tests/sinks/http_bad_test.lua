@@ -45,6 +45,45 @@ test("a_redirect_to_another_server", function(server)
    lu.assertEquals(#other:requests(), 0)
 end)
 
+-- Whoever knows the path may send there, so it stands in the environment: it is not shown, whatever
+-- a server says of it.
+test("a_path_that_is_a_secret", function(server)
+   local db, path = fixtures.names(1), "/services/T0s3cr3t/B0s3cr3t?token=pa55word"
+   local run = { dsn = db, env = { HOOK_URL = server:url(path) }, script = script "$HOOK_URL",
+                 options = { "--log-level", "debug" } }
+   for status, answer in pairs {
+      [302] = { headers = { Location = "https://elsewhere.example" .. path } },
+      [404] = { body = "Cannot POST " .. path .. ("."):rep(300) },
+      [403] = { body = ("."):rep(180) .. "no such token: pa55word" },
+      [400] = { body = "T0s3cr3t knows no B0s3cr3t" },
+   } do
+      answer.status = status
+      server:rules { answer }
+      local result = once.run(run)
+      lu.assertStrContains(result.stderr, "POST $HOOK_URL: " .. status)
+      lu.assertNotStrContains(result.stderr, "s3cr3t")
+      lu.assertNotStrContains(result.stderr, "pa55")
+   end
+   server:rules {}
+   once.ok(run)
+   lu.assertEquals(#server:changes(path), 1)
+end)
+
+-- What a server repeats of a request shows no login, nor what it is signed with.
+test("requests_that_are_repeated", function(server)
+   local db = fixtures.names(1)
+   local function run(options, secret)
+      local result = once.ends(1, { dsn = db, script = script(server:url(), options), env = {
+         PW = "pa55word", SIGN = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw" } })
+      lu.assertStrContains(result.text, ": 400: you sent ***")
+      lu.assertNotStrContains(result.text, secret)
+   end
+   server:rules { { status = 400, body = "you sent bWU6cGE1NXdvcmQ=" } }
+   run('user = "me", password = "$PW"', "bWU6")
+   server:rules { { status = 400, body = "you sent MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw" } }
+   run('sign = "$SIGN"', "MfKQ9r8")
+end)
+
 test("credential_files", function(server)
    local dir, db = scope.dir "credentials", fixtures.names(1)
    local function run(name, status)

@@ -480,6 +480,18 @@ test("without_transactions", function(cluster)
    lu.assertEquals(ids(cluster:read(TOPIC)), "1 " .. TWENTY)
 end)
 
+-- Brokers of before 0.11 know no transactions, nor messages with a number in them.
+for name, options in pairs { transactions = "", numbers = "exact = false" } do
+   test("brokers_that_are_too_old_for_" .. name, function(cluster)
+      for _, api in ipairs { "init", "add_partitions", "add_offsets", "end_transaction" } do
+         cluster:tell("without %d", kafka.api[api])
+      end
+      local result = once.ends(1, { dsn = fixtures.names(2), state = fixtures.state(),
+                                    script = script(cluster, options) })
+      lu.assertStrContains(result.text, "requires Apache Kafka broker version >= 0.11.0")
+   end)
+end
+
 -- ---- options ----
 
 function TestKafka.test_bad_options()

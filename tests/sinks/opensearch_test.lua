@@ -89,6 +89,52 @@ test("answers_for_single_documents", function(server)
    lu.assertEquals(count(server), 990)
 end)
 
+-- What is wrong with an index, or with who may write there, is no document's fault: none becomes a
+-- dead letter. A block passes by itself, others do not.
+test("errors_of_an_index", function(server)
+   local db, state = fixtures.names(2), fixtures.state()
+   local how = { dsn = db, state = state, script = script(server, "", remote_sinks.DEAD_LETTERS) }
+   once.ok(how)
+   local function refuse(words)
+      files.write(server.dir .. "/refusal", words)
+   end
+   db:exec "insert into t values (3, 'n3'), (4, 'n4')"
+   if opensearch.is_real then
+      assert(server:request("PUT", "/t/_settings", '{"index.blocks.write": true}'))
+   else
+      refuse "403 cluster_block_exception index [t] blocked by: [FORBIDDEN/8/index write (api)];"
+   end
+   local p = program.start(how)
+   p:wait_stderr 'level=warn msg="opensearch: [^\n]*: 403: cluster_block_exception: index %[t%]'
+   if opensearch.is_real then
+      assert(server:request("PUT", "/t/_settings", '{"index.blocks.write": false}'))
+   else
+      os.remove(server.dir .. "/refusal")
+   end
+   wait.until_(function() return count(server) == 4 end, 30, "the documents")
+   lu.assertEquals(p:stop().stdout, "")
+   -- an index that is not there, and is not made
+   if opensearch.is_real then
+      assert(server:request("PUT", "/_cluster/settings",
+         '{"persistent": {"action.auto_create_index": "false"}}'))
+   else
+      refuse "404 index_not_found_exception no such index [u]"
+   end
+   how = { dsn = db, state = fixtures.state(), script = script(server, "index = 'u'",
+      remote_sinks.DEAD_LETTERS) }
+   local result = once.ends(1, how)
+   lu.assertStrContains(result.text, "404: index_not_found_exception: no such index [u]")
+   lu.assertStrContains(result.text, "and it is not made by itself: make it")
+   if opensearch.is_real then
+      assert(server:request("PUT", "/u", "{}"))
+      once.ok(how)
+      return lu.assertEquals(ids(server, "u"), "1 2 3 4")
+   end
+   -- who may not write there
+   refuse "403 security_exception no permissions for [indices:data/write/bulk[s]]"
+   lu.assertStrContains(once.ends(3, how).text, "403: security_exception: no permissions for")
+end)
+
 -- So many errors that the answer is longer than what is read of it.
 test("long_answers", function(server)
    if opensearch.is_real then

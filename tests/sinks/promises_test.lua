@@ -76,7 +76,8 @@ function TestPromises.test_the_table_of_the_manual()
 end
 
 -- How a promise of a driver of the contract begins in words.
-local WORDS = { exact = { "exactly once" }, repeats = { "at least once; a repeat has the same" },
+local WORDS = { exact = { "exactly once" },
+                repeats = { "at least once", "once, or more after a fault" },
                 state = { "exactly once", "the end state is exact" } }
 
 function TestPromises.test_what_is_tested_is_what_is_declared()

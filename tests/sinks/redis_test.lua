@@ -485,6 +485,15 @@ test("a_login", function(server)
    lu.assertStrContains(result.stderr, "$CREDENTIALS_DIRECTORY/none cannot be read")
 end, { "--requirepass", "s3cret$" })
 
+-- A server without that command repeats its words.
+test("a_login_that_is_not_known", function(server)
+   for _, options in ipairs { 'password = "hush-7s3"', 'user = "me", password = "hush-7s3"' } do
+      local result = once.ends(1, { dsn = fixtures.names(1), script = script(server, options) })
+      lu.assertStrContains(result.text, "redis: AUTH: ERR unknown command 'AUTH'")
+      lu.assertNotStrContains(result.text, "hush")
+   end
+end, { "--rename-command", "AUTH", "" })
+
 function TestRedis.test_tls()
    if not redis.is_there() then
       return
@@ -503,11 +512,16 @@ function TestRedis.test_tls()
    lu.assertEquals(#server:stream "{redis}:t", 2000)
    for host, options in pairs { ["127.0.0.1"] = ("tls = {ca = %q}"):format(made.ca),
                                 localhost = ("tls = {ca = %q}"):format(made.other) } do
-      local p = program.start { dsn = db, script = script(("rediss://%s:%d"):format(host, port),
-         options) }
-      p:wait_stderr "TLS: the server's certificate does not verify: "
-      p:kill9()
+      local result = run(host, options)
+      lu.assertEquals(result.status, 3)
+      lu.assertStrContains(result.stderr, "TLS: the server's certificate does not verify: ")
    end
+   -- a host that is away may come back, one that is not to be trusted will not become another
+   local p = program.start { dsn = db, script = script(
+      ("rediss://localhost:%d,127.0.0.1:%d"):format(assert(native.free_port()), port),
+      ("tls = {ca = %q}"):format(made.ca)) }
+   p:wait_stderr "Connection refused; 127%.0%.0%.1:%d+: TLS: the server's certificate does not"
+   lu.assertEquals(p:stop().status, 0)
 end
 
 -- ---- bad input ----

@@ -7,6 +7,7 @@ local child = require "child"
 local cluster = require "cluster"
 local files = require "files"
 local fixtures = require "fixtures"
+local json = require "json"
 local kafka = require "kafka"
 local lu = require "luaunit"
 local native = require "native"
@@ -124,6 +125,145 @@ test("it_is_shown", function(mock)
       return ask("/readyz", "s"):find '"ready": *true' ~= nil
    end, 20, "all to be ready")
    lu.assertEquals(p:stop().status, 0)
+end)
+
+-- The value of a sample in the text of /metrics, or nil.
+local function sample(text, name)
+   for line in text:gmatch "[^\n]+" do
+      local value = line:sub(1, #name) == name and line:match " (%S+)$"
+      if value then
+         return tonumber(value)
+      end
+   end
+end
+
+-- A member that its user asks: ask(name, ...) -> status and what ctl says; status(name); lefts():
+-- the records that each worker has left, -1 where that is not known.
+local function steered(options, home)
+   local self = { program = program.start(options) }
+   function self.ask(name, ...)
+      local result = program.run { state = false, env = { HOME = self.program.dir }, options = {
+         "ctl", "--state", home:dsn(), "--name", name, ... } }
+      return result.status, result.status == 0 and result.stdout or result.stderr
+   end
+   function self.status(name)
+      local _, text = self.ask(name, "--json", "status")
+      return json.decode(text).status
+   end
+   function self.lefts()
+      local list = {}
+      for i, worker in ipairs(self.status("enrich").workers) do
+         list[i] = worker.ready and worker.records_left ~= json.null and worker.records_left or -1
+      end
+      return list
+   end
+   function self.await_left(n)
+      wait.until_(function()
+         local sum = 0
+         for _, left in ipairs(self.lefts()) do
+            sum = left >= 0 and sum + left or math.huge
+         end
+         return sum == n
+      end, 40, ("%d records to be left"):format(n))
+   end
+   return self
+end
+
+-- Users ask the member, and the worker of a partition, by their names.
+test("it_is_steered", function(mock)
+   local home = cluster.main():database()
+   write(mock, fixtures.names(20), fixtures.state())
+   local m = steered(how(mock, home), home)
+   m.program:wait_until(function() return #m.program:lines() >= 20 end, 30, "the changes")
+   wait.until_(function() return m.status("enrich").ready end, 20, "all to be ready")
+   m.await_left(0)
+   local s = m.status "enrich"
+   lu.assertEquals({ s.role, s.lease, #s.workers, s.workers[2].name, s.workers[2].restarts },
+      { "member", json.null, 3, "enrich/1", 0 })
+   lu.assertStrMatches(select(2, m.ask("enrich", "status")),
+      ".*worker enrich/1: pid %d+, ready, restarts: 0, 0 records left\n.*")
+   for _, command in ipairs { "pause", "tap", "dead-letters" } do
+      lu.assertEquals({ m.ask("enrich", command) }, { 1, "pgcdc-lua: this is a member of a group, "
+         .. "and its workers do that: ask the one of a partition, such as --name enrich/0\n" })
+   end
+   lu.assertStrContains(select(2, m.ask("enrich", "lead")), "who is at work on a partition, the "
+      .. "group decides")
+   native.kill(s.workers[1].pid, "KILL")
+   wait.until_(function()
+      local worker = m.status("enrich").workers[1]
+      return worker.restarts == 1 and worker.ready
+   end, 30, "another worker")
+   local _, text = m.ask("enrich", "reload")
+   lu.assertStrContains(text, "the script is good: the program starts anew")
+   wait.until_(function() return m.status("enrich").ready end, 30, "all to be ready again")
+   lu.assertEquals(m.status("enrich").workers[1].restarts, 0)
+   lu.assertEquals({ m.ask("enrich", "stop") }, { 0, "it stops\n" })
+   lu.assertEquals(m.program:finish(20).status, 0)
+   lu.assertEquals(#m.program:lines(), 20)
+end)
+
+-- What comes while partitions are paused is left: the member counts it, and each worker.
+test("what_is_left_is_counted", function(mock)
+   local db, writes, home = fixtures.names(20), fixtures.state(), cluster.main():database()
+   write(mock, db, writes)
+   local options, dir = how(mock, home), scope.dir "steered"
+   if served.is_there() then
+      options.options = tables.join(options.options, { "--listen", "unix:" .. dir .. "/s" })
+   end
+   local m = steered(options, home)
+   m.program:wait_until(function() return #m.program:lines() >= 20 end, 30, "the changes")
+   m.await_left(0)
+   for i = 0, 2 do
+      lu.assertEquals({ m.ask("enrich/" .. i, "pause") }, { 0, "cdc.public.t: paused\n" })
+   end
+   db:exec "insert into t select i, 'more' from generate_series(21, 50) i"
+   write(mock, db, writes)
+   m.await_left(30)
+   local found = {}
+   for i = 0, 2 do
+      wait.until_(function()
+         found[i] = m.status("enrich/" .. i).sources[1].partitions[1]
+         return found[i] and found[i].records_left == m.lefts()[i + 1]
+      end, 20, "the worker to know that too")
+      lu.assertEquals({ found[i].topic, found[i].partition }, { TOPIC, i })
+   end
+   local function metrics(socket)
+      return child.run({ argv = { served.find "curl", "-s", "-m", "5", "--unix-socket",
+         dir .. "/" .. socket, "http://x/metrics" }, stderr = "null" }, 10)
+   end
+   for i = 0, served.is_there() and 2 or -1 do
+      lu.assertEquals(sample(metrics("s." .. i), ('pgcdc_lua_records_left{source="cdc.public.t",'
+         .. 'topic="cdc.public.t",partition="%d"}'):format(i)), found[i].records_left)
+      local of = ('{worker="enrich/%d"}'):format(i)
+      lu.assertEquals({ sample(metrics "s", "pgcdc_lua_worker_records_left" .. of),
+                        sample(metrics "s", "pgcdc_lua_worker_ready" .. of),
+                        sample(metrics "s", "pgcdc_lua_worker_restarts_total" .. of) },
+         { found[i].records_left, 1, 0 })
+   end
+   for i = 0, 2 do
+      lu.assertEquals({ m.ask("enrich/" .. i, "resume") }, { 0, "cdc.public.t: resumed\n" })
+   end
+   m.program:wait_until(function() return #m.program:lines() >= 50 end, 30, "the other changes")
+   m.await_left(0)
+   lu.assertEquals(m.program:stop().status, 0)
+end)
+
+-- A worker that has several sources tells how far each of them is.
+test("all_sources_of_a_worker_are_told", function(mock)
+   mock:tell "topic other 3"
+   local home, db = cluster.main():database(), fixtures.names(20)
+   once.ok { dsn = db, script = ([[local t = pgcdc.source {table = "t"}
+      for _, topic in ipairs {%q, "other"} do
+         t:sink(pgcdc.sinks.kafka {brokers = %q, exact = false, topic = topic, name = topic})
+      end]]):format(TOPIC, mock.brokers) }
+   local options = how(mock, home)
+   options.script = options.script .. ([[
+      pgcdc.source {kafka = %q, topic = "other", group = "g"}:on("change", print)]]):format(
+         mock.brokers)
+   local m = steered(options, home)
+   m.program:wait_until(function() return #m.program:lines() >= 40 end, 30, "the changes")
+   m.await_left(0)
+   lu.assertEquals(m.program:stop().status, 0)
 end)
 
 -- ---- what goes wrong ----

@@ -30,7 +30,8 @@ function cases.held(name, target, tag)
    local case = contract_case.new(name, target, tag)
    local driver = case.driver
    case:once()
-   local await_fault = arm(target, "stall", "up", driver.commit, false, driver.behind and MARK)
+   local await_fault = arm(target, "stall", "up", driver.commit, false,
+      driver.is_apart and driver.commit or driver.behind and MARK)
    case:mark "id <= 10"
    local p = program.start(case.how)
    await_fault()
@@ -100,7 +101,7 @@ end
 function cases.network(name, target, tag)
    local driver = drivers[name]
    local case = contract_case.new(name, target, tag,
-      { fields = not driver.is_patient and "timeout = 0.5" })
+      { fields = not driver.is_patient and "timeout = " .. (driver.timeout or 0.5) })
    local p = program.start(case.how)
    case:await "the start"
    for _, fault in ipairs {
@@ -111,7 +112,7 @@ function cases.network(name, target, tag)
       local is_data = fault[3] == MARK
       if (driver.behind or not is_data) and not (driver.is_patient and fault[1] == "swallow") then
          local await_fault = arm(target, fault[1], fault[2], fault[3], false,
-            not is_data and driver.behind and MARK or nil)
+            not is_data and driver.behind and not driver.is_apart and MARK or nil)
          case:mark "id % 3 = 0"
          await_fault()
          case:update "id % 4 = 0"
@@ -141,7 +142,8 @@ function cases.big(name, target, tag)
    local p = program.start(case.how)
    case:await "the start"
    for i, fault in ipairs { { "rst", "up" }, { "rst", "answer" }, { "stall", "up" } } do
-      local await_fault = arm(target, fault[1], fault[2], driver.commit, false, MARK)
+      local await_fault = arm(target, fault[1], fault[2], driver.commit, false,
+         not driver.is_apart and MARK or nil)
       case:mark("id % 10 = " .. i)
       await_fault()
       if fault[1] ~= "stall" then

@@ -1,7 +1,7 @@
 -- contract_drivers.lua: each kind of sink and a target for it, for tests that all of them pass.
 -- SPDX-License-Identifier: MIT
 --
--- A driver is a table:
+-- More of them: contract_files, contract_kafka. A driver is a table:
 --    promise    "exact": nothing is twice; "repeats": what is twice has the same id; "state": there
 --               is only the newest version of each row
 --    is_there() true if this machine has what it needs; says so where not
@@ -16,6 +16,8 @@
 --    commit     a text that is sent when a flush is about to be done; or, unless `behind` is set,
 --               when its data is sent
 --    behind     true if the data can be read on its way, before `commit`
+--    is_apart   true if `commit` goes by another connection than the data; on that it is sent once
+--               at the start
 --    is_waiting(target)   true while the target makes a program wait for what an earlier one has
 --               begun; nil: it never does
 --    copy(target)   what is in the target; back(target, copy): makes it so again; empty(target):
@@ -26,16 +28,21 @@
 --    trouble(target, n)   its next n answers say that it cannot now; or nil
 --    bad        SQL of a name of rows that it never takes, if prepare(target, tag), where there is
 --               one, was called before, and the sink has the options `picky`; or nil
+--    patience   seconds that a run may take whose target refuses many rows; nil: 30
+--    timeout    option of the sink for a network that fails; nil: 0.5
+--    shrink(target, mount)   puts the target on a small disk by mount(folder, MB), which returns a
+--               function that undoes it, or nil; returns the folder whose files fill the disk, or
+--               nil. The target is not used any more by others
 --    is_patient true if a server that says nothing is waited for much longer than a test lasts
 --
--- A target over the network has `way`, a proxy through which the sink goes (but for Kafka, whose
--- brokers say where they are).
+-- A target over the network has `way`, a proxy through which the sink goes (but for the mock of
+-- Kafka, whose brokers say where they are).
 
 local child = require "child"
 local clickhouse = require "clickhouse"
 local cluster = require "cluster"
+local contract_read = require "contract_read"
 local files = require "files"
-local json = require "json"
 local kafka = require "kafka"
 local lu = require "luaunit"
 local native = require "native"
@@ -44,24 +51,11 @@ local opensearch = require "opensearch"
 local proxy = require "proxy"
 local receiver = require "receiver"
 local redis = require "redis"
+local postgres = require "server"
 local scope = require "scope"
 local wait = require "wait"
 
 local drivers = {}
-
--- A change as `contract` wants it, from its JSON.
-local function read_change(change)
-   if type(change) == "string" then
-      change = json.decode(change)
-   end
-   return { id = change.id, key = tostring(change.key.id), seq = change.seq, op = change.op,
-            v = change.row and change.row.v }
-end
-
--- A row of a target that has rows only.
-local function read_row(id, v)
-   return { id = tostring(id), key = tostring(id), op = "read", v = v }
-end
 
 -- The server, with a proxy before it.
 local function with_way(server)
@@ -74,6 +68,22 @@ end
 local function restart(server)
    server:kill()
    server:start()
+end
+
+-- Of servers that have all in one.
+local function shrink_server(size)
+   return function(server, mount)
+      server:kill()
+      local undo = mount(server.dir, size)
+      server:start()
+      if undo then
+         scope.add(function()
+            server:kill()
+            undo()
+         end)
+         return server.dir
+      end
+   end
 end
 
 -- All that is in a server's folder, while the server is down, and back.
@@ -99,6 +109,12 @@ local function yes()
    return true
 end
 
+for _, name in ipairs { "contract_files", "contract_kafka" } do
+   for kind, driver in pairs(require(name)) do
+      drivers[kind] = driver
+   end
+end
+
 -- ---- files and Postgres ----
 
 drivers.jsonl = {
@@ -113,7 +129,7 @@ drivers.jsonl = {
    read = function(dir, tag)
       local changes = {}
       for i, line in ipairs(files.lines(("%s/%s.jsonl"):format(dir, tag))) do
-         changes[i] = read_change(line)
+         changes[i] = contract_read.change(line)
       end
       return changes
    end,
@@ -125,6 +141,7 @@ drivers.jsonl = {
    back = function(dir, copy)
       child.run { argv = { "sh", "-c", 'rm -rf "$1"/* && cp -a "$2"/. "$1"', "sh", dir, copy } }
    end,
+   shrink = contract_read.shrink_folder,
 }
 
 drivers.postgres = {
@@ -141,7 +158,7 @@ drivers.postgres = {
       local changes = {}
       if target.db:value(("select to_regclass('m%s')"):format(tag)) then
          for i, row in ipairs(target.db:exec(("select id, v from m%s"):format(tag))) do
-            changes[i] = read_row(row[1], row[2])
+            changes[i] = contract_read.row(row[1], row[2])
          end
       end
       return changes
@@ -169,6 +186,18 @@ drivers.postgres = {
    empty = function(target, tag)
       target.db:exec(("drop table m%s; drop schema pgcdc cascade"):format(tag))
    end,
+   shrink = function(target, mount)
+      local one, dir = cluster.new { name = "small" }, scope.dir("small", postgres.root())
+      assert(not postgres.user() or native.chown(dir, postgres.user()))
+      local undo = mount(dir, 20)
+      if undo then
+         scope.add(undo)
+         one:exec(("create tablespace small location '%s'"):format(dir))
+         target.db = one:database { sql = "tablespace small" }
+         target.way = proxy.new(target.db)
+         return dir
+      end
+   end,
    is_waiting = function(target)
       return target.db:value [[select count(*) from pg_stat_activity
          where datname = current_database() and wait_event_type = 'Lock']] == "1"
@@ -191,7 +220,7 @@ local function redis_driver(mode, read)
             .. "name = %q, %s}\n"):format(server.way_port, mode, tag, fields or "")
       end,
       read = read, kill = restart, peer = way_port, commit = "EXEC", behind = true,
-      copy = copy_folder, back = folder_back,
+      copy = copy_folder, back = folder_back, shrink = shrink_server(8),
       empty = function(server)
          server:call "FLUSHALL"
       end,
@@ -201,7 +230,7 @@ end
 drivers.redis_stream = redis_driver("stream", function(server, tag)
    local changes = {}
    for i, entry in ipairs(server:stream(("{%s}:t"):format(tag))) do
-      changes[i] = read_change(entry.data)
+      changes[i] = contract_read.change(entry.data)
       lu.assertEquals({ entry.id, entry.op, tonumber(entry.seq) },
          { changes[i].id, changes[i].op, changes[i].seq })
    end
@@ -219,21 +248,58 @@ local HASHES = [[
    end
    return list]]
 
-drivers.redis_hash = redis_driver("hash", function(server, tag)
-   local changes, place, seen, cursor = {}, ("{%s}:t:"):format(tag), {}, "0"
-   repeat
-      local list = server:call("EVAL", HASHES, "0", cursor, place .. "*")
-      cursor = list[1]
-      for i = 2, #list, 3 do
-         if not seen[list[i]] then -- a scan may come by twice
-            seen[list[i]] = true
-            changes[#changes + 1] = read_row(list[i + 1], list[i + 2])
-            lu.assertEquals(list[i], place .. list[i + 1])
+-- The same of JSON.
+local DOCUMENTS = HASHES:gsub("local row = .-\n", [[
+      local row = redis.call("GET", key)
+      row = {row:match '"id":(%%d+)', row:match '"v":(%%d+)'}
+]])
+
+-- A function that reads what a script finds.
+local function read_by(script)
+   return function(server, tag)
+      local changes, place, seen, cursor = {}, ("{%s}:t:"):format(tag), {}, "0"
+      repeat
+         local list = server:call("EVAL", script, "0", cursor, place .. "*")
+         cursor = list[1]
+         for i = 2, #list, 3 do
+            if not seen[list[i]] then -- a scan may come by twice
+               seen[list[i]] = true
+               changes[#changes + 1] = contract_read.row(list[i + 1], list[i + 2])
+               lu.assertEquals(list[i], place .. list[i + 1])
+            end
          end
+      until cursor == "0"
+      return changes
+   end
+end
+
+drivers.redis_hash = redis_driver("hash", read_by(HASHES))
+drivers.redis_json = redis_driver("json", read_by(DOCUMENTS))
+
+-- Somebody hears all messages: what was sent has come to him when what is sent later has. (Who
+-- hears is lost with the server, so that is not killed.)
+drivers.redis_publish = redis_driver("publish", function(server, tag)
+   server.ends = server.ends + 1
+   server:call("PUBLISH", "end", "end " .. server.ends)
+   local changes = {}
+   wait.until_(function()
+      return (files.read(server.heard) or ""):find(("end %d\n"):format(server.ends), 1, true)
+   end, 20, "the last message")
+   for channel, message in files.read(server.heard):gmatch "pmessage\n%*\n([^\n]*)\n([^\n]*)\n" do
+      if channel == ("{%s}:t"):format(tag) then
+         changes[#changes + 1] = contract_read.change(message)
       end
-   until cursor == "0"
+   end
    return changes
 end)
+drivers.redis_publish.promise, drivers.redis_publish.kill = "repeats", nil
+drivers.redis_publish.copy, drivers.redis_publish.back = nil, nil
+drivers.redis_publish.start = function()
+   local server = with_way(redis.new())
+   server.ends, server.heard = 0, server.dir .. "/heard"
+   server:hear("*", server.heard)
+   return server
+end
 
 -- ---- NATS ----
 
@@ -251,7 +317,7 @@ drivers.nats = {
    read = function(server, tag)
       local changes = {}
       for i, message in ipairs(server:messages(tag)) do
-         changes[i] = read_change(message.data)
+         changes[i] = contract_read.change(message.data)
          lu.assertEquals(message.headers["Nats-Msg-Id"], changes[i].id)
       end
       return changes
@@ -259,7 +325,7 @@ drivers.nats = {
    kill = restart, peer = way_port, commit = "._pgcdc.", behind = true,
    bad = "'bad' || repeat('x', 1100000)",
    beside_others = "create = {}", -- where ids are not forgotten at once
-   copy = copy_folder, back = folder_back,
+   copy = copy_folder, back = folder_back, shrink = shrink_server(8),
    empty = function(server, tag)
       server:api("STREAM.DELETE." .. tag)
    end,
@@ -280,7 +346,7 @@ local function http_driver(options)
       read = function(server, tag)
          local changes = {}
          for i, change in ipairs(server:changes("/" .. tag)) do
-            changes[i] = read_change(change)
+            changes[i] = contract_read.change(change)
          end
          return changes
       end,
@@ -310,11 +376,11 @@ drivers.clickhouse = {
    read = function(server, tag)
       local changes = {}
       for i, row in ipairs(server:table(tag)) do
-         changes[i] = read_row(row.id, row.v)
+         changes[i] = contract_read.row(row.id, row.v)
       end
       return changes
    end,
-   kill = restart, peer = way_port, commit = "INSERT",
+   kill = restart, peer = way_port, commit = "INSERT", shrink = shrink_server(64),
    bad = "'bad'",
    prepare = function(server, tag)
       lu.assertEquals(server:try(("CREATE TABLE %s (id Int32, v Nullable(Int64), name "
@@ -335,7 +401,7 @@ drivers.opensearch = {
    read = function(server, tag)
       local changes = {}
       for id, document in pairs(server:documents(tag)) do
-         changes[#changes + 1] = read_row(id, document.v)
+         changes[#changes + 1] = contract_read.row(id, document.v)
       end
       return changes
    end,
@@ -361,7 +427,7 @@ drivers.kafka_plain = {
    read = function(server, tag)
       local changes = {}
       for i, message in ipairs(server:read(tag)) do
-         changes[i] = read_change(message.payload)
+         changes[i] = contract_read.change(message.payload)
       end
       return changes
    end,
@@ -418,7 +484,7 @@ drivers.prepared = {
       local changes = {}
       for i, line in ipairs(files.lines(dir .. "/" .. tag)) do
          if i > 1 then
-            changes[i - 1] = read_change(line)
+            changes[i - 1] = contract_read.change(line)
          end
       end
       return changes

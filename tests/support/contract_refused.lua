@@ -9,9 +9,9 @@ local drivers = require "contract_drivers"
 local files = require "files"
 local json = require "json"
 local lu = require "luaunit"
-local once = require "once"
 local program = require "program"
 local scope = require "scope"
+local tables = require "tables"
 
 local refused = {}
 
@@ -34,6 +34,13 @@ local function new_case(name, target, tag, source)
       driver.prepare(target, tag)
    end
    return contract_case.new(name, target, tag, { source = source, fields = driver.picky })
+end
+
+-- Runs it with --once, which must end with this status.
+local function ends(case, status)
+   local p = program.start(tables.merge(case.how, { options = { "--once" } }))
+   local result = p:finish(case.driver.patience)
+   lu.assertEquals({ result.status, result.signal }, { status }, result.stderr)
 end
 
 -- All rows get new versions; those for which the condition is true are bad.
@@ -72,7 +79,7 @@ function refused.refused_stop(name, target, tag)
    for _, place in ipairs(places()) do
       spoil(case, place)
       for _ = 1, 2 do
-         once.ends(1, case.how)
+         ends(case, 1)
       end
       spoil(case, "false")
       case:once()
@@ -86,7 +93,7 @@ function refused.refused_skip(name, target, tag)
    case:once()
    for _, place in ipairs(places()) do
       spoil(case, place)
-      once.ends(0, case.how)
+      ends(case, 0)
       check_good(case, place)
       spoil(case, "false")
       case:once()
@@ -116,7 +123,7 @@ function refused.refused_dead_letter(name, target, tag)
                     SABOTAGE_STEP = tostring(math.random(20, 90)) },
          }, { __index = case.how })):finish(30)
       end
-      once.ends(0, case.how)
+      ends(case, 0)
       check_good(case, place)
       local left, lines = ids(case, place), files.lines(path)
       for i = letters + 1, #lines do

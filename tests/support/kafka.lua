@@ -208,6 +208,13 @@ local function of_security(node, secure)
    return "\n" .. table.concat(lines, "\n")
 end
 
+-- What a node needs to be reached by another port, too, through a network that fails.
+local function of_way(node)
+   return "\nlistener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,"
+      .. "WAY:PLAINTEXT", (",WAY://127.0.0.1:%d"):format(node.way_target),
+      (",WAY://127.0.0.1:%d"):format(node.way_port)
+end
+
 -- The configuration of a node, which is broker and controller.
 local function configuration(nodes, i, secure)
    local voters = {}
@@ -220,6 +227,12 @@ local function configuration(nodes, i, secure)
    if secure then
       listeners = ("%s,SECURE://127.0.0.1:%d"):format(listeners, nodes[i].secure_port)
       advertised = ("%s,SECURE://localhost:%d"):format(advertised, nodes[i].secure_port)
+   end
+   local more = ""
+   if nodes[i].way_port then
+      local to, from
+      more, to, from = of_way(nodes[i])
+      listeners, advertised = listeners .. to, advertised .. from
    end
    local lines = {
       "process.roles=broker,controller", "node.id=" .. i,
@@ -234,19 +247,30 @@ local function configuration(nodes, i, secure)
       "transaction.state.log.min.isr=" .. (replicas > 1 and 2 or 1),
       "transaction.state.log.num.partitions=3", "group.initial.rebalance.delay.ms=0",
    }
-   return table.concat(lines, "\n") .. (secure and of_security(nodes[i], secure) or "") .. "\n"
+   return table.concat(lines, "\n") .. (secure and of_security(nodes[i], secure) or "") .. more
+      .. "\n"
 end
 
 -- A cluster of so many nodes (default 1), which is up. `secure`: see of_security; then it makes no
--- topics by itself, and users connect to `secure_brokers`.
-function kafka.new(count, secure)
+-- topics by itself, and users connect to `secure_brokers`. `options`: keep = true: until the end of
+-- the run; has_way = true: it has a proxy, `way`, through which who connects to `way_brokers` goes.
+function kafka.new(count, secure, options)
    local self = setmetatable({ nodes = {} }, mt)
    local addresses = {}
+   options = options or {}
    for i = 1, count or 1 do
       self.nodes[i] = { dir = scope.dir "kafka", port = assert(native.free_port()),
                         controller = assert(native.free_port()),
-                        secure_port = secure and assert(native.free_port()) }
+                        secure_port = secure and assert(native.free_port()),
+                        way_port = options.has_way and assert(native.free_port()),
+                        way_target = options.has_way and assert(native.free_port()) }
       addresses[i] = "127.0.0.1:" .. self.nodes[i].port
+   end
+   if options.has_way then
+      local node = self.nodes[1]
+      self.way_brokers = "127.0.0.1:" .. node.way_port
+      self.way = assert(native.proxy { listen = node.way_port, target = node.way_target })
+      scope.add(function() self.way:close() end, options.keep)
    end
    self.brokers = table.concat(addresses, ",")
    self.secure_brokers = secure and "localhost:" .. self.nodes[1].secure_port
@@ -263,7 +287,7 @@ function kafka.new(count, secure)
       for i in ipairs(self.nodes) do
          self:kill(i)
       end
-   end)
+   end, options.keep)
    for i in ipairs(self.nodes) do
       self:start(i)
    end

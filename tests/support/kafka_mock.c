@@ -8,7 +8,8 @@
  *    topic NAME PARTITIONS
  *    error API CODE TIMES     that many requests with this number (0: Produce) get this error
  *    down BROKER / up BROKER
- *    rtt BROKER MILLISECONDS */
+ *    rtt BROKER MILLISECONDS
+ *    without API     brokers know no request with this number, as older ones do */
 #include <librdkafka/rdkafka.h>
 #include <librdkafka/rdkafka_mock.h>
 #include <stdio.h>
@@ -31,6 +32,8 @@ static const char *obey(rd_kafka_mock_cluster_t *cluster, const char *line)
         code = rd_kafka_mock_broker_set_up(cluster, a);
     } else if (sscanf(line, "rtt %d %d", &a, &n) == 2) {
         code = rd_kafka_mock_broker_set_rtt(cluster, a, n);
+    } else if (sscanf(line, "without %d", &a) == 1) {
+        code = rd_kafka_mock_set_apiversion(cluster, (int16_t)a, -1, -1);
     } else {
         return "there is no such command";
     }

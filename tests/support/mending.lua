@@ -66,8 +66,9 @@ end
 
 function mending.check(setup)
    return program.run { bundled = setup.bundled or "jsonl", args = setup.args, dsn = setup.dsn,
-                        options = { "--check" }, script = setup.script, env = setup.env,
-                        cwd = setup.cwd }
+                        options = setup.as_json and { "--check", "--json" } or { "--check" },
+                        script = setup.script, env = setup.env, cwd = setup.cwd,
+                        state = setup.state }
 end
 
 -- What --check prints after "mend", and the run.

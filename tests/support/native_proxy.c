@@ -71,7 +71,7 @@ struct proxy {
     int direction;
     unsigned long long at; /* a value of <total> */
     char text[TEXT], behind[TEXT];
-    size_t text_size; /* 0: at a byte */
+    size_t text_size, behind_size; /* 0: at a byte; behind none */
     bool is_for_all, has_come;
     bool is_sweep;
     unsigned long long sweep_settled, sweep_first, sweep_stride, n_to_sweep, n_swept;
@@ -126,7 +126,7 @@ static void accept_link(struct proxy *p)
     l->fd[1] = server;
     l->is_used = true;
     p->n_accepted++;
-    l->is_behind = p->behind[0] == '\0';
+    l->is_behind = p->behind_size == 0;
     l->at = ULLONG_MAX;
     if (p->is_sweep && p->n_swept < p->n_to_sweep) {
         l->at = p->sweep_first + p->n_swept / 2 * p->sweep_stride +
@@ -147,9 +147,9 @@ static void strike(struct proxy *p, struct link *l)
 }
 
 /* How many of the next <n> bytes come before the last one of a text. */
-static size_t before_text(const struct pipe *from, size_t n, const char *text)
+static size_t before_text(const struct pipe *from, size_t n, const char *text, size_t size)
 {
-    size_t size = strlen(text), last = from->n_last < size ? from->n_last : size - 1;
+    size_t last = from->n_last < size ? from->n_last : size - 1;
     char all[TEXT + BUFFER];
     const char *found;
 
@@ -172,7 +172,7 @@ static size_t before_fault(const struct proxy *p, const struct link *l, int d, s
     if (p->direction != d)
         return n;
     if (p->text_size > 0)
-        return l->is_behind ? before_text(from, n, p->text) : n;
+        return l->is_behind ? before_text(from, n, p->text, p->text_size) : n;
     if (p->is_sweep)
         left = l->at > from->total ? l->at - from->total : 0;
     else
@@ -201,9 +201,11 @@ static void note(struct proxy *p, struct link *l, int d, size_t n)
     struct pipe *from = &l->pipe[d];
     const char *data = from->data + from->sent;
 
-    if (p->text_size > 0 && d == UP && l->is_behind && before_text(from, n, p->text) < n)
+    if (p->text_size > 0 && d == UP && l->is_behind &&
+        before_text(from, n, p->text, p->text_size) < n)
         l->is_asked = true;
-    if (p->text_size > 0 && !l->is_behind && before_text(from, n, p->behind) < n)
+    if (p->text_size > 0 && !l->is_behind &&
+        before_text(from, n, p->behind, p->behind_size) < n)
         l->is_behind = true;
     if (n < TEXT) {
         size_t old = from->n_last + n > TEXT ? TEXT - n : from->n_last;
@@ -414,8 +416,7 @@ static int proxy_pace(lua_State *L)
 static void disarm(struct proxy *p)
 {
     p->how = PASS;
-    p->text_size = 0;
-    p->behind[0] = '\0';
+    p->text_size = p->behind_size = 0;
     p->is_for_all = p->has_come = p->is_sweep = false;
     for (size_t i = 0; i < LINKS; i++) {
         p->links[i].is_asked = false;
@@ -431,23 +432,25 @@ static int proxy_fault(lua_State *L)
     struct proxy *p = check_proxy(L);
     enum how how = (enum how)luaL_checkoption(L, 2, NULL, hows);
     int direction = luaL_checkoption(L, 3, "down", directions);
-    const char *text = lua_type(L, 4) == LUA_TSTRING ? lua_tostring(L, 4) : "";
-    const char *behind = luaL_optstring(L, 6, "");
-    lua_Integer bytes = *text == '\0' ? luaL_optinteger(L, 4, 0) : 0;
+    size_t text_size = 0, behind_size;
+    const char *text = lua_type(L, 4) == LUA_TSTRING ? lua_tolstring(L, 4, &text_size) : "";
+    const char *behind = luaL_optlstring(L, 6, "", &behind_size);
+    lua_Integer bytes = text_size == 0 ? luaL_optinteger(L, 4, 0) : 0;
 
-    luaL_argcheck(L, strlen(text) < TEXT, 4, "the text is too long");
-    luaL_argcheck(L, strlen(behind) < TEXT, 6, "the text is too long");
-    luaL_argcheck(L, *text != '\0' || direction != ANSWER, 4, "text expected");
+    luaL_argcheck(L, text_size < TEXT, 4, "the text is too long");
+    luaL_argcheck(L, behind_size < TEXT, 6, "the text is too long");
+    luaL_argcheck(L, text_size > 0 || direction != ANSWER, 4, "text expected");
     pthread_mutex_lock(&p->mutex);
     disarm(p);
     p->how = how;
     p->direction = direction;
-    p->text_size = strlen(text);
-    memcpy(p->text, text, p->text_size + 1);
-    memcpy(p->behind, behind, strlen(behind) + 1);
-    for (size_t i = 0; i < LINKS && *behind != '\0'; i++)
+    p->text_size = text_size;
+    p->behind_size = behind_size;
+    memcpy(p->text, text, text_size);
+    memcpy(p->behind, behind, behind_size);
+    for (size_t i = 0; i < LINKS && behind_size > 0; i++)
         p->links[i].is_behind = false;
-    p->at = *text == '\0' ? p->total[direction] + (unsigned long long)bytes : 0;
+    p->at = text_size == 0 ? p->total[direction] + (unsigned long long)bytes : 0;
     p->is_for_all = lua_toboolean(L, 5);
     wake(p);
     pthread_mutex_unlock(&p->mutex);

@@ -8,7 +8,8 @@ and DELETE of /INDEX, GET and PUT of /INDEX/_settings and /INDEX/_mapping, of in
 so: their settings are kept, and do nothing.
 Documents are in FOLDER/documents, a line each, so that they survive a kill. A document whose field
 `name` begins with "bad" is refused, one with "busy" is to come again, twice. FOLDER/down: while
-that file is there all answers are 503.
+that file is there all answers are 503. FOLDER/refusal: the status, type and reason with which all
+documents are refused while that file is there.
 
 SPDX-License-Identifier: MIT"""
 
@@ -42,6 +43,10 @@ def apply(action, meta, document):
     key = (meta["_index"], meta["_id"])
     assert meta["version_type"] == "external_gte"
     there = documents.get(key)
+    if os.path.exists(os.path.join(folder, "refusal")):
+        with open(os.path.join(folder, "refusal"), encoding="utf-8") as words:
+            status, kind, reason = words.read().split(" ", 2)
+        return error(int(status), kind, reason)
     if there and there[0] > meta["version"]:
         return error(409, "version_conflict_engine_exception", "the current version is higher")
     name = str((document or {}).get("name"))

@@ -83,6 +83,18 @@ function methods:try(...)
    return (child.run({ argv = argv, stderr = "null" }, 120)) -- a million entries take long
 end
 
+-- Somebody hears the channels of this pattern from now on, and writes into a file what he hears:
+-- lines of "pmessage", pattern, channel and message.
+function methods:hear(channels, path)
+   local proc = assert(native.spawn { argv = { find "redis-cli", "-s", self.socket, "PSUBSCRIBE",
+                                               channels }, stdout = path })
+   scope.add(function()
+      proc:kill "KILL"
+      proc:wait(wait.scaled(10))
+   end)
+   wait.until_(function() return (files.read(path) or ""):find "psubscribe" end, 20, "somebody")
+end
+
 -- The answer to a command, as a value of Lua.
 function methods:call(...)
    local text = self:try("-3", "--json", ...)

@@ -2,11 +2,12 @@
 -- trouble, the other waits; and what must hold then.
 -- SPDX-License-Identifier: MIT
 --
--- Whose pipeline it is, is told by epochs. In a target of Postgres a trigger writes down the epoch
--- of each flush, so the target itself says whether two were at work.
+-- Whether two were at work the target itself says: in Postgres a trigger writes down the epoch of
+-- each flush; others are told the two apart, see takeover_audits.lua.
 -- $PGCDC_TAKEOVER_STOPPED: for how many seconds a leader is stopped that goes on later; else until
 -- the other one is at work.
 
+local audits = require "takeover_audits"
 local cluster = require "cluster"
 local contract = require "contract"
 local drivers = require "contract_drivers"
@@ -35,11 +36,35 @@ local AUDIT = [[
    end $$;
    create trigger audit after update on pgcdc.position for each row execute function audit()]]
 
+-- The audit of a driver; nil: that of Postgres, above.
+local function audit_of(driver)
+   for name, audit in pairs(audits.by_name) do
+      if driver == drivers[name] then
+         return audit
+      end
+   end
+   return driver.audit
+end
+
+-- Nothing that the first process writes comes after what the second one does. `hand`: in a lane of
+-- changes so many may, as what its client had in hand.
+local function check_lanes(c, is_taken, hand)
+   local newest_of_all = 0
+   for name, lane in pairs(audit_of(c.driver).lanes(c.target)) do
+      local late, newest = audits.late(lane)
+      lu.assertTrue(late <= (name == "changes" and hand or 0), ("%d of %s came late"):format(late,
+         name))
+      newest_of_all = math.max(newest_of_all, newest)
+      takeover.late = math.max(takeover.late or 0, late)
+   end
+   lu.assertTrue(newest_of_all > 1 or not is_taken, "the second one has written")
+end
+
 -- Epochs never go back, and no connection writes under two of them. `is_taken`: somebody has taken
 -- over.
-local function check_audit(c, is_taken)
-   if c.driver ~= drivers.postgres then
-      return
+local function check_audit(c, is_taken, hand)
+   if audit_of(c.driver) then
+      return check_lanes(c, is_taken, hand)
    end
    local newest, epochs = 0, {}
    for _, row in ipairs(c.target.db:exec "select epoch, backend from audit order by n") do
@@ -56,10 +81,14 @@ end
 function takeover.case(driver)
    local target, db, home = driver.start(), contract.make_database(), cluster.main():database()
    local way = proxy.new(home)
+   local script, audit = contract.script(driver, target, driver.beside_others), audit_of(driver)
+   local function script_of(n)
+      return audit and audit.script(script, target, n) or script
+   end
    local how = { dsn = db, state = home:dsn(), options = { "--lease", tostring(LEASE) },
-                 script = contract.script(driver, target, driver.beside_others) }
+                 script = script_of(2) }
    return { driver = driver, target = target, db = db, home = home, how = how, way = way,
-            first = tables.merge(how, { state = way:dsn(QUICK) }) }
+            first = tables.merge(how, { state = way:dsn(QUICK), script = script_of(1) }) }
 end
 
 --- Waits until it delivers.
@@ -71,7 +100,9 @@ end
 function takeover.start_two(c)
    local old = program.start(c.first)
    takeover.await_leader(old)
-   if c.driver == drivers.postgres then
+   if audit_of(c.driver) then
+      audit_of(c.driver).begin(c.target)
+   else
       c.target.db:exec(AUDIT)
    end
    local new = program.start(c.how)
@@ -87,7 +118,8 @@ function takeover.await_takeover(c, new, is_quick)
    end
    takeover.await_leader(new)
    local took = native.now() - since
-   lu.assertTrue(took <= wait.scaled(LEASE + 1), "it took long: " .. took)
+   lu.assertTrue(took <= wait.scaled(LEASE + 1), ("it took long: %s\n%s"):format(took,
+      new:stderr()))
    takeover.longest = math.max(takeover.longest or 0, took)
 end
 
@@ -99,15 +131,15 @@ function takeover.await_fenced(old)
 end
 
 --- The writers are done; one more process, and what is there is what is in the table.
--- `processes`: those that run, who leads first.
-function takeover.finish(c, processes, is_writing)
+-- `processes`: those that run, who leads first. `hand`: see check_lanes.
+function takeover.finish(c, processes, is_writing, hand)
    wait.until_(function() return not is_writing() end, 60 + 4 * (STOPPED or 0), "the writers")
    for _, p in ipairs(processes) do
       lu.assertEquals(p:stop(nil, 30).status, 0, p:stderr())
    end
    once.ok(c.how)
    contract.check(c.driver, c.target, contract.tag, c.db, c.driver.promise)
-   check_audit(c, #processes == 1)
+   check_audit(c, #processes == 1, hand)
 end
 
 -- ---- troubles ----
@@ -201,6 +233,9 @@ end
 --- By name, for whoever lists tests.
 takeover.troubles, takeover.before = troubles, before
 
+-- Who is stopped in the middle of a flush: his client may still have so much of it.
+local HANDS = { slept = 4000, slowed = 4000 }
+
 --- A leader gets into this trouble. `is_quick`: a lease need not end by itself.
 function takeover.trouble(driver, what, is_quick)
    local c = takeover.case(driver)
@@ -210,7 +245,7 @@ function takeover.trouble(driver, what, is_quick)
    local is_writing = contract.start_writers(c.db, is_quick and 40 or 120 + 25 * (STOPPED or 0))
    local old, new = takeover.start_two(c)
    native.sleep(math.random() * 0.2) -- somewhere in what it does
-   takeover.finish(c, troubles[what](c, old, new, is_quick), is_writing)
+   takeover.finish(c, troubles[what](c, old, new, is_quick), is_writing, HANDS[what])
 end
 
 --- $PGCDC_TAKEOVERS, as a number: each trouble so often; nil: a choice of them.
@@ -218,14 +253,15 @@ takeover.times = tonumber(os.getenv "PGCDC_TAKEOVERS")
 
 --- The same trouble `n` times; tells how long takeovers took at most.
 function takeover.repeated(driver, what, n, is_quick)
-   takeover.longest = nil
+   takeover.longest, takeover.late = nil, nil
    for _ = 1, n do
       scope.open()
       takeover.trouble(driver, what, is_quick)
       scope.close()
    end
    if takeover.times and takeover.longest then
-      io.write(("%d times, takeovers within %.1f s ... "):format(n, takeover.longest))
+      io.write(("%d times, takeovers within %.1f s%s ... "):format(n, takeover.longest,
+         (takeover.late or 0) > 0 and (", %d changes were late"):format(takeover.late) or ""))
    end
 end
 

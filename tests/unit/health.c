@@ -180,6 +180,25 @@ static void test_phases(void)
     health_fini(&h);
 }
 
+/* A database that is away is worse than a first read that goes on. */
+static void test_the_worst_first(void)
+{
+    struct figures_source sources[] = { good_source(), good_source() };
+    struct figures f = { .sources = sources, .n_sources = 2 };
+    struct health h;
+
+    sources[0].phase = FIGURES_SNAPSHOT;
+    sources[1].phase = FIGURES_CONNECTS;
+    sources[1].meter.failing_since_ms = NOW_MS - 1000;
+    err_set(&sources[1].meter.err, ERR_SQL, "connection refused");
+    CHECK(health_find(&h, &f, &options, NOW_US, NOW_MS));
+    EQUAL(h.problems[0].reason, HEALTH_DATABASE);
+    EQUAL(h.problems[h.n - 1].reason, HEALTH_SNAPSHOT);
+    for (int i = 0; i < HEALTH_REASONS; i++)
+        CHECK((strcmp(health_word(i), "snapshot") == 0) == (i == HEALTH_SNAPSHOT));
+    health_fini(&h);
+}
+
 /* ---- history ---- */
 
 static void test_history(void)
@@ -229,6 +248,7 @@ const struct unit_case health_cases[] = {
     { "health_paused", test_paused },
     { "health_who_is_to_blame", test_who_is_to_blame },
     { "health_phases", test_phases },
+    { "health_the_worst_first", test_the_worst_first },
     { "history", test_history },
     { "histogram", test_histogram },
     { NULL, NULL },

@@ -13,6 +13,7 @@ local load = require "pgcdc.doctor.load"
 local log = require "pgcdc.doctor.log"
 local mend = require "pgcdc.mend"
 local refused = require "pgcdc.postgres.refused"
+local topics = require "pgcdc.doctor.topics"
 
 local sources = {}
 
@@ -163,6 +164,9 @@ end
 --- Completes the item of a source (see pgcdc.doctor.doctor): mends, warnings, load. `facts`: of the
 --- source, see feeds. Asks the server, unless that cannot be reached.
 function sources.examine(item, facts)
+   if facts.capture == "feed" then
+      return topics.examine(item, facts)
+   end
    local target = conninfo.text("pgcdc.source: connect", facts.spec.connect)
    item.mends = not item.ok and refused.mends(item.text, raw.db_user(target)) or {}
    if item.mends[1] or not item.ok and item.text:find "connection to server" then

@@ -9,6 +9,7 @@ local remote = require "pgcdc.sinks.remote"
 local http_client = {}
 
 local STEP = 0.1 -- seconds
+local LEAST_HIDDEN = 8 -- letters of a word of a path that may be a secret
 
 -- sink -> its connection: {client = of the module, lines = headers of all requests, keys = secrets
 -- to sign with, or nil, secrets = texts that must not be seen, is_stale}; no field of the sink,
@@ -124,7 +125,7 @@ local function read_proxy(what, given)
    return text
 end
 
---- What all kinds that send over HTTP read. `url`: as it was given.
+--- What all kinds that send over HTTP read. `url`: with what stands for the variables of spec.url.
 function http_client.read_common(sink, spec, what, url)
    sink.holds, sink.successes = {}, 0
    sink.in_a_row, sink.probe_due, sink.probe_wait = 0, 0, 0
@@ -141,6 +142,9 @@ function http_client.read_common(sink, spec, what, url)
    local address, host, has_tls = http_client.read_address(what .. ": url", url)
    check_login(sink, what, host, has_tls, spec)
    sink.address = address
+   if url ~= spec.url then -- perhaps whoever knows the path may send there
+      sink.hidden_path = url:sub(#address + 1)
+   end
 end
 
 local common = { in_flight = true, gzip = true, headers = true, proxy = true,
@@ -156,6 +160,20 @@ end
 
 -- ---- the connection ----
 
+local LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+
+-- As a login is sent.
+local function base64(text)
+   local padding = -#text % 3
+   local digits = (text .. ("\0"):rep(padding)):gsub("...", function(three)
+      local value = (">I3"):unpack(three)
+      return ("%c%c%c%c"):format(LETTERS:byte((value >> 18) + 1),
+         LETTERS:byte((value >> 12 & 63) + 1), LETTERS:byte((value >> 6 & 63) + 1),
+         LETTERS:byte((value & 63) + 1))
+   end)
+   return digits:sub(1, #digits - padding) .. ("="):rep(padding)
+end
+
 -- Texts that must not be seen in what a server said.
 local function secrets_of(sink)
    local list = {}
@@ -164,13 +182,24 @@ local function secrets_of(sink)
          list[#list + 1] = text
       end
    end
-   add(sink:secret "password")
+   local user, password = sink:secret "user", sink:secret "password"
+   if user and password then
+      add(base64(user .. ":" .. password))
+   end
+   add(password)
+   for i = 1, sink.sign_count or 0 do
+      add(sink:secret("sign" .. i):match "^whsec_(.*)$")
+   end
    for _, name in ipairs(sink.header_names) do
       if sink.has_login then
          local text = sink:secret("headers." .. name)
          add(text)
          add(text:match "^%a+ (%S+)$") -- Bearer ...
       end
+   end
+   add(sink.hidden_path)
+   for word in (sink.hidden_path or ""):gmatch "[^/?&=]+" do
+      add(#word >= LEAST_HIDDEN and word)
    end
    return list
 end
@@ -232,9 +261,8 @@ function http_client.close(sink)
    sink.in_flight = 0
 end
 
---- "POST http://host/in: 503: what the server said", without secrets.
-function http_client.describe(sink, answer)
-   local text = answer.body:sub(1, 200):gsub("%s+", " "):gsub("[%c\x80-\xff]", "?")
+-- The text without secrets.
+local function without_secrets(sink, text)
    for _, secret in ipairs(connections[sink].secrets) do
       local from, to = text:find(secret, 1, true)
       while from do
@@ -242,7 +270,20 @@ function http_client.describe(sink, answer)
          from, to = text:find(secret, from + 3, true)
       end
    end
+   return text
+end
+
+--- "POST http://host/in: 503: what the server said", without secrets.
+function http_client.describe(sink, answer)
+   local text = without_secrets(sink, answer.body)
+   text = text:sub(1, 200):gsub("%s+", " "):gsub("[%c\x80-\xff]", "?")
    return ("%s: %d%s"):format(sink.shown, answer.status, text:find "%S" and ": " .. text or "")
+end
+
+--- Where a redirect leads, without what may be a secret.
+function http_client.location(sink, answer)
+   local location = answer.location and answer.location:gsub("[?#].*$", "") or "elsewhere"
+   return without_secrets(sink, location)
 end
 
 --- Sends one request, with that body, while no other is on its way. Returns {status =, body =,

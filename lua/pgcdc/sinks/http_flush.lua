@@ -350,9 +350,8 @@ function http_flush.read_answer(sink, answer)
    end
    local message = http_client.describe(sink, answer)
    if status >= 300 and status < 400 then
-      local location = answer.location and answer.location:gsub("[?#].*$", "") or "elsewhere"
       return "stop", ("%s; redirects are not followed: say url = %s if that is the right address")
-         :format(message, location)
+         :format(message, http_client.location(sink, answer))
    elseif status == 401 or status == 403 or status == 407 then
       return "denied", message
    elseif status == 408 or status == 425 or status == 429 or status >= 500 and status ~= 501 then

@@ -62,13 +62,20 @@ end
 
 -- ---- answers ----
 
--- What became of one document: "done", "later" or "refused".
+-- Errors of which no document is to blame: it would be the same with others.
+local of_the_index = { cluster_block_exception = "later", index_not_found_exception = "stop",
+                       security_exception = "denied" }
+
+-- What became of one document: "done", "later" or "refused"; of all of its index: also "denied" or
+-- "stop".
 local function fate_of(action, result)
    local status = result.status
    if status // 100 == 2 or status == 409 or action == "delete" and status == 404 then
       return "done"
    end
-   return (status == 429 or status >= 500) and "later" or "refused"
+   local fate = of_the_index[result.error and result.error.type]
+      or (status == 401 or status == 403) and "denied"
+   return fate or (status == 429 or status >= 500) and "later" or "refused"
 end
 
 local function message_of(sink, result)
@@ -83,7 +90,10 @@ local function share_out(sink, items, run, batch)
    for i, item in ipairs(items) do
       local action, result = next(item)
       local fate = fate_of(action, result)
-      if fate == "later" then
+      if fate == "stop" or fate == "denied" then
+         return fate, message_of(sink, result) .. (fate == "stop"
+            and ", and it is not made by itself: make it" or "")
+      elseif fate == "later" then
          later[#later + 1], problem = i, message_of(sink, result)
       else
          stay[#stay + 1] = fate == "refused" and message_of(sink, result) or false

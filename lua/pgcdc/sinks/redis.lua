@@ -80,10 +80,12 @@ end
 
 local function login(sink)
    local user, password = sink:secret "user", sink:secret "password"
-   if password and user then
-      ask(sink, false, "AUTH", user, password)
-   elseif password then
-      ask(sink, false, "AUTH", password)
+   if password then
+      local words = user and { "AUTH", user, password } or { "AUTH", password }
+      local kind, text = ask(sink, true, table.unpack(words))
+      if kind == "error" then -- who does not know the command repeats its words
+         redis_client.raise(sink, "AUTH", (text:gsub(", with args beginning with.*", "")))
+      end
    end
    if sink.database > 0 then
       ask(sink, false, "SELECT", sink.database)
@@ -100,8 +102,14 @@ local function check_cluster(sink)
    end
 end
 
+-- True if it would be the same the next time: the server is not to be trusted, or a file cannot be
+-- used.
+local function is_final(problem)
+   return problem:find("certificate does not verify", 1, true) or problem:find "^tls%.%l+: "
+end
+
 local function open(sink)
-   local problems = {}
+   local problems, are_final = {}, true
    for _ = 1, #sink.hosts do
       local host = sink.hosts[sink.turn]
       local problem = connect(sink, host)
@@ -112,7 +120,11 @@ local function open(sink)
          return
       end
       problems[#problems + 1] = address_of(host) .. ": " .. problem
+      are_final = are_final and is_final(problem)
       sink.turn = sink.turn % #sink.hosts + 1
+   end
+   if are_final then
+      sink:deny(table.concat(problems, "; "))
    end
    sink:retry(table.concat(problems, "; "))
 end

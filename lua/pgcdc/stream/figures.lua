@@ -10,7 +10,9 @@ local graph = require "pgcdc.stream.graph"
 local lineage = require "pgcdc.delivery.lineage"
 local participants = require "pgcdc.delivery.participants"
 local stream = require "pgcdc.stream.stream"
+local topics = require "pgcdc.stream.topics"
 local troubles = require "pgcdc.delivery.troubles"
+local workers = require "pgcdc.stream.workers"
 
 local figures = {}
 
@@ -102,7 +104,8 @@ function figures.all()
    end
    return {
       sources = list_sources(), sinks = list_sinks(), operators = list_operators(),
-      letters = troubles.letters, graph = pipeline,
+      letters = troubles.letters, graph = pipeline, partitions = topics.partitions(),
+      workers = workers.list(),
    }
 end
 

@@ -5,7 +5,9 @@
 --                             partition 1   ... |17|           the offset after the last change
 --    topic pgcdc-shapes       hash of a shape -> what its rows consist of
 --
--- A batch is what has come at a time. A record that is no change moves the position too.
+-- A batch is what has come at a time. A record that is no change moves the position too, as does
+-- the end of a partition: the ends of transactions take offsets of their own, and else there would
+-- seem to be something left for ever.
 --
 -- With a group the program is a member of it, or a worker, which reads one partition of each topic:
 -- see pgcdc.stream.workers. Its position also has how many partitions there are.
@@ -24,9 +26,11 @@ local MOST = 500 -- records of a batch
 local GOAL = 0.5 -- seconds that a batch shall take: it is finished before a stop
 local WAIT = 0.1 -- seconds that one question to brokers may take
 local PATIENCE = 60 -- seconds of such questions
+local BRIEF = 10 -- the same of --check
 local NAP = 0.01
 local FIRST = -2 -- as an offset, in librdkafka's words
 local headers = { "shape", "id", "seq", "ts", "op" } -- that are looked at
+local STALE = 2 -- seconds between two questions how much is left, where nothing is read
 local BEFORE = 3 -- so many records before the position are looked at, see note
 
 topics.fields = {
@@ -71,8 +75,8 @@ function topics.new(spec)
    native = native or require "pgcdc.native.kafka"
    local settings = require "pgcdc.sinks.kafka.settings"
    local record = require "pgcdc.sinks.kafka.record"
-   local feed = setmetatable({ timeout = 30, types = {}, offsets = {}, ends = {}, deleted = {},
-                               most = 1, count_fed = 0,
+   local feed = setmetatable({ timeout = 30, types = {}, offsets = {}, ends = {}, told = {},
+                               deleted = {}, most = 1, count_fed = 0,
                                memory = debezium.memory() }, Feed)
    feed.brokers = secret.expand(what .. ": kafka", check.text(what .. ": kafka", spec.kafka))
    feed.topics = check.names(what .. ": topic", spec.topic)
@@ -101,10 +105,18 @@ end
 
 -- ---- questions to brokers ----
 
+local unknown = { _UNKNOWN_TOPIC = true, UNKNOWN_TOPIC_OR_PART = true }
 local problems = {
    _UNKNOWN_TOPIC = true, UNKNOWN_TOPIC_OR_PART = true, TOPIC_AUTHORIZATION_FAILED = true,
    _UNKNOWN_PARTITION = true, _AUTHENTICATION = true,
 }
+
+-- What may be meant by the name of a topic that is not there, as the end of a sentence.
+local function nearest_topic(client, topic)
+   local names = client:topics(WAIT)
+   local near = names and raw.nearest(topic, names)
+   return near and ("; did you mean '%s'?"):format(near) or ""
+end
 
 -- Asks a client until there is an answer. Raises what does not pass by itself.
 local function ask_client(feed, client, method, ...)
@@ -116,8 +128,9 @@ local function ask_client(feed, client, method, ...)
       if a then
          return a, b
       elseif problems[b] then
-         error(("kafka: topic '%s': %s"):format(args[1], text), 0)
-      elseif raw.now() - began > PATIENCE then
+         error(("kafka: topic '%s': %s%s"):format(args[1], text,
+            unknown[b] and nearest_topic(client, args[1]) or ""), 0)
+      elseif raw.now() - began > (feed.mode == "check" and BRIEF or PATIENCE) then
          error(("kafka: %s does not answer: %s"):format(feed.brokers, text), 0)
       elseif not raw.sleep(0) then
          error("stopped", 0)
@@ -352,11 +365,18 @@ end
 -- A partition was read to its end.
 local function reach_end(feed, record)
    local ends = feed.ends[record.topic]
-   if ends[record.partition] then
-      return
+   if not ends[record.partition] then
+      ends[record.partition] = true
+      feed.left = feed.left - 1
    end
-   ends[record.partition] = true
-   feed.left = feed.left - 1
+end
+
+-- What is before that offset is done. Returns whether that is news.
+local function move_to(feed, record, offset)
+   local offsets = feed.offsets[record.topic]
+   local is_new = offset > offsets[record.partition]
+   offsets[record.partition] = math.max(offset, offsets[record.partition])
+   return is_new
 end
 
 local function tell_end(feed)
@@ -388,16 +408,14 @@ local function fetch(feed)
       local problem = record.problem
       if record.is_end then
          reach_end(feed, record)
+         has_moved = move_to(feed, record, record.offset) or has_moved
       elseif problem and (problem.is_fatal or record.topic) then
          error(("kafka: %s: %s"):format(record.topic or feed.brokers, problem.text), 0)
       elseif problem then
          raw.log("warn", problem.text, { source = raw.source_name(feed.source.number) })
       else
          n = feed_record(feed, record, n == 0) and n + 1 or n
-         local offsets = feed.offsets[record.topic]
-         if record.offset >= offsets[record.partition] then
-            offsets[record.partition], has_moved = record.offset + 1, true
-         end
+         has_moved = move_to(feed, record, record.offset + 1) or has_moved
       end
    end
    if has_moved then
@@ -405,6 +423,54 @@ local function fetch(feed)
    end
    tell_end(feed)
    return #records > 0
+end
+
+-- ---- figures ----
+
+-- Asks how far partitions go whose records nobody takes, since then the brokers tell nothing.
+local function ask_ends(feed)
+   local now = raw.now()
+   if not raw.is_paused(feed.source.number) or now - (feed.asked_at or -STALE) < STALE then
+      return
+   end
+   feed.asked_at = now
+   for topic, offsets in pairs(feed.offsets) do
+      for partition in pairs(offsets) do
+         local _, behind = feed.reader:range(topic, partition, WAIT)
+         if math.type(behind) ~= "integer" then
+            return -- the brokers are away
+         end
+         feed.told[topic .. " " .. partition] = behind
+      end
+   end
+end
+
+--- What is read, and how much of it is left: a list of {source =, topic =, partition =, left = or
+--- nil}.
+function topics.partitions()
+   local list = {}
+   for number, feed in pairs(feeds) do
+      if feed.reader then
+         ask_ends(feed)
+         for topic, offsets in pairs(feed.offsets) do
+            for partition, offset in pairs(offsets) do
+               local newest = math.max(feed.reader:newest(topic, partition) or -1,
+                  feed.told[topic .. " " .. partition] or -1)
+               list[#list + 1] = { source = number, topic = topic, partition = partition,
+                                   left = newest >= 0 and math.max(newest - offset, 0) or nil }
+            end
+         end
+      end
+   end
+   table.sort(list, function(a, b)
+      if a.source ~= b.source then
+         return a.source < b.source
+      elseif a.topic ~= b.topic then
+         return a.topic < b.topic
+      end
+      return a.partition < b.partition
+   end)
+   return list
 end
 
 -- ---- hooks ----
@@ -415,22 +481,33 @@ function topics.declare(source, feed)
    feeds[source.number] = feed
 end
 
+local function open(feed)
+   local settings = require "pgcdc.sinks.kafka.settings"
+   feed.settings = settings.of_reader(feed)
+   local reader, problem = native.reader(feed.settings)
+   feed.reader = reader or error("kafka: " .. problem, 0)
+end
+
+-- What --check finds: how much there is. Raises what is wrong.
+local function look(feed)
+   open(feed)
+   if feed.group then
+      feed:check_partitions(feed.reader)
+   end
+   return ("%d partitions of %s%s"):format(#places(feed) // 3, table.concat(feed.topics, ", "),
+      feed.group and (", for the workers of the group '%s'"):format(feed.group) or "")
+end
+
 --- Hook: begins to read, after the position `at`, nil where there is none.
 function topics.start(number, at, mode)
    local feed = feeds[number]
-   local settings = require "pgcdc.sinks.kafka.settings"
    feed.mode, feed.left = mode, 0
-   feed.settings = settings.of_reader(feed)
-   local reader, problem = native.reader(feed.settings)
-   if not reader then
-      error("kafka: " .. problem, 0)
-   end
-   feed.reader = reader
-   local list = places(feed, at)
    if mode == "check" then
-      return raw.feed_done(number, ("%d partitions of %s"):format(#list // 3,
-         table.concat(feed.topics, ", ")))
+      local ok, text = pcall(look, feed)
+      return raw.feed_done(number, tostring(text), not ok)
    end
+   open(feed)
+   local list, reader = places(feed, at), feed.reader
    reader:assign(list)
    raw.watch(reader:fd(), function()
       reader:quiet()

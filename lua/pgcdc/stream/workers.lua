@@ -15,6 +15,8 @@ local check = require "pgcdc.check"
 
 local workers = {
    feeds = {}, -- what reads the sources that have a group
+   NEEDS_DATABASE = "a source with a group needs its state in a database, that every worker can "
+      .. "reach: name one with --state",
 }
 
 local COMMIT = 1       -- seconds between two commits of offsets
@@ -24,6 +26,7 @@ local FIRST_PAUSE, LONGEST_PAUSE = 1, 60 -- before a worker that has died is sta
 local LONG = 60        -- who has run for so long begins with the first pause again
 local AGAIN = 60       -- seconds until the same problem is told again
 local LONG_ENOUGH = 15 -- to be given partitions
+local ASK, STALE = 0.1, 2 -- seconds that a question how much is left takes, and between two of them
 local PATIENCE = 240   -- for a worker that is to stop: the group waits for 300 s
 
 -- Exit statuses after which another start comes to the same: wrong words, a database that refuses,
@@ -39,6 +42,10 @@ local running = {}     -- partition -> its worker: {pid =, fd =, since =, asked 
 local paused = {}      -- partition -> {until_ =, seconds =}: it has died
 local pending          -- what is to be accepted once its workers have ended: {list =, is_lost =}
 local saved = {}       -- "topic partition" -> {topic, partition, offset}, not committed yet
+local places = {}      -- "topic partition" -> offset, of all that workers have told
+local restarts = {}    -- partition -> how often its worker has died
+local ends = {}        -- partition -> records beyond what its worker has saved; nil: not known
+local asked_at         -- when that was asked for
 local committed_at = 0
 local resets           -- the set of partitions that --reset is for: those that are assigned first,
                        -- since other members may have read others meanwhile; nil: none are yet
@@ -62,6 +69,7 @@ local function take_position(text)
    for topic, partition, offset in text:gmatch "(%S+) (%d+) (%d+)\n" do
       saved[topic .. " " .. partition] = { topic, math.tointeger(partition),
          math.tointeger(offset) }
+      places[topic .. " " .. partition] = math.tointeger(offset)
    end
 end
 
@@ -106,6 +114,7 @@ local function restart(partition, worker, status, signal)
          .. "ends too"):format(how), partition)
       return raw.stop(status)
    end
+   restarts[partition] = (restarts[partition] or 0) + 1
    local before = paused[partition]
    local seconds = before and raw.now() - worker.since < LONG
       and math.min(2 * before.seconds, LONGEST_PAUSE) or FIRST_PAUSE
@@ -213,6 +222,15 @@ local function commit()
    committed_at = raw.now()
 end
 
+-- Others move on from here.
+local function forget_places(partition)
+   for _, of in ipairs(workers.feeds) do
+      for _, topic in ipairs(of.topics) do
+         places[topic .. " " .. partition] = nil
+      end
+   end
+end
+
 -- Gives up what the group wants back, if nobody is at work on it any more.
 local function give_up()
    for _, partition in ipairs(pending.list) do
@@ -221,11 +239,17 @@ local function give_up()
       end
    end
    commit()
+   for _, partition in ipairs(pending.list) do
+      forget_places(partition)
+   end
    member:accept()
    pending = nil
 end
 
 local function begin()
+   if not raw.pipeline_name then
+      raw.usage(workers.NEEDS_DATABASE)
+   end
    feed = workers.feeds[1]
    workers.check(raw.source_count())
    native = require "pgcdc.native.kafka"
@@ -241,6 +265,56 @@ local function begin()
       member:quiet()
    end)
    raw.log("info", "waiting for partitions", { group = feed.group })
+end
+
+-- ---- figures ----
+
+-- Records of all topics of a partition that its worker has not saved; nil: nobody tells.
+local function ask_left(partition)
+   local left = 0
+   for _, of in ipairs(workers.feeds) do
+      for _, topic in ipairs(of.topics) do
+         local first, behind = member:range(topic, partition, ASK)
+         if not first then
+            return nil
+         end
+         left = left + math.max(behind - (places[topic .. " " .. partition] or first), 0)
+      end
+   end
+   return left
+end
+
+-- Asks for all partitions, some seconds after it was done last. Where the brokers are away the
+-- first one waits for nothing, and no other one is asked.
+local function ask_all(now)
+   if not member or now - (asked_at or -STALE) < STALE then
+      return
+   end
+   asked_at, ends = now, {}
+   for partition in pairs(wanted) do
+      ends[partition] = ask_left(partition)
+      if not ends[partition] then
+         return
+      end
+   end
+end
+
+--- The workers of a member: a list of {name =, pid = or nil, is_ready =, since =, restarts =,
+--- left = or nil}, one for each partition that is ours.
+function workers.list()
+   local list, numbers = {}, {}
+   ask_all(raw.now())
+   for partition in pairs(wanted) do
+      numbers[#numbers + 1] = partition
+   end
+   table.sort(numbers)
+   for i, partition in ipairs(numbers) do
+      local worker = running[partition] or {}
+      list[i] = { name = name_of(partition), pid = worker.pid, since = worker.since,
+                  is_ready = worker.is_ready or false, restarts = restarts[partition] or 0,
+                  left = ends[partition] }
+   end
+   return list
 end
 
 -- ---- turns ----
@@ -373,6 +447,11 @@ function workers.join(of, what)
    if not raw.partition then
       raw.be_member()
    end
+end
+
+--- True if the script has sources with a group.
+function workers.is_used()
+   return #workers.feeds > 0
 end
 
 --- To be called when the script is loaded and has so many sources.

@@ -122,17 +122,22 @@ local function unescaped(text)
 end
 
 -- {token =, id = of the transactions, savepoint =, serial =}; where nothing is stored without the
--- first three.
-local function stored_in(sink)
+-- first three. A transaction that stores another one is waited for, unless it `is_quick`.
+local function stored_in(sink, is_quick)
    local _, text, serial = ask(home_of(sink), "recall", { topic = sink.positions,
-                                                           group = sink.id })
+                                                           group = sink.id, is_quick = is_quick })
    local token, id, savepoint = (text or ""):match "^([^%s@]+)@?(%S*) ?(.*)$"
    return { token = token, id = token and (id ~= "" and unescaped(id) or sink.id), serial = serial,
             savepoint = savepoint ~= "" and savepoint or nil }
 end
 
-local function check_token(sink, token)
+-- Raises if what is stored in the sink is not ours any more. What others store is newer than ours.
+local function check_stored(sink, stored)
+   local token = stored.token
    if sink.has_announced and token and token ~= sink.token then
+      if stored.serial < sink.serial then
+         sink:stop "the target went back: a new start goes on from what is there"
+      end
       overtaken(sink, function()
          sink.has_announced = false
       end)
@@ -176,18 +181,19 @@ end
 
 local function recall(sink)
    local home = home_of(sink)
-   if sink.has_announced then
-      check_token(sink, stored_in(sink).token)
+   if sink.has_announced then -- our own transaction may be open still, which `init` ends
+      check_stored(sink, stored_in(sink, true))
    end
    if home == sink then
       ask(sink, "init")
    end
    make_topic(home, sink.positions)
    local stored = sink.has_announced and stored_in(sink) or take_over(sink)
-   check_token(sink, stored.token)
+   check_stored(sink, stored)
    if not sink.has_announced then
       ask(home, "begin")
-      store(sink, stored.savepoint, math.max(stored.serial, 0))
+      sink.serial = math.max(stored.serial, 0)
+      store(sink, stored.savepoint, sink.serial)
       ask(home, "commit")
       sink.has_announced = true
    end
@@ -334,7 +340,7 @@ local function reopen(sink, parts)
    if sink.id then
       ask(sink, "init")
       for _, part in ipairs(parts) do
-         check_token(part.sink, stored_in(part.sink).token)
+         check_stored(part.sink, stored_in(part.sink))
       end
    end
 end
@@ -406,7 +412,8 @@ local function send(sink, _, savepoint, parts)
       reopen(sink, parts)
    end
    for _, part in ipairs(savepoint and parts or {}) do
-      store(part.sink, savepoint, raw.decode(savepoint).serial)
+      part.sink.next_serial = raw.decode(savepoint).serial
+      store(part.sink, savepoint, part.sink.next_serial)
    end
 end
 
@@ -418,6 +425,7 @@ local function commit(sink, _, parts)
    for _, part in ipairs(parts) do
       local of = part.sink
       of.new_shapes = {}
+      of.serial = of.next_serial or of.serial
       for _ in pairs(of.dead) do
          of.refused_rows = of.refused_rows + 1
       end

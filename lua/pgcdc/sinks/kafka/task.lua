@@ -50,8 +50,14 @@ function task.raise(sink, what, problem, topic, group)
    elseif unknown[name] then
       sink:deny(("%s: the topic '%s' is not there, and Kafka does not make it: create it"):format(
          what, topic or sink.positions))
+   elseif name == "_UNSUPPORTED_FEATURE"
+      or problem.text:find("not supported by any of the", 1, true) then
+      sink:stop(message)
    elseif problem.is_fatal or fenced[name] then
       sink:again(message)
+   elseif name == "_TRANSPORT" and not sink.is_connected then
+      message = ("cannot connect to %s: %s"):format(sink.brokers, sink.trouble or problem.text
+         .. ": no broker of Kafka answers there, or one that wants TLS")
    end
    sink:broken(message)
 end
