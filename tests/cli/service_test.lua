@@ -1,12 +1,16 @@
 -- service_test.lua: what systemd is told, by the protocol of $NOTIFY_SOCKET.
 -- SPDX-License-Identifier: MIT
 
+local child = require "child"
 local cluster = require "cluster"
 local files = require "files"
 local lu = require "luaunit"
 local native = require "native"
 local program = require "program"
 local scope = require "scope"
+local server = require "server"
+local tables = require "tables"
+local tree = require "tree"
 local wait = require "wait"
 
 local TestService = {}
@@ -131,6 +135,37 @@ function TestService.test_a_reload()
    lu.assertEquals({ reloads, count(messages(), "STOPPING=1") }, { 1, 0 }, messages())
    p:stop()
    wait.until_(function() return count(messages(), "STOPPING=1") == 1 end, 10, messages)
+end
+
+-- A service of the unit, as its user: /var/lib is a folder of ours. Its home is /, where it may write
+-- nothing, so what belongs to the machine is in its own folder, also where the state is in a
+-- database; and root reaches it there.
+function TestService.test_the_unit_with_a_state_in_a_database()
+   local unit, user = files.text(tree.top .. "/src/dist/pgcdc-lua@.service"), server.user()
+   local db, home = cluster.main():database(), cluster.main():database()
+   table_of_one(db)
+   local lib = scope.dir("lib", server.root())
+   local folder = lib .. "/pgcdc-lua/orders"
+   child.run { argv = { "mkdir", "-p", folder } }
+   if user then
+      assert(native.chown(folder, user))
+   end
+   local env, options = { HOME = "/" }, {}
+   for name, value in unit:gmatch "\nEnvironment=([%w_]+)=(%S+)" do
+      env[name] = value:gsub("%%S", lib):gsub("%%i", "orders")
+   end
+   local words = unit:match "\nExecStart=%S+ ([^\n]+) %$OPTIONS "
+   for word in words:gmatch "%S+" do
+      options[#options + 1] = word:gsub("%${STATE_DIRECTORY}", folder)
+   end
+   local p = program.start { state = false, user = user, dsn = db, cwd = folder, env = env,
+      script = 'pgcdc.source { table = "t", interval = 0.1 }:sink(print)', name = "orders.lua",
+      options = tables.join(options, { "--state", home:dsn(), "--name", "orders" }) }
+   p:wait_stderr('msg="ready"', 20)
+   local result = program.run { state = false, env = { XDG_STATE_HOME = env.XDG_STATE_HOME },
+      options = { "ctl", "-s", home:dsn(), "--name", "orders", "status" } }
+   lu.assertStrContains(result.stdout, "leader, epoch 1;", false, result.stderr)
+   lu.assertEquals(p:stop().status, 0)
 end
 
 return TestService
