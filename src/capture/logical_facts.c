@@ -11,10 +11,10 @@
 
 enum { F_LEVEL, F_PUBLICATION, F_OPS, F_ROOT, F_PUBLISHED, F_FILTERED, F_IDENTITY, F_PLUGIN,
        F_HERE, F_STATUS, F_CONFIRMED, F_MIXED, F_HASH, F_VERSION, F_SYNCED, F_MOVED,
-       F_CHILD, F_LEAVES, F_KEPT, F_ALTERED };
+       F_CHILD, F_LEAVES, F_KEPT, F_ALTERED, F_COLUMNS };
 
 const struct result_shape logical_facts_shape = {
-    "what the log brings", "tBBBbbcTBTUbuubbbTcU", 1, 1
+    "what the log brings", "tBBBbbcTBTUbuubbbTcUT", 1, 1
 };
 
 /* Rows of the catalogs that are made anew when a table, or the schema that it is in, leaves the
@@ -100,6 +100,8 @@ void logical_facts_put(const struct source *s, struct buf *sql)
         sql_altered_put(sql, t);
     else
         buf_puts(sql, "0::int8");
+    buf_puts(sql, ", ");
+    log_columns_put(sql);
     buf_puts(sql, " FROM pg_class c LEFT JOIN pg_publication p ON p.pubname = ");
     sql_put_literal(sql, s->config->publication);
     buf_puts(sql, " LEFT JOIN pg_replication_slots s ON s.slot_name = ");
@@ -134,6 +136,8 @@ bool logical_facts_read(struct logical_facts *f, struct source *s, const struct 
     f->is_moved = result_bool(r, 0, F_MOVED);
     f->has_child = result_bool(r, 0, F_CHILD);
     s->log_altered = result_u64(r, 0, F_ALTERED);
+    if (!log_columns_read(&s->log_columns, f->is_filtered ? NULL : result_text(r, 0, F_COLUMNS), e))
+        return false;
     return log_leaves_read(&s->log_leaves, result_text(r, 0, F_LEAVES), s->facts.identity.lsn, e);
 }
 

@@ -25,6 +25,7 @@ void source_fini(struct source *s)
     xidset_fini(&s->restored_seen);
     source_forget_polled(s);
     log_leaves_fini(&s->log_leaves);
+    log_columns_fini(&s->log_columns);
     hints_fini(&s->hints.rule);
     free(s->hints.function);
     second_reader_free(s->second);
@@ -198,13 +199,6 @@ static bool add_bare(struct source *s, enum message_kind kind, struct err *e)
 bool source_add_reading(struct source *s, struct err *e)
 {
     return add_bare(s, MESSAGE_READING, e);
-}
-
-bool source_add_truncate(struct source *s, struct err *e)
-{
-    return add_bare(s, MESSAGE_TRUNCATE, e) &&
-           source_add_notice(s, LOG_WARN, "the table was truncated: no deletes are told of its "
-                             "rows", e);
 }
 
 bool source_add_ready(struct source *s, struct err *e)

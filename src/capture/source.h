@@ -10,6 +10,7 @@
 #define SOURCE_H
 
 #include "capture/begin.h"
+#include "capture/log_columns.h"
 #include "capture/log_leaves.h"
 #include "capture/message.h"
 #include "capture/quiet.h"
@@ -68,6 +69,7 @@ struct source {
     char *polled;         /* text of the snapshot of the newest complete poll; NULL: poll again */
     uint64_t glance_lsn;  /* the LSN that fault_glance read before the step's snapshot; 0: none */
     struct log_leaves log_leaves;
+    struct log_columns log_columns; /* of the newest facts */
     uint64_t log_altered; /* see sql_altered.h, of the newest facts; 0: not asked for */
     uint64_t log_passed;  /* the log was read up to here for other sources, see follower.h */
     bool shares_log;      /* other sources rely on the slot */
@@ -137,9 +139,6 @@ bool source_add_reread(struct source *s, const char *text, struct err *e) WARN_U
 
 /* MESSAGE_READING: what follows is all that the table has. */
 bool source_add_reading(struct source *s, struct err *e) WARN_UNUSED;
-
-/* MESSAGE_TRUNCATE, and a notice for the log that no deletes are told. */
-bool source_add_truncate(struct source *s, struct err *e) WARN_UNUSED;
 
 /* MESSAGE_READY, once. */
 bool source_add_ready(struct source *s, struct err *e) WARN_UNUSED;

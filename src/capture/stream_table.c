@@ -11,9 +11,13 @@
 
 static void forget_columns(struct stream_table *t)
 {
-    for (size_t i = 0; i < t->n; i++)
+    for (size_t i = 0; i < t->n; i++) {
+        free(t->told[i]);
         free(t->names[i]);
+    }
+    free(t->told);
     free(t->names);
+    free(t->numbers);
     free(t->is_key);
     free(t->fields);
     free(t->old);
@@ -59,15 +63,22 @@ bool stream_table_announce(struct stream_table_list *ts, const struct pgoutput_r
     forget_columns(t);
     t->identity = r->identity;
     t->serial = ++ts->serial;
+    t->told = calloc(room, sizeof *t->told);
     t->names = calloc(room, sizeof *t->names);
+    t->numbers = calloc(room, sizeof *t->numbers);
     t->is_key = calloc(room, sizeof *t->is_key);
     t->fields = calloc(room, sizeof *t->fields);
     t->old = calloc(room, sizeof *t->old);
-    if (t->names == NULL || t->is_key == NULL || t->fields == NULL || t->old == NULL)
+    if (t->told == NULL || t->names == NULL || t->numbers == NULL || t->is_key == NULL ||
+        t->fields == NULL || t->old == NULL)
         return err_memory(e);
     for (; pgoutput_next_column(&columns, &column); t->n++) {
-        if ((t->names[t->n] = strdup(column.name)) == NULL)
+        t->told[t->n] = strdup(column.name);
+        t->names[t->n] = strdup(column.name);
+        if (t->told[t->n] == NULL || t->names[t->n] == NULL) {
+            t->n++;
             return err_memory(e);
+        }
         t->is_key[t->n] = column.is_key;
         hash = hash_bytes(hash, column.name, strlen(column.name) + 1);
         hash = hash_add(hash_add(hash, column.type), (uint64_t)column.modifier);
@@ -114,6 +125,32 @@ bool stream_table_check_key(const struct stream_table *t, struct err *e)
     return true;
 }
 
+/* Gives the columns the names of now. (A partition's own order of columns may be another one.)
+ * <is_newer>: the facts are not older than the announcement. */
+static bool rename_columns(struct stream_table *t, const struct source *s, bool is_newer,
+                           struct err *e)
+{
+    const struct log_columns *now = &s->log_columns;
+    bool is_told = now->n > 0 && t->oid == s->facts.table.oid;
+
+    if (is_told && !t->is_settled &&
+        !log_columns_number(now, s->facts.rowtype, t->told, t->n, t->numbers, &t->is_numbered, e))
+        return false;
+    for (size_t i = 0; is_told && t->is_numbered && i < t->n; i++) {
+        uint16_t number = t->numbers[i];
+        bool is_there = number > 0 && number <= now->n &&
+                        now->v[number - 1].state != LOG_COLUMN_DROPPED;
+        char *name = strdup(is_there ? now->v[number - 1].name : "");
+
+        if (name == NULL)
+            return err_memory(e);
+        free(t->names[i]);
+        t->names[i] = name;
+    }
+    t->is_settled = is_newer;
+    return true;
+}
+
 static bool map(struct stream_table *t, size_t i, struct rowtype *s, struct err *e)
 {
     size_t *column = calloc(s->n_columns + 1, sizeof *column);
@@ -138,6 +175,11 @@ static bool has_looked(const struct stream_table *t, size_t i)
     return false;
 }
 
+static bool is_mapped(const struct stream_table *t, size_t i, const struct source *s)
+{
+    return t->source == i && t->rowtype == s->facts.rowtype && has_looked(t, i) && t->is_settled;
+}
+
 bool stream_table_find(struct stream_table_list *ts, uint32_t oid, size_t i,
                         const struct source *source, struct stream_table **t, bool *is_known,
                         struct err *e)
@@ -146,9 +188,11 @@ bool stream_table_find(struct stream_table_list *ts, uint32_t oid, size_t i,
 
     *is_known = true;
     *t = find(ts, oid);
-    if (*t == NULL || ((*t)->source == i && (*t)->rowtype == s && has_looked(*t, i)))
+    if (*t == NULL || is_mapped(*t, i, source))
         return true;
     *is_known = has_looked(*t, i);
+    if (!rename_columns(*t, source, *is_known, e))
+        return false;
     if (!*is_known && !ARRAY_PUSH((*t)->looked, (*t)->n_looked, (*t)->cap_looked, i))
         return err_memory(e);
     for (size_t k = 0; source->config->n_columns == 0 && k < (*t)->n; k++)
@@ -176,8 +220,7 @@ const struct stream_table *stream_table_known(struct stream_table_list *ts, uint
 {
     struct stream_table *t = find(ts, oid);
 
-    return t != NULL && t->source == i && t->rowtype == source->facts.rowtype && has_looked(t, i)
-               ? t : NULL;
+    return t != NULL && is_mapped(t, i, source) ? t : NULL;
 }
 
 /* ---- fields ---- */

@@ -1,8 +1,9 @@
 /* stream_table.h -- the columns of a relation of the log in the rows of a source.
  *
- * The log announces a relation before its first row, and when its columns have changed. Columns are
- * found by name: those that the source does not read are passed over, and those that the relation
- * does not have are NULL. No I/O.
+ * The log announces a relation before its first row, and when its columns have changed, by the
+ * names that they had then, which become those of now (log_columns.h). Columns are found by name:
+ * those that the source does not read are passed over, and those that the relation does not have
+ * are NULL. No I/O.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef STREAM_TABLE_H
@@ -19,7 +20,11 @@ struct stream_table {
     size_t *looked;  /* the sources that have read the facts since the columns are these; owned */
     size_t n_looked, cap_looked;
     char identity;
-    char **names; /* n of them; owned, as is <is_key> */
+    char **told;  /* the names in the log; n of them, owned, as what follows */
+    char **names; /* as of now; empty: it was dropped since */
+    uint16_t *numbers; /* of the columns, 0: as before; meaningless unless <is_numbered> */
+    bool is_numbered;
+    bool is_settled;   /* by facts that are not older than the announcement */
     bool *is_key;
     size_t n;
     size_t source;           /* its number in the stream; SIZE_MAX: none yet */

@@ -1,12 +1,16 @@
 -- service_test.lua: what systemd is told, by the protocol of $NOTIFY_SOCKET.
 -- SPDX-License-Identifier: MIT
 
+local child = require "child"
 local cluster = require "cluster"
 local files = require "files"
 local lu = require "luaunit"
 local native = require "native"
 local program = require "program"
 local scope = require "scope"
+local server = require "server"
+local tables = require "tables"
+local tree = require "tree"
 local wait = require "wait"
 
 local TestService = {}
@@ -46,7 +50,7 @@ end
 local function start(socket, db, options)
    return program.start {
       script = options.script or 'pgcdc.source { table = "t", interval = 0.1 }:sink(print)',
-      dsn = db,
+      dsn = db, binary = options.binary,
       env = { NOTIFY_SOCKET = socket, WATCHDOG_USEC = options.watchdog }, options = options.options,
    }
 end
@@ -91,6 +95,35 @@ function TestService.test_a_database_that_is_away()
    p:finish()
 end
 
+-- A handler that does not come back: there are no more signs of life, so systemd kills it. (This
+-- program was built to take a loop for dead after 1.5 s.)
+function TestService.test_a_loop_that_does_not_turn()
+   local socket, messages = notified()
+   if not socket then
+      return
+   end
+   local db = cluster.main():database()
+   table_of_one(db)
+   local fifo = scope.dir "fifo" .. "/fifo"
+   assert(os.execute("mkfifo " .. fifo))
+   local p = start(socket, db, { watchdog = "400000", binary = program.binary() .. "-hasty",
+      script = ([[pgcdc.source { table = "t", interval = 0.1 }:on("change", function()
+         io.open(%q):read "a"
+      end)]]):format(fifo) })
+   local function told()
+      return messages():match "STATUS=the loop does not turn: it delivers changes of public.t\n.*"
+   end
+   wait.until_(told, 20, messages)
+   local other_socket, others = notified() -- of one that is well: so time has passed
+   local other = start(other_socket, db, { watchdog = "400000" })
+   wait.until_(function() return count(others(), "WATCHDOG=1") >= 5 end, 20, others)
+   lu.assertEquals(count(told(), "WATCHDOG=1"), 0)
+   files.write(fifo, "go on")
+   wait.until_(function() return count(told(), "WATCHDOG=1") > 1 end, 20, messages)
+   other:stop()
+   p:stop()
+end
+
 -- What the script starts is not the service: it finds nothing of this in its environment.
 function TestService.test_what_a_script_starts()
    local socket = notified()
@@ -131,6 +164,37 @@ function TestService.test_a_reload()
    lu.assertEquals({ reloads, count(messages(), "STOPPING=1") }, { 1, 0 }, messages())
    p:stop()
    wait.until_(function() return count(messages(), "STOPPING=1") == 1 end, 10, messages)
+end
+
+-- A service of the unit, as its user: /var/lib is a folder of ours. Its home is /, where it may write
+-- nothing, so what belongs to the machine is in its own folder, also where the state is in a
+-- database; and root reaches it there.
+function TestService.test_the_unit_with_a_state_in_a_database()
+   local unit, user = files.text(tree.top .. "/src/dist/pgcdc-lua@.service"), server.user()
+   local db, home = cluster.main():database(), cluster.main():database()
+   table_of_one(db)
+   local lib = scope.dir("lib", server.root())
+   local folder = lib .. "/pgcdc-lua/orders"
+   child.run { argv = { "mkdir", "-p", folder } }
+   if user then
+      assert(native.chown(folder, user))
+   end
+   local env, options = { HOME = "/" }, {}
+   for name, value in unit:gmatch "\nEnvironment=([%w_]+)=(%S+)" do
+      env[name] = value:gsub("%%S", lib):gsub("%%i", "orders")
+   end
+   local words = unit:match "\nExecStart=%S+ ([^\n]+) %$OPTIONS "
+   for word in words:gmatch "%S+" do
+      options[#options + 1] = word:gsub("%${STATE_DIRECTORY}", folder)
+   end
+   local p = program.start { state = false, user = user, dsn = db, cwd = folder, env = env,
+      script = 'pgcdc.source { table = "t", interval = 0.1 }:sink(print)', name = "orders.lua",
+      options = tables.join(options, { "--state", home:dsn(), "--name", "orders" }) }
+   p:wait_stderr('msg="ready"', 20)
+   local result = program.run { state = false, env = { XDG_STATE_HOME = env.XDG_STATE_HOME },
+      options = { "ctl", "-s", home:dsn(), "--name", "orders", "status" } }
+   lu.assertStrContains(result.stdout, "leader, epoch 1;", false, result.stderr)
+   lu.assertEquals(p:stop().status, 0)
 end
 
 return TestService

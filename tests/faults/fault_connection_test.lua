@@ -7,7 +7,6 @@
 local cluster = require "cluster"
 local fixtures = require "fixtures"
 local lu = require "luaunit"
-local native = require "native"
 local wait = require "wait"
 local watch = require "watch"
 
@@ -200,7 +199,8 @@ function TestFaultConnection.test_restart_and_recovery()
    lu.assertEquals(p:stop().status, 0)
 end
 
--- The server is away while they try again and again, ever more slowly. Also for the program that was just started.
+-- The server is away while they try again and again, ever more slowly. Also for the program that
+-- was just started.
 function TestFaultConnection.test_away_for_some_tries()
    local one = new_cluster()
    local p = watch.start(one)

@@ -207,7 +207,7 @@ local bad_tree_offences = {
    "src/capture/low.h:18: the name odd does not begin",
    "src/capture/three.h:3: a circle of includes: capture/one > capture/two > capture/three > ",
    "src/state/high.h:1: the first line must be",
-   "src/state/high.c:3: only ctl_show, lua/json may include <jansson.h>",
+   "src/state/high.c:3: only cli/ctl_show, lua/json may include <jansson.h>",
    "src/state/high.c:4: only pg may include <libpq-fe.h>",
    "src/capture/store.c:3: only state may include <sqlite3.h>",
    "src/state/high.c:10: atoi is banned",

@@ -18,8 +18,8 @@ local mt = {
 }
 local serial = 0
 
--- How a cluster makes a database: by copies of files, as all did before 15. By the log, which is the
--- default since then, it takes twice the time.
+-- How a cluster makes a database: by copies of files, as all did before 15. By the log, the default
+-- since then, it takes twice the time.
 local function strategy_of(cluster)
    return not cluster.bin and server.version() >= 15 and "strategy file_copy" or ""
 end
