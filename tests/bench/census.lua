@@ -112,8 +112,8 @@ local function measure(name, key, snapshots, checks)
    watcher:stop()
    line("  the same in a program that runs", running / n, "N", checks)
    say("  bytes of a tally: %s", database:value(([[
-      select sum(length(b::text) + length(c::text) + length(x::text) + 3 + 5) from (
-         select h >> 54 & 1023 b, count(*) c, bit_xor(h) x from (
+      select sum(length(b::text) + length(c::text) + length(x::text) + 5 + 5) from (
+         select h >> 56 b, count(*) c, bit_xor(h) x from (
             select %s h from %s offset 0) s group by 1) s]]):format(
                key == "i" and "hashint8extended(id, 0)" or "uuid_hash_extended(id, 0)", name)))
 end
