@@ -61,7 +61,7 @@ check-servers:
 # PGCDC_CONTRACT=1 it does what `make contract` does, too.
 KAFKA_JARS = build/kafka/libs
 ON_KAFKA = kafka_real kafka_secure doctor_kafka kafka_takeover group_real debezium_real \
-	contract_sweep $(CONTRACT)
+	contract_sweep contract_mutants $(CONTRACT)
 KILLS ?= 15
 
 check-kafka:
