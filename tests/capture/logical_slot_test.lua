@@ -55,7 +55,8 @@ function TestLogicalSlot.test_settings_that_lose_it()
    local p = by_log.start(db)
    p:wait_stderr "other slots are there on the standbys after a failover, and slot pgcdc_%x+ is not"
    if is_18 then
-      p:wait_stderr "idle_replication_slot_timeout is 2h: after a longer stop slot pgcdc_%x+ is lost"
+      p:wait_stderr("idle_replication_slot_timeout is 2h: after a longer stop slot pgcdc_%x+ "
+         .. "is lost")
    end
    p:stop()
 end
