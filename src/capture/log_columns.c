@@ -45,7 +45,7 @@ bool log_columns_read(struct log_columns *c, const char *text, struct err *e)
 {
     log_columns_fini(c);
     for (const char *end; text != NULL && (end = strchr(text, '\n')) != NULL; text = end + 1) {
-        struct log_column column = { .state = (enum log_column_state)*text };
+        struct log_column column = { .state = (enum log_columns_state)*text };
         char *name;
 
         column.type = (uint32_t)strtoul(text + 1, &name, 10);
@@ -92,21 +92,21 @@ static bool has_name(const struct log_columns *c, size_t j, const struct rowtype
 static int fit_of(const struct log_columns *c, size_t j, const struct rowtype *now,
                   const char *told, uint32_t type, bool is_dropped)
 {
-    if (c->v[j].state == LOG_COLUMN_DROPPED)
+    if (c->v[j].state == LOG_COLUMNS_DROPPED)
         return is_dropped ? HAD_NAME_OF_DROPPED : 0;
     return LIVES + (has_name(c, j, now, told) ? HAS_NAME : 0) +
            (c->v[j].type == type ? HAS_TYPE : 0);
 }
 
 /* Whether the log's next column may be the one in hand, and whether it may be another one. */
-static bool may_be(enum log_column_state state)
+static bool may_be(enum log_columns_state state)
 {
-    return state != LOG_COLUMN_VIRTUAL;
+    return state != LOG_COLUMNS_VIRTUAL;
 }
 
-static bool may_lack(enum log_column_state state)
+static bool may_lack(enum log_columns_state state)
 {
-    return state != LOG_COLUMN_LIVES;
+    return state != LOG_COLUMNS_LIVES;
 }
 
 /* A table: how well told[i..] fit to the columns from j on; <width> is of a row of it. */
@@ -148,7 +148,7 @@ static void follow(const struct log_columns *c, size_t n, const struct way *w, u
     for (size_t i = 0, j = 0; i < n; j++) {
         if (may_lack(c->v[j].state) && *at(w, i, j) == *at(w, i, j + 1))
             continue;
-        numbers[i++] = c->v[j].state != LOG_COLUMN_DROPPED ? (uint16_t)(j + 1) : 0;
+        numbers[i++] = c->v[j].state != LOG_COLUMNS_DROPPED ? (uint16_t)(j + 1) : 0;
     }
 }
 

@@ -28,6 +28,7 @@ struct source_hints {
     bool is_used;               /* the poll in hand reads the blocks of <rule> */
     int64_t began_ms, scan_ms;  /* when that poll began, and how long the last scan took */
     uint64_t blocks, of_blocks, wal_bytes, n_summaries; /* figures of that poll */
+    int64_t flush_us;           /* how long that poll has waited until the WAL was flushed */
     int64_t late_ms;            /* since when the floor is below the note; 0: it is not */
 };
 
