@@ -161,6 +161,8 @@ check "the service is right" sh -c "
       >'$debs/pgcdc-lua@.service' &&
    systemd-analyze verify --man=no '$debs/pgcdc-lua@orders.service' &&
    systemd-analyze security --offline=true --threshold=30 '$debs/pgcdc-lua@.service'"
+check "the user of services is made" sh -c "
+   systemd-sysusers --root='$root' pgcdc-lua.conf && grep -q '^pgcdc-lua:' '$root/etc/passwd'"
 check "servers for the tests" tests_of_packages
 for test in modules files redis nats http; do
    check "the test $test of the packages" run_test $test

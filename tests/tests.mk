@@ -61,10 +61,12 @@ check-servers:
 # PGCDC_CONTRACT=1 it does what `make contract` does, too.
 KAFKA_JARS = build/kafka/libs
 ON_KAFKA = kafka_real kafka_secure doctor_kafka kafka_takeover group_real debezium_real \
-	contract_sweep $(CONTRACT)
+	contract_sweep contract_mutants $(CONTRACT)
 KILLS ?= 15
 
 check-kafka:
+	@$(if $(SUITES),:,echo "check-kafka: about $$((30 + $(KILLS) * 3 / 10)) minutes on two cores" \
+		"that have other work, too")
 	@tests/setup.sh java
 	@$(MAKE) --no-print-directory $(KAFKA_JARS) $(PEERS)/classes/Peer.class
 	@PGCDC_KAFKA=1 PGCDC_KAFKA_KILLS=$(KILLS) PGCDC_CONTRACT_SINK=kafka \

@@ -77,6 +77,7 @@ int err_exit_status(enum err_code code)
         return 2;
     case ERR_CONNECTION:
     case ERR_SQL:
+    case ERR_DECODING:
     case ERR_ANSWER:
     case ERR_REFUSED:
     case ERR_BEHIND:

@@ -18,6 +18,7 @@ enum err_code {
     ERR_SCRIPT,     /* the script threw, or declared nonsense */
     ERR_CONNECTION, /* the connection is lost or cannot be made */
     ERR_SQL,        /* the server answered a statement with an error: see sqlstate */
+    ERR_DECODING,   /* the server fails to decode its log: see sqlstate */
     ERR_ANSWER,     /* the server answered what no such statement is answered with */
     ERR_REFUSED,    /* the database is there but cannot be captured as asked */
     ERR_BEHIND,     /* a standby that has not yet replayed all that was read before */

@@ -7,6 +7,7 @@
 #include "capture/follower_members.h"
 #include "capture/slot_errors.h"
 #include "capture/slot_guard.h"
+#include "capture/slot_stuck.h"
 #include "capture/sql.h"
 #include "capture/stream.h"
 #include "pg/sqlstate.h"
@@ -45,6 +46,7 @@ struct follower {
     uint64_t confirmed;
     int64_t status_ms, told_ms, ended_ms; /* when that was done last, and a batch ended */
     struct slot_guard guard;
+    struct slot_stuck stuck;
     struct err fault;      /* what ends the source when the log is to be read again */
     struct queue_list out; /* messages on their way to the queue */
 };
@@ -251,14 +253,7 @@ static void let_go(struct follower *f)
 static void let_reread(struct follower *f)
 {
     pthread_mutex_lock(f->job.mutex);
-    for (size_t i = 0; i < f->members.n; i++) {
-        struct follower_members_item *m = &f->members.v[i];
-
-        if (!follower_members_has_reread(m))
-            continue;
-        m->source->reread_wait.waits = false;
-        f->job.look(m->arg);
-    }
+    follower_members_let_reread(&f->members, f->job.look);
     pthread_mutex_unlock(f->job.mutex);
 }
 
@@ -266,16 +261,10 @@ static void let_reread(struct follower *f)
  * another, which the next run brings. But their steps may have partitions to read. */
 static void finish_members(struct follower *f)
 {
-    bool is_over = true, is_due = false, is_reread = false;
+    bool is_over, is_due, is_reread;
 
     pthread_mutex_lock(f->job.mutex);
-    for (size_t i = 0; i < f->members.n; i++) {
-        const struct source *s = f->members.v[i].source;
-
-        is_over = is_over && follower_members_is_at_target(&f->members.v[i]);
-        is_due = is_due || (is_over && s->log_leaves.due_lsn != 0);
-        is_reread = is_reread || (is_over && reread_is_due(&s->position.reread));
-    }
+    is_over = follower_members_are_at_target(&f->members, &is_due, &is_reread);
     if (is_over && is_due) {
         let_go(f);
         is_over = false;
@@ -479,14 +468,23 @@ static bool follow(struct follower *f, struct err *e)
 static void handle_failure(struct follower *f, struct err *e)
 {
     int64_t wait_ms;
-    bool is_free = slot_errors_explain(f->config, f->conn, e), goes_on;
+    bool is_free = false, goes_on;
 
+    if (e->code == ERR_DECODING &&
+        slot_stuck_add(&f->stuck, stream_passed(f->stream), clock_mono_ms(), f->job.is_once))
+        slot_guard_drop_stuck(&f->guard, f->conn, e);
+    else
+        is_free = slot_errors_explain(f->config, f->conn, e);
     hang_up(f);
     if (e->code == ERR_STOPPED || (slot_errors_is_lost(e) && !end_batch(f)))
         return;
     goes_on = failures_add(&f->failures, e, f->job.is_once, &wait_ms);
     if (slot_errors_is_in_use(e))
         goes_on = clock_mono_ms() < f->failures.since_ms + SLOT_ERRORS_IN_USE_MS;
+    if (e->code == ERR_DECODING) {
+        goes_on = true; /* until the slot is dropped */
+        wait_ms = sqlstate_backoff_ms(f->stuck.n);
+    }
     if (!goes_on && !slot_errors_is_lost(e)) {
         if (slot_errors_is_in_use(e))
             e->code = ERR_REFUSED;

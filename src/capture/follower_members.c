@@ -45,7 +45,7 @@ bool follower_members_are_there(const struct follower_members *ms,
     return has_source;
 }
 
-bool follower_members_has_reread(const struct follower_members_item *m)
+static bool has_reread(const struct follower_members_item *m)
 {
     const struct source *s = m->source;
 
@@ -55,9 +55,34 @@ bool follower_members_has_reread(const struct follower_members_item *m)
            clock_mono_ms() >= s->reread_wait.from_ms;
 }
 
-bool follower_members_is_at_target(const struct follower_members_item *m)
+void follower_members_let_reread(struct follower_members *ms, void (*look)(void *arg))
+{
+    for (size_t i = 0; i < ms->n; i++) {
+        if (!has_reread(&ms->v[i]))
+            continue;
+        ms->v[i].source->reread_wait.waits = false;
+        look(ms->v[i].arg);
+    }
+}
+
+static bool is_at_target(const struct follower_members_item *m)
 {
     uint64_t lsn = m->source != NULL ? m->source->position.logical.lsn : 0;
 
     return lsn != 0 && lsn_reaches(lsn, m->target);
+}
+
+bool follower_members_are_at_target(const struct follower_members *ms, bool *is_due,
+                                    bool *is_reread)
+{
+    *is_due = *is_reread = false;
+    for (size_t i = 0; i < ms->n; i++) {
+        const struct source *s = ms->v[i].source;
+
+        if (!is_at_target(&ms->v[i]))
+            return false;
+        *is_due = *is_due || s->log_leaves.due_lsn != 0;
+        *is_reread = *is_reread || reread_is_due(&s->position.reread);
+    }
+    return true;
 }

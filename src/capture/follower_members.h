@@ -38,10 +38,13 @@ struct sender *follower_members_sender(const struct follower_members *ms);
 bool follower_members_are_there(const struct follower_members *ms,
                                 const struct slot_claims *claims);
 
-/* True if a range of the source waits to be read again (reread_log.h), and need not any more. */
-bool follower_members_has_reread(const struct follower_members_item *m);
+/* Calls <look> for those of which a range waits to be read again (reread_log.h), and need not any
+ * more. */
+void follower_members_let_reread(struct follower_members *ms, void (*look)(void *arg));
 
-/* True if the source is where the log ended when it was looked at. */
-bool follower_members_is_at_target(const struct follower_members_item *m);
+/* True if all are where the log ended when it was looked at. *is_due: a step of one is to read
+ * partitions; *is_reread: one has ranges to read again. */
+bool follower_members_are_at_target(const struct follower_members *ms, bool *is_due,
+                                    bool *is_reread);
 
 #endif

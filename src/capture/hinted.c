@@ -293,6 +293,7 @@ static bool wait_for_flush(struct source *s, struct conn *conn, uint64_t flush, 
 {
     int64_t most = hinted_most_ms(s);
     int64_t until = clock_mono_ms() + (most < PATIENCE_MS ? most : PATIENCE_MS);
+    int64_t began_ns = clock_mono_ns();
 
     for (int ms = WAIT_MS; hints_must_wait(flush, end) && clock_mono_ms() < until;
          ms = ms < LONGEST_WAIT_MS ? 2 * ms : ms) {
@@ -308,6 +309,7 @@ static bool wait_for_flush(struct source *s, struct conn *conn, uint64_t flush, 
         if (!ok)
             return false;
     }
+    s->hints.flush_us = (clock_mono_ns() - began_ns) / 1000;
     *is_flushed = !hints_must_wait(flush, end);
     if (!*is_flushed)
         s->hints.why = "the WAL was not flushed in time";
@@ -476,6 +478,7 @@ bool hinted_begin(struct source *s, const struct sql_query *q, struct conn *conn
     bool goes_on;
 
     h->is_used = false;
+    h->flush_us = 0;
     h->began_ms = clock_mono_ms();
     if (h->function == NULL || h->rule.xid == 0 || !is_valid(s))
         return true;
@@ -559,6 +562,8 @@ void hinted_put_figures(const struct source *s, struct buf *b)
         buf_printf(b, " summaries=%" PRIu64, h->n_summaries);
     if (h->is_used && s->round.is_passed)
         buf_puts(b, " in a round");
+    if (h->flush_us >= 1000)
+        buf_printf(b, " flush_wait=%.3f", (double)h->flush_us / 1e6);
     if (!h->is_used && h->why != NULL && wants_hints(s) && s->config->capture == CONFIG_BY_XMIN)
         buf_printf(b, " (%s)", h->why);
 }

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #define MAX_HASHES ((size_t)512 << 10)
+#define AFTER 16  /* so many tallies come after the poll that has rows, though one was before it */
 #define NARROW 16 /* so many tallies are narrow after a wide one whose keys were asked for */
 
 bool key_census_is_due(const struct key_census *c, const struct source *s)
@@ -60,7 +61,7 @@ void key_census_drop(struct key_census *c)
     c->asked = NULL;
     c->message = NULL;
     c->n_hashes = c->cap_hashes = c->n_brought = 0;
-    c->is_wanted = c->is_skipped = c->is_answered = false;
+    c->is_wanted = c->is_skipped = c->is_answered = c->has_counts = false;
 }
 
 bool key_census_is_answered(const struct key_census *c)
@@ -157,16 +158,18 @@ unsigned key_census_width(const struct key_census *c)
     return c->n_narrow > 0 ? 1 : TALLY_WIDE;
 }
 
-/* Reads a line, "bucket\tcount\txor". Of n buckets the upper half is -n/2 to -1. */
-static bool read_bucket(struct tally *t, const char *p, size_t len)
+/* Reads a line, "bucket\tcount\txor\tnew". Of n buckets the upper half is -n/2 to -1. */
+static bool read_bucket(struct tally *t, const char *p, size_t len, uint64_t *n_new)
 {
     const char *end = p + len;
     int64_t i, xor, n = TALLY_BUCKETS / t->width;
-    uint64_t count;
+    uint64_t count, some;
 
     if (!copytext_read_i64(&p, end, &i) || i < -n / 2 || i >= n / 2 ||
-        !copytext_read_u64(&p, end, &count) || !copytext_read_i64(&p, end, &xor) || p != end)
+        !copytext_read_u64(&p, end, &count) || !copytext_read_i64(&p, end, &xor) ||
+        !copytext_read_u64(&p, end, &some) || p != end)
         return false;
+    *n_new += some;
     t->buckets[i & (n - 1)] = (struct tally_bucket){ count, (uint64_t)xor };
     return true;
 }
@@ -201,40 +204,61 @@ static bool is_brought(const struct key_census *c, const struct source *s, uint6
                                        compare_hashes) != NULL;
 }
 
-bool key_census_read_tally(struct key_census *c, const struct source *s, struct conn *conn,
-                           struct message **message, struct err *e)
+bool key_census_goes_first(const struct key_census *c)
 {
-    struct message *m = c->message = message_new(MESSAGE_TALLY, s->number);
-    struct tally *tally;
+    return c->is_wanted && c->n_after == 0;
+}
+
+/* Of the tally in hand. */
+static bool read_counts(const struct key_census *c, struct tally *tally, struct conn *conn,
+                        uint64_t *n_new, struct err *e)
+{
     const char *text;
     enum conn_copy got;
     uint64_t rows = 0;
     size_t len;
 
-    if (m == NULL || (m->tally.counts = calloc(1, sizeof *m->tally.counts)) == NULL)
-        return err_memory(e);
-    m->tally.rowtype = rowtype_ref(s->facts.rowtype);
-    tally = m->tally.counts;
+    *n_new = 0;
     tally->width = key_census_width(c);
     while ((got = conn_copy_next(conn, &text, &len, e)) == CONN_COPY_LINE)
-        if (!read_bucket(tally, text, len)) {
+        if (!read_bucket(tally, text, len, n_new)) {
             fail_row(e);
             return conn_fail_answer(conn, e);
         }
-    if (got == CONN_COPY_FAILED)
-        return false;
     for (size_t i = 0; i < TALLY_BUCKETS; i++)
         rows += tally->buckets[i].count;
-    if (!keep_brought(c))
-        return err_memory(e);
     tally->is_truncated = c->is_truncated && rows == 0;
-    tally->hashes = c->hashes; /* moves */
-    tally->n_hashes = c->n_hashes;
+    return got != CONN_COPY_FAILED;
+}
+
+bool key_census_read_tally(struct key_census *c, const struct source *s, struct conn *conn,
+                           uint64_t *n_new, struct err *e)
+{
+    struct message *m = c->message = message_new(MESSAGE_TALLY, s->number);
+
+    if (m == NULL || (m->tally.counts = calloc(1, sizeof *m->tally.counts)) == NULL)
+        return err_memory(e);
+    m->tally.rowtype = rowtype_ref(s->facts.rowtype);
+    if (!read_counts(c, m->tally.counts, conn, n_new, e))
+        return false;
+    c->has_counts = true;
+    c->n_after = *n_new > 0 ? AFTER : c->n_after > 0 ? c->n_after - 1 : 0;
+    return true;
+}
+
+struct message *key_census_take_tally(struct key_census *c)
+{
+    struct message *m = c->message;
+
+    if (!keep_brought(c))
+        return NULL;
+    m->tally.counts->hashes = c->hashes; /* moves */
+    m->tally.counts->n_hashes = c->n_hashes;
     c->hashes = NULL;
     c->n_hashes = c->cap_hashes = 0;
-    *message = m;
     c->message = NULL;
-    return true;
+    c->has_counts = false;
+    return m;
 }
 
 /* ---- keys ---- */

@@ -17,6 +17,8 @@ struct key_census {
                             * something to find */
     bool is_wanted;        /* the poll in hand makes a census */
     bool is_skipped;       /* the poll in hand has too many rows: the next one makes it */
+    unsigned n_after;      /* so many are still to be made after the poll's rows, see
+                            * key_census_goes_first */
     unsigned n_narrow;     /* so many tallies are still to be of narrow buckets, see tally.h */
     bool is_truncated;     /* all files of the table are new since the newest census */
     int64_t check_ms;      /* from census to census, as it counts now, see load.h */
@@ -30,6 +32,7 @@ struct key_census {
     uint64_t *brought;     /* if so: <hashes>, sorted, once they are sent; owned */
     size_t n_brought;
     struct message *message; /* being filled; owned; NULL: none */
+    bool has_counts;       /* it has those of the tally in hand */
 };
 
 /* True if a census is due now. */
@@ -66,10 +69,18 @@ bool key_census_leave(struct key_census *c, const char *p, const char *end,
 /* How wide the buckets of the tally in hand are. */
 unsigned key_census_width(const struct key_census *c);
 
-/* Reads the answer to sql_tally, a COPY, to its end. *message is for the host, and owned by the
- * caller. */
+/* True if the tally of the poll in hand, which is a scan, is to be read before the poll's rows: it
+ * tells whether there are any. As a rule there are none or, while something is written all the
+ * time, some each time; so where there were some it is tried again after a while only. */
+bool key_census_goes_first(const struct key_census *c);
+
+/* Reads the answer to sql_census_tally, a COPY, to its end. *n_new: so many rows are new. */
 bool key_census_read_tally(struct key_census *c, const struct source *s, struct conn *conn,
-                           struct message **message, struct err *e) WARN_UNUSED;
+                           uint64_t *n_new, struct err *e) WARN_UNUSED;
+
+/* Puts the hashes of the poll's rows to the tally that was read. Returns the message for the host,
+ * owned by the caller; NULL: out of memory. */
+struct message *key_census_take_tally(struct key_census *c) WARN_UNUSED;
 
 /* The answer of the host (copied), or NULL: it asks for no keys. False: out of memory. */
 bool key_census_answer(struct key_census *c, const struct tally_request *asked) WARN_UNUSED;

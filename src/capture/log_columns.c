@@ -44,7 +44,7 @@ bool log_columns_read(struct log_columns *c, const char *text, struct err *e)
 {
     log_columns_fini(c);
     for (const char *end; text != NULL && (end = strchr(text, '\n')) != NULL; text = end + 1) {
-        struct log_column column = { (enum log_column_state)*text, NULL };
+        struct log_column column = { (enum log_columns_state)*text, NULL };
 
         column.name = unescape(text + 1, (size_t)(end - text - 1));
         if (column.name == NULL || !ARRAY_PUSH(c->v, c->n, c->cap, column)) {
@@ -75,7 +75,7 @@ static bool was_dropped(const struct rowtype *now, const char *told, bool *is, s
 static int fit_of(const struct log_columns *c, size_t j, const struct rowtype *now,
                   const char *told, bool is_dropped)
 {
-    if (c->v[j].state == LOG_COLUMN_DROPPED)
+    if (c->v[j].state == LOG_COLUMNS_DROPPED)
         return is_dropped ? FITS_DROPPED : IS_FORGOTTEN;
     if (strcmp(c->v[j].name, told) == 0)
         return FITS;
@@ -87,14 +87,14 @@ static int fit_of(const struct log_columns *c, size_t j, const struct rowtype *n
 }
 
 /* Whether the log's next column may be the one in hand, and whether it may be another one. */
-static bool may_be(enum log_column_state state)
+static bool may_be(enum log_columns_state state)
 {
-    return state != LOG_COLUMN_VIRTUAL;
+    return state != LOG_COLUMNS_VIRTUAL;
 }
 
-static bool may_lack(enum log_column_state state)
+static bool may_lack(enum log_columns_state state)
 {
-    return state != LOG_COLUMN_LIVES;
+    return state != LOG_COLUMNS_LIVES;
 }
 
 /* A table: how well told[i..] fit to the columns from j on; <width> is of a row of it. */
@@ -135,7 +135,7 @@ static void follow(const struct log_columns *c, size_t n, const struct way *w, u
     for (size_t i = 0, j = 0; i < n; j++) {
         if (may_lack(c->v[j].state) && *at(w, i, j) == *at(w, i, j + 1))
             continue;
-        numbers[i++] = c->v[j].state != LOG_COLUMN_DROPPED ? (uint16_t)(j + 1) : 0;
+        numbers[i++] = c->v[j].state != LOG_COLUMNS_DROPPED ? (uint16_t)(j + 1) : 0;
     }
 }
 

@@ -16,18 +16,18 @@
 
 #include "capture/rowtype.h"
 
-enum log_column_state {
-    LOG_COLUMN_LIVES = '+',
-    LOG_COLUMN_DROPPED = '-',
-    LOG_COLUMN_STORED = 's', /* generated */
-    LOG_COLUMN_VIRTUAL = 'v',
+enum log_columns_state {
+    LOG_COLUMNS_LIVES = '+',
+    LOG_COLUMNS_DROPPED = '-',
+    LOG_COLUMNS_STORED = 's', /* generated */
+    LOG_COLUMNS_VIRTUAL = 'v',
 };
 
 /* The columns of a table, v[i] is that with number i + 1. Zeroed: nothing is known, or the
  * publication has a list of columns. */
 struct log_columns {
     struct log_column {
-        enum log_column_state state;
+        enum log_columns_state state;
         char *name; /* as of now; owned */
     } *v;
     size_t n, cap;

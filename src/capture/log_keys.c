@@ -321,6 +321,8 @@ bool log_keys_read(struct log_keys *k, const struct source *s, uint64_t until, s
         return false;
     buf_init(&r.line, SIZE_MAX / 2);
     ok = read_all(&r, replication, e);
+    if (!ok && e->code == ERR_DECODING)
+        ok = k->is_full = true;
     replication_close(replication, NULL);
     stream_table_fini_all(&r.tables);
     buf_fini(&r.line);

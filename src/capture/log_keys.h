@@ -25,7 +25,7 @@ struct log_keys {
     struct log_keys_item *v; /* by hash; owned */
     size_t n, cap;
     bool is_truncated; /* the table was */
-    bool is_full;      /* there are more, see LOG_KEYS_MOST */
+    bool is_full;      /* there are more, see LOG_KEYS_MOST, or the server cannot decode the log */
     struct buf key;    /* scratch */
 };
 

@@ -21,7 +21,8 @@ enum message_kind {
     MESSAGE_RESOLVED, /* text: the table's full name; the reader waits for reader_restore */
     MESSAGE_NOTICE,   /* notice: something to log */
     MESSAGE_SCHEMA,   /* schema: the columns changed */
-    MESSAGE_TRUNCATE, /* the table was truncated, by the log: no deletes follow */
+    MESSAGE_TRUNCATE, /* log: the table was truncated, by the log; of rows that are kept the host
+                       * makes deletes */
     MESSAGE_COMMIT,   /* log: all changes of a transaction that has some came, by the log */
     MESSAGE_EMITTED,  /* log: pg_logical_emit_message was called in a transaction */
     MESSAGE_READING,  /* the table is read from its start, and all its rows are to come */
@@ -47,9 +48,10 @@ struct message_schema {
 };
 
 struct message_log {
-    uint64_t xid, lsn;     /* of the transaction; of its commit record, or of what was emitted */
+    uint64_t xid, lsn;     /* of the transaction; of its commit record, or of what was emitted, or
+                            * that truncated */
     int64_t us;            /* when it committed, in microseconds since 1970 */
-    uint64_t count;        /* COMMIT: of the source's changes */
+    uint64_t count;        /* COMMIT: of the source's changes; TRUNCATE: it is that of its LSN */
     char *prefix, *content; /* EMITTED: owned; the content has <len> bytes */
     size_t len;
 };
@@ -59,9 +61,10 @@ struct message {
     enum message_kind kind;
     size_t source;   /* its number */
     bool is_fed;     /* it came from the Lua half, by no queue */
-    bool is_taken_in; /* TALLY, KEYS: the host has taken in what it says, but could not finish what
-                      * follows from it */
-    struct rowtype *rowtype; /* DONE: what rows would be, counted reference; or NULL */
+    bool is_taken_in; /* TALLY, KEYS, TRUNCATE: the host has taken in what it says, but could not
+                      * finish what follows from it */
+    struct rowtype *rowtype; /* DONE: what rows would be, TRUNCATE: what they are; counted
+                              * reference, or NULL */
     union {          /* by kind */
         struct chunk chunk;
         struct message_tally tally;

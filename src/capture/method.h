@@ -46,6 +46,8 @@ struct method_step {
     const struct method_copy *copy; /* the COPY that the poll ends with; NULL: it reads only
                                      * leaves that are new */
     bool is_recheck;         /* see increment.h */
+    bool is_scan;            /* <copy> scans the table for rows whose xmin is not below the floor:
+                              * where a tally has found none it need not be sent */
     bool learns_all;         /* the census learns every row that the poll does not bring */
     bool is_held;            /* the poll cannot stop in the middle: all of it is delivered, or
                               * nothing */

@@ -292,10 +292,10 @@ static bool begin_taking(struct source *s, struct method_step *step, struct conn
         step->is_idle = true;
         return name_slot(s, e);
     }
-    /* another source may have made the slot anew since, or the position has become one of xmins in
-     * this step */
-    if (log->mark.lsn == 0 || !log->now.has_slot || log->now.confirmed > log->mark.lsn ||
-        log->now.published != log->published_before || (s->snapshot != NULL && log->now.is_moved) ||
+    /* the slot may be another one now, or lost, or the position became one of xmins in this step */
+    if (log->mark.lsn == 0 || !log->now.has_slot || log->now.is_lost ||
+        log->now.confirmed > log->mark.lsn || log->now.published != log->published_before ||
+        (s->snapshot != NULL && log->now.is_moved) ||
         !horizon_parse_snapshot(&s0, log->mark.shown)) {
         forget_slot(s);
         step->is_idle = true;
@@ -358,7 +358,7 @@ static bool begin_leaves(struct source *s, struct method_step *step, struct conn
     if (!log_keys_read(&log->keys, s, s->log_leaves.lsn, conn, e))
         return false;
     if (log->keys.is_full)
-        return fail_doubt(s, "a partition is new, and much was written since", e);
+        return fail_doubt(s, "a partition is new, and not all is known of what came since", e);
     if (log->keys.is_truncated && !log->is_sure)
         return fail_doubt(s, "a partition is new, and the table was truncated since", e);
     return tell_of_leaves(s, e);

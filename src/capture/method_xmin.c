@@ -90,6 +90,7 @@ static bool begin(struct source *s, struct method_step *step, struct conn *conn,
     if (!hinted_begin(s, &q, conn, e) || !set_workers(s, conn, e))
         return false;
     step->copy = s->hints.is_used ? &poll_of_blocks : can_share ? &parallel_poll : &poll;
+    step->is_scan = step->copy == &poll && s->config->parallel == 0; /* workers know no age() */
     return true;
 }
 

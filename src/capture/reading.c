@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/text.h"
 #include "capture/second_reader.h"
+#include "capture/sql_census.h"
 #include "pg/copytext.h"
 
 #include <string.h>
@@ -90,6 +91,7 @@ bool reading_begin_poll(struct reading *r, struct conn *conn, struct err *e)
     r->census->learns_all = r->method.learns_all;
     r->part = r->method.is_idle          ? READING_NONE
               : r->method.has_new_leaves ? READING_LEAVES
+              : r->method.is_scan && key_census_goes_first(r->census) ? READING_COUNTS
                                          : READING_POLL;
     return true;
 }
@@ -160,6 +162,10 @@ static void end_copy(struct reading *r)
         r->times.scan_us += us;
     else if (r->part == READING_TALLY || r->part == READING_KEYS)
         r->times.census_us += us;
+    else if (r->part == READING_COUNTS) { /* a scan that did for the poll as well */
+        r->times.scan_us += us / 4;
+        r->times.census_us += us - us / 4;
+    }
 }
 
 /* Has the upper half of the range read by another connection, if there is one. The range is of the
@@ -445,32 +451,51 @@ static bool start_census(struct reading *r, struct conn *conn, struct err *e)
     struct buf sql;
 
     buf_init(&sql, BUF_SQL_MAX);
-    if (r->part == READING_TALLY)
-        sql_tally(&sql, &q, key_census_width(r->census));
+    if (r->part != READING_KEYS)
+        sql_census_tally(&sql, &q, key_census_width(r->census),
+                         r->part == READING_COUNTS ? &r->source->position : NULL);
     else
         sql_keys(&sql, &q, r->census->asked->buckets,
                  key_census_wants_rows(r->census, r->source));
     return send_copy(r, conn, &sql, e);
 }
 
+/* Reads the tally, unless that was read before the poll's rows. */
+static bool read_tally(struct reading *r, struct conn *conn, struct err *e)
+{
+    uint64_t n_new;
+
+    if (r->census->has_counts)
+        return true;
+    if ((!r->in_copy && !start_census(r, conn, e)) ||
+        !key_census_read_tally(r->census, r->source, conn, &n_new, e))
+        return false;
+    end_copy(r);
+    if (r->part == READING_COUNTS)
+        r->part = n_new > 0 ? READING_POLL : READING_TALLY;
+    return true;
+}
+
 /* Reads for the census. *message: for the host; NULL if it asks for no keys, so that all was
- * read. */
+ * read, or the poll's rows come next. */
 static bool read_census(struct reading *r, struct conn *conn, struct message **message,
                         struct err *e)
 {
     const struct source *s = r->source;
 
-    if (r->part == READING_KEYS && (r->is_over = r->census->asked == NULL))
+    if (r->part != READING_KEYS) {
+        if (!read_tally(r, conn, e))
+            return false;
+        if (r->part == READING_POLL)
+            return true;
+        *message = key_census_take_tally(r->census);
+        r->part = READING_KEYS; /* if the host asks for any */
+        return *message != NULL || err_memory(e);
+    }
+    if ((r->is_over = r->census->asked == NULL))
         return true;
     if (!r->in_copy && !start_census(r, conn, e))
         return false;
-    if (r->part == READING_TALLY) {
-        if (!key_census_read_tally(r->census, s, conn, message, e))
-            return false;
-        end_copy(r);
-        r->part = READING_KEYS; /* if the host asks for any */
-        return true;
-    }
     if (!key_census_read_keys(r->census, s, conn, message, e))
         return false;
     r->is_over = (*message)->chunk.ends;
@@ -488,7 +513,8 @@ bool reading_next(struct reading *r, struct conn *conn, struct message **message
         if (r->half == READING_UPPER) {
             if (!take_upper_half(r, e))
                 return false;
-        } else if (r->part == READING_TALLY || r->part == READING_KEYS) {
+        } else if (r->part == READING_COUNTS || r->part == READING_TALLY ||
+                   r->part == READING_KEYS) {
             if (!read_census(r, conn, message, e))
                 return false;
         } else if (!r->in_copy && !start_copy(r, conn, e)) {

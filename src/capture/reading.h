@@ -20,8 +20,9 @@ enum reading_part {
     READING_RANGE,  /* a range of the snapshot */
     READING_XIDS,   /* the xids that are there already */
     READING_LEAVES, /* the leaves that are new, one after the other */
+    READING_COUNTS, /* the tally, if it goes before the poll's own rows */
     READING_POLL,   /* the poll's own rows */
-    READING_TALLY,  /* how many keys there are, for the census */
+    READING_TALLY,  /* the tally, how many keys there are, for the census */
     READING_KEYS,   /* the keys that the host asks for, for the census */
 };
 

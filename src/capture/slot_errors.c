@@ -75,6 +75,8 @@ bool slot_errors_explain(const struct config *c, struct conn *conn, struct err *
 
     if (slot_errors_is_in_use(e))
         return explain_in_use(c, conn, e);
+    if (e->code == ERR_DECODING)
+        return err_prefix(e, "slot %s: the server does not get on with its log", c->slot);
     if (e->code != ERR_SQL)
         return false;
     if (strcmp(e->sqlstate, "42501") == 0 && is_of_replication(e)) {
@@ -95,6 +97,6 @@ bool slot_errors_explain(const struct config *c, struct conn *conn, struct err *
 
 bool slot_errors_is_lost(const struct err *e)
 {
-    return e->code == ERR_SQL &&
+    return (e->code == ERR_SQL || e->code == ERR_DECODING) &&
            (strcmp(e->sqlstate, "42704") == 0 || strcmp(e->sqlstate, "55000") == 0);
 }

@@ -220,9 +220,9 @@ bool slot_guard_look(struct slot_guard *g, struct conn *conn, const struct slot_
     return ok;
 }
 
-bool slot_guard_drop(struct slot_guard *g, struct conn *conn, struct err *e)
+/* Drops the slot; ends who reads it, which must be us. */
+static bool drop(const struct slot_guard *g, struct conn *conn, struct err *e)
 {
-    char may[32];
     struct buf sql;
     bool ok;
 
@@ -236,7 +236,14 @@ bool slot_guard_drop(struct slot_guard *g, struct conn *conn, struct err *e)
     buf_puts(&sql, ")");
     ok = buf_ok(&sql) ? conn_run(conn, sql.data, NULL, NULL, 0, e) : err_memory(e);
     buf_fini(&sql);
-    if (!ok)
+    return ok;
+}
+
+bool slot_guard_drop(struct slot_guard *g, struct conn *conn, struct err *e)
+{
+    char may[32];
+
+    if (!drop(g, conn, e))
         return false;
     write_size(may, sizeof may, g->max_retained);
     if (g->on_full == CONFIG_FULL_STOP)
@@ -247,4 +254,15 @@ bool slot_guard_drop(struct slot_guard *g, struct conn *conn, struct err *e)
             g->slot, may);
     memcpy(e->sqlstate, "42704", sizeof "42704");
     return false;
+}
+
+void slot_guard_drop_stuck(struct slot_guard *g, struct conn *conn, struct err *e)
+{
+    const struct err cause = *e;
+
+    if (!drop(g, conn, e))
+        return;
+    err_set(e, ERR_SQL, "slot %s was dropped, since the server does not get on with its log: %s "
+            "(SQLSTATE %s)", g->slot, cause.msg, cause.sqlstate);
+    memcpy(e->sqlstate, "42704", sizeof "42704");
 }

@@ -46,4 +46,8 @@ bool slot_guard_look(struct slot_guard *g, struct conn *conn, const struct slot_
  * dropped. */
 bool slot_guard_drop(struct slot_guard *g, struct conn *conn, struct err *e) WARN_UNUSED;
 
+/* The same because of <e>, an error of decoding that comes again and again. <e> becomes ERR_SQL
+ * with 42704, or why the slot cannot be dropped. */
+void slot_guard_drop_stuck(struct slot_guard *g, struct conn *conn, struct err *e);
+
 #endif

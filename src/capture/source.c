@@ -201,13 +201,6 @@ bool source_add_reading(struct source *s, struct err *e)
     return add_bare(s, MESSAGE_READING, e);
 }
 
-bool source_add_truncate(struct source *s, struct err *e)
-{
-    return add_bare(s, MESSAGE_TRUNCATE, e) &&
-           source_add_notice(s, LOG_WARN, "the table was truncated: no deletes are told of its "
-                             "rows", e);
-}
-
 bool source_add_ready(struct source *s, struct err *e)
 {
     if (s->is_ready)

@@ -28,6 +28,7 @@ struct source_hints {
     bool is_used;               /* the poll in hand reads the blocks of <rule> */
     int64_t began_ms, scan_ms;  /* when that poll began, and how long the last scan took */
     uint64_t blocks, of_blocks, wal_bytes, n_summaries; /* figures of that poll */
+    int64_t flush_us;           /* how long that poll has waited until the WAL was flushed */
     int64_t late_ms;            /* since when the floor is below the note; 0: it is not */
 };
 
@@ -139,9 +140,6 @@ bool source_add_reread(struct source *s, const char *text, struct err *e) WARN_U
 
 /* MESSAGE_READING: what follows is all that the table has. */
 bool source_add_reading(struct source *s, struct err *e) WARN_UNUSED;
-
-/* MESSAGE_TRUNCATE, and a notice for the log that no deletes are told. */
-bool source_add_truncate(struct source *s, struct err *e) WARN_UNUSED;
 
 /* MESSAGE_READY, once. */
 bool source_add_ready(struct source *s, struct err *e) WARN_UNUSED;

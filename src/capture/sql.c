@@ -388,15 +388,19 @@ void sql_put_known_leaves(struct buf *b, const struct sql_query *q, const struct
     }
 }
 
-/* Rows whose xid is not below <floor>, in the leaves that the position knows. */
-void sql_put_since(struct buf *b, const struct sql_query *q, const struct position *p,
-                   uint64_t floor)
+void sql_put_new(struct buf *b, const struct sql_query *q, uint64_t floor)
 {
     buf_puts(b, "age(");
     put_system_column(b, q, "xmin");
     buf_printf(b, ") <= (SELECT age('%" PRIu32 "'::xid)) AND age(", horizon_floor32(floor));
     put_system_column(b, q, "xmin");
     buf_puts(b, ") >= 0");
+}
+
+void sql_put_since(struct buf *b, const struct sql_query *q, const struct position *p,
+                   uint64_t floor)
+{
+    sql_put_new(b, q, floor);
     sql_put_known_leaves(b, q, p);
 }
 
@@ -538,8 +542,7 @@ void sql_range(struct buf *b, const struct sql_query *q, const struct relation_l
     buf_puts(b, ") TO STDOUT");
 }
 
-/* All rows of the table, of a tree of the leaves of the facts. */
-static void put_from_all(struct buf *b, const struct sql_query *q)
+void sql_put_from_all(struct buf *b, const struct sql_query *q)
 {
     sql_put_from(b, q, NULL);
     if (q->table->is_tree) {
@@ -554,23 +557,6 @@ static void put_from_all(struct buf *b, const struct sql_query *q)
     sql_put_where(b, q);
 }
 
-void sql_tally(struct buf *b, const struct sql_query *q, unsigned width)
-{
-    const struct rowtype *t = q->rowtype;
-    const char *f = t->n_key == 1 ? hash_function(t->columns[t->key[0]].type) : NULL;
-    unsigned n = TALLY_BUCKETS / width; /* a power of two */
-
-    /* the number of a bucket is the upper bits and their sign, which whoever reads it takes off */
-    buf_printf(b, "COPY (SELECT h >> %d, count(*), bit_xor(h) FROM (SELECT ",
-               64 - __builtin_ctz(n));
-    sql_put_hash(b, q, q->table->name);
-    buf_puts(b, " AS h");
-    put_from_all(b, q);
-    /* OFFSET 0: computed once, not for each use; but a number's hash is quicker than a subquery */
-    buf_puts(b, f != NULL && strncmp(f, "hashint", 7) == 0 ? "" : " OFFSET 0");
-    buf_puts(b, ") AS hashes GROUP BY 1) TO STDOUT");
-}
-
 void sql_keys(struct buf *b, const struct sql_query *q, const unsigned char *asked,
               bool is_whole)
 {
@@ -582,7 +568,7 @@ void sql_keys(struct buf *b, const struct sql_query *q, const unsigned char *ask
         put_column(b, q, i);
     for (size_t k = 0; !is_whole && k < q->rowtype->n_key; k++)
         put_column(b, q, q->rowtype->key[k]);
-    put_from_all(b, q);
+    sql_put_from_all(b, q);
     buf_puts(b, " AND get_bit('\\x");
     for (size_t i = 0; i < TALLY_BUCKETS / 8; i++)
         buf_printf(b, "%02x", asked[i]);

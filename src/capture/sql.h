@@ -81,9 +81,6 @@ void sql_leaf(struct buf *b, const struct sql_query *q, const struct relation_le
 void sql_range(struct buf *b, const struct sql_query *q, const struct relation_leaf *leaf,
                uint32_t block, uint32_t end);
 
-/* COPY of (bucket, count, xor of hashes) of all rows, see struct tally. */
-void sql_tally(struct buf *b, const struct sql_query *q, unsigned width);
-
 /* COPY of xmin, hash and key of the rows in the buckets whose bit is set in <asked>. <is_whole>: of
  * xmin, hash and all columns. */
 void sql_keys(struct buf *b, const struct sql_query *q, const unsigned char *asked,
@@ -109,7 +106,14 @@ void sql_put_hash(struct buf *b, const struct sql_query *q, const char *alias);
 /* " FROM ... WHERE ": the table, or one leaf of it. A condition must follow. */
 void sql_put_from(struct buf *b, const struct sql_query *q, const struct relation_leaf *leaf);
 
-/* Conditions. The xid is not below <floor>, and the leaf is known: with no " AND " in front. */
+/* The same of all rows that match the source's condition, of a tree of the leaves of the facts. A
+ * condition may follow, after " AND ". */
+void sql_put_from_all(struct buf *b, const struct sql_query *q);
+
+/* Conditions. The xid is not below <floor>: with no " AND " in front. */
+void sql_put_new(struct buf *b, const struct sql_query *q, uint64_t floor);
+
+/* The same, and the leaf is known. */
 void sql_put_since(struct buf *b, const struct sql_query *q, const struct position *p,
                    uint64_t floor);
 /* Each with " AND " in front: the leaf is known to the position; no resume point says that the row

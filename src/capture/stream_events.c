@@ -13,6 +13,39 @@ static bool is_truncated(const struct stream_batch_member *m, const struct pgout
     return false;
 }
 
+/* A message that says what and when the transaction in hand is. */
+static struct message *make_message(const struct stream_events_transaction *tx,
+                                    enum message_kind kind, const struct stream_batch_member *m,
+                                    uint64_t lsn)
+{
+    struct message *message = message_new(kind, m->source->number);
+
+    if (message != NULL)
+        message->log = (struct message_log){
+            .xid = tx->xid, .lsn = lsn, .us = tx->begin.ts + STREAM_EVENTS_EPOCH_US,
+            .count = m->n_rows };
+    return message;
+}
+
+/* Of rows that are kept the host knows the keys. */
+static bool add_truncate(const struct stream_events_transaction *tx, struct stream_batch *b,
+                         struct stream_batch_member *m, struct queue_list *out, struct err *e)
+{
+    struct message *message = make_message(tx, MESSAGE_TRUNCATE, m, tx->lsn);
+
+    if (message == NULL)
+        return err_memory(e);
+    message->rowtype = rowtype_ref(m->source->facts.rowtype);
+    message->log.count = m->place.nth;
+    stream_batch_put(b, m, message, out);
+    if (!source_keeps_by_log(m->source) &&
+        !source_add_notice(m->source, LOG_WARN, "the table was truncated: no deletes are told of "
+                           "its rows", e))
+        return false;
+    stream_batch_give_news(m, out);
+    return true;
+}
+
 bool stream_events_truncate(const struct stream_events_transaction *tx, struct stream_batch *b,
                             const struct pgoutput_truncate *t, struct queue_list *out,
                             struct err *e)
@@ -27,28 +60,10 @@ bool stream_events_truncate(const struct stream_events_transaction *tx, struct s
             continue;
         if (!stream_place_count(&m->place, tx->lsn, &is_passed, e))
             return false;
-        if (is_passed)
-            continue;
-        stream_batch_give(b, out);
-        if (!source_add_truncate(m->source, e))
+        if (!is_passed && !add_truncate(tx, b, m, out, e))
             return false;
-        stream_batch_give_news(m, out);
     }
     return true;
-}
-
-/* A message that says what and when the transaction in hand is. */
-static struct message *make_message(const struct stream_events_transaction *tx,
-                                    enum message_kind kind, const struct stream_batch_member *m,
-                                    uint64_t lsn)
-{
-    struct message *message = message_new(kind, m->source->number);
-
-    if (message != NULL)
-        message->log = (struct message_log){
-            .xid = tx->xid, .lsn = lsn, .us = tx->begin.ts + STREAM_EVENTS_EPOCH_US,
-            .count = m->n_rows };
-    return message;
 }
 
 bool stream_events_emitted(const struct stream_events_transaction *tx, struct stream_batch *b,

@@ -139,7 +139,7 @@ static bool rename_columns(struct stream_table *t, const struct source *s, bool 
     for (size_t i = 0; is_told && t->is_numbered && i < t->n; i++) {
         uint16_t number = t->numbers[i];
         bool is_there = number > 0 && number <= now->n &&
-                        now->v[number - 1].state != LOG_COLUMN_DROPPED;
+                        now->v[number - 1].state != LOG_COLUMNS_DROPPED;
         char *name = strdup(is_there ? now->v[number - 1].name : "");
 
         if (name == NULL)

@@ -8,6 +8,7 @@ VERSION = $(shell sed -n 's/.*define VERSION "\(.*\)"/\1/p' src/version.h)
 MAN1 = share/man/man1/pgcdc-lua.1
 MAN5 = share/man/man5/pgcdc-lua-scripts.5
 SERVICE = lib/systemd/system/pgcdc-lua@.service
+SYSUSERS = lib/sysusers.d/pgcdc-lua.conf
 BASH = share/bash-completion/completions/pgcdc-lua
 ZSH = share/zsh/vendor-completions/_pgcdc-lua
 DEB = $(BUILD)/deb
@@ -25,13 +26,14 @@ install: $(PROGRAM) modules
 	@install -d "$(TO)/$(dir $(SERVICE))"
 	@sed 's|/usr/bin/|$(PREFIX)/bin/|' src/dist/pgcdc-lua@.service >"$(TO)/$(SERVICE)"
 	@chmod 644 "$(TO)/$(SERVICE)"
+	@install -D -m 644 src/dist/pgcdc-lua.sysusers "$(TO)/$(SYSUSERS)"
 	@for module in $(MODULE_FILES); do \
 		install -D -m 644 "$$module" "$(TO)/lib/pgcdc-lua/$${module##*/}"; done
 
 uninstall:
 	@echo "remove $(TO)/bin/pgcdc-lua"
 	@rm -rf "$(TO)/bin/pgcdc-lua" "$(TO)/share/pgcdc-lua" "$(TO)/lib/pgcdc-lua" "$(TO)/$(MAN1)" \
-		"$(TO)/$(MAN5)" "$(TO)/$(SERVICE)" "$(TO)/$(BASH)" "$(TO)/$(ZSH)"
+		"$(TO)/$(MAN5)" "$(TO)/$(SERVICE)" "$(TO)/$(SYSUSERS)" "$(TO)/$(BASH)" "$(TO)/$(ZSH)"
 
 dist: | $(BUILD)
 	@echo "dist $(BUILD)/pgcdc-lua-$(VERSION).tar.gz"

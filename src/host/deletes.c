@@ -40,6 +40,7 @@ bool deletes_deliver(struct script *s, struct delivery *d, bool *is_done, struct
             *is_done = true;
             return true;
         }
+        rows.may_stop = rows.may_stop && !rows.chunk->is_log;
         rows.batch = delivery_batch(d);
         if (!hooks_deliver(s, &rows, e))
             return false;
@@ -72,4 +73,19 @@ bool deletes_handle(struct script *s, struct reader *r, struct delivery *d, stru
             return err_prefix(e, "source %s", name);
     }
     return delivery_is_whole(d) || deletes_deliver(s, d, &is_done, e);
+}
+
+bool deletes_truncate(struct script *s, struct delivery *d, struct message *m, struct err *e)
+{
+    struct diff *diff = delivery_diff(d);
+    bool is_done;
+
+    if (!m->is_taken_in) {
+        m->is_taken_in = true;
+        if (!hooks_truncate(s, m->source, e))
+            return false;
+        if (diff != NULL && !diff_truncate(diff, m->rowtype, &m->log, e))
+            return err_prefix(e, "source %s", s->sources[m->source].name);
+    }
+    return diff == NULL || deletes_deliver(s, d, &is_done, e);
 }

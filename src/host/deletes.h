@@ -20,4 +20,9 @@ bool deletes_deliver(struct script *s, struct delivery *d, bool *is_done,
 bool deletes_handle(struct script *s, struct reader *r, struct delivery *d, struct message *m,
                     struct err *e) WARN_UNUSED;
 
+/* Handles a MESSAGE_TRUNCATE, by the log: tells of it, and delivers the deletes of what is kept, if
+ * that is so. Again as above. */
+bool deletes_truncate(struct script *s, struct delivery *d, struct message *m,
+                      struct err *e) WARN_UNUSED;
+
 #endif

@@ -39,7 +39,7 @@ struct delivery {
     bool is_reading;          /* a reading of all rows is under way */
     /* the batch in hand */
     uint64_t batch, count;
-    bool begins_with_deletes; /* and not with its rows */
+    bool begins_with_deletes; /* and not with its rows; or, by the log, has some among these */
     struct xidset xids;       /* those delivered of a poll */
     struct last last;         /* the last change that was delivered */
     size_t rows_done;         /* of the chunk that is delivered again */
@@ -488,7 +488,7 @@ bool delivery_next_deletes(struct delivery *d, const struct chunk **c, size_t *f
     if (d->deletes == NULL || d->begins_with_deletes)
         return true;
     d->begins_with_deletes = true;
-    return begin(d, false) || err_memory(e);
+    return (d->deletes->is_log && d->count > 0) || begin(d, d->deletes->is_log) || err_memory(e);
 }
 
 bool delivery_add_deletes(struct delivery *d, size_t done)
@@ -499,7 +499,8 @@ bool delivery_add_deletes(struct delivery *d, size_t done)
     d->n_rows += done - from;
     d->deletes_done = done;
     if (done > from && (d->last.stop == STOP_NOWHERE || d->last.stop == STOP_BEFORE_ROWS)) {
-        d->last.stop = d->has_position && !d->is_joint ? STOP_BEFORE_ROWS : STOP_NOWHERE;
+        d->last.stop = d->has_position && !d->is_joint && !d->deletes->is_log ? STOP_BEFORE_ROWS
+                                                                              : STOP_NOWHERE;
         d->last.change = d->deletes->sides[done - 1].change;
     }
     if (done < d->deletes->n_rows)

@@ -166,7 +166,8 @@ static bool handle(struct host *h, struct message *m, struct err *e)
         log_source(h, LOG_INFO, "the columns changed", m->source);
         return hooks_schema(h->script, m->source, &m->schema, e);
     case MESSAGE_TRUNCATE:
-        return is_left(h, m) || hooks_truncate(h->script, m->source, e);
+        return is_left(h, m) ||
+               deletes_truncate(h->script, h->deliveries[m->source], m, e);
     case MESSAGE_COMMIT:
         return is_left(h, m) || hooks_commit(h->script, m->source, &m->log, e);
     case MESSAGE_EMITTED:

@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "pg/lsn.h"
 #include "pg/session.h"
+#include "pg/sqlstate.h"
 #include "pg/wire.h"
 
 #include <inttypes.h>
@@ -249,6 +250,13 @@ bool replication_start(struct replication *r, const struct replication_request *
     return ok;
 }
 
+static void fail_decoding(struct wire *w, const PGresult *res, struct err *e)
+{
+    connect_fail_result(w->pg, res, e);
+    if (e->code == ERR_SQL && !sqlstate_passes_in_log(e->sqlstate))
+        e->code = ERR_DECODING;
+}
+
 /* The server has ended the stream: it says why, or it is being stopped. */
 static bool fail_ended(struct replication *r, struct err *e)
 {
@@ -258,7 +266,7 @@ static bool fail_ended(struct replication *r, struct err *e)
 
     w->is_lost = true;
     if (res != NULL && PQresultStatus(res) == PGRES_FATAL_ERROR)
-        connect_fail_result(w->pg, res, e);
+        fail_decoding(w, res, e);
     else if (waiting)
         err_set(e, ERR_CONNECTION, "the server has ended the stream");
     PQclear(res);

@@ -90,7 +90,7 @@ struct replication_message {
 };
 
 /* Waits for the next message until <deadline_ms>, by clock_mono_ms. Silence of a server that should
- * have answered ends with ERR_CONNECTION. */
+ * have answered ends with ERR_CONNECTION; ERR_DECODING: it cannot go on with its log. */
 bool replication_next(struct replication *r, int64_t deadline_ms, struct replication_message *m,
                       struct err *e) WARN_UNUSED;
 

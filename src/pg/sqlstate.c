@@ -70,6 +70,8 @@ enum sqlstate_action sqlstate_action(const struct err *e, bool has_worked)
         return SQLSTATE_RETRY;
     case ERR_BEHIND:
         return SQLSTATE_RETRY;
+    case ERR_DECODING:
+        return SQLSTATE_PATIENCE;
     case ERR_SQL:
         return e->sqlstate[0] == '\0' && has_worked ? SQLSTATE_PATIENCE
                                                     : action_of(e->sqlstate, has_worked);
@@ -93,6 +95,13 @@ int64_t sqlstate_backoff_ms(unsigned failures)
     int64_t ms = failures <= 1 ? 100 : failures >= 8 ? 30000 : (int64_t)500 << (failures - 2);
 
     return ms * 3 / 4 + (int64_t)((uint64_t)clock_mono_ns() / 64 % (uint64_t)(ms / 2));
+}
+
+/* (55000 passes for a source since its steps look what it means. 42704 is a publication that is not
+ * there at that place of the log.) */
+bool sqlstate_passes_in_log(const char *state)
+{
+    return sqlstate_passes(state, SQLSTATE_SOURCE) && strcmp(state, "55000") != 0;
 }
 
 bool sqlstate_ends_transaction(const struct err *e)

@@ -24,6 +24,10 @@ enum sqlstate_user { SQLSTATE_SOURCE = 1, SQLSTATE_TARGET = 2 };
 /* True if <user> tries again after an error with this SQLSTATE. Pure. */
 bool sqlstate_passes(const char *state, enum sqlstate_user user);
 
+/* True if the server may decode its log later on, after an error with this SQLSTATE in the middle
+ * of that: what stands in the log does not change, so most come again. Pure. */
+bool sqlstate_passes_in_log(const char *state);
+
 /* What a source does after <e>. <has_worked>: it has read its table before, so its declaration was
  * right then. Pure. */
 enum sqlstate_action sqlstate_action(const struct err *e, bool has_worked);

@@ -307,6 +307,7 @@ static void connect_now(struct nats_conn *c)
 {
     natsOptions *opts = NULL;
     natsStatus s = natsOptions_Create(&opts);
+    char failure[300];
     bool are_options_set;
     const char *more;
 
@@ -323,6 +324,8 @@ static void connect_now(struct nats_conn *c)
     more = s != NATS_OK ? nats_GetLastError(NULL) : NULL;
     if (more == NULL || *more == '\0')
         more = natsStatus_GetText(s);
+    if (s == NATS_NO_SERVER && nats_login_is_lost(&c->login, failure, sizeof failure))
+        more = failure;
     pthread_mutex_lock(&c->lock);
     if (s == NATS_OK && c->state == NATS_CONN_CONNECTING) {
         c->max_payload = natsConnection_GetMaxPayload(c->nc);

@@ -2,6 +2,8 @@
  * SPDX-License-Identifier: MIT */
 #include "sinks/nats_login.h"
 
+#include <netdb.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -106,4 +108,43 @@ natsStatus nats_login_set(natsOptions *opts, struct nats_login *login)
     if (s == NATS_OK)
         s = natsOptions_SetWriteDeadline(opts, login->timeout_ms);
     return s;
+}
+
+/* Takes the host out of "nats://host:port" or "nats://[address]:port"; changes the text. */
+static char *host_of(char *url)
+{
+    char *host = strstr(url, "://"), *end;
+
+    host = host != NULL ? host + 3 : url;
+    if (*host == '[' && (end = strchr(host, ']')) != NULL)
+        host++;
+    else
+        end = strrchr(host, ':');
+    if (end != NULL)
+        *end = '\0';
+    return host;
+}
+
+bool nats_login_is_lost(const struct nats_login *login, char failure[], size_t size)
+{
+    const struct addrinfo hints = { .ai_socktype = SOCK_STREAM };
+    char *rest = NULL, *copy = strdup(login->servers);
+    bool is_lost = false;
+
+    if (copy == NULL)
+        return false;
+    for (char *one = strtok_r(copy, ",", &rest); one != NULL && !is_lost;
+         one = strtok_r(NULL, ",", &rest)) {
+        struct addrinfo *found = NULL;
+        const char *host = host_of(one);
+        int status = getaddrinfo(host, NULL, &hints, &found);
+
+        is_lost = status != 0;
+        if (is_lost)
+            snprintf(failure, size, "the host %s is not known: %s", host, gai_strerror(status));
+        else
+            freeaddrinfo(found);
+    }
+    free(copy);
+    return is_lost;
 }

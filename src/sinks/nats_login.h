@@ -6,6 +6,7 @@
 
 #include <nats/nats.h>
 #include <stdbool.h>
+#include <stddef.h>
 
 /* All texts may be NULL but <servers>. */
 struct nats_login {
@@ -23,5 +24,9 @@ void nats_login_fini(struct nats_login *login);
 
 /* Puts it into libnats' options, which need <login> as long as they are in use. */
 natsStatus nats_login_set(natsOptions *opts, struct nats_login *login);
+
+/* Whether the name of one of the servers' hosts is not known, of which libnats says no more than
+ * that there is no server. <failure> gets which one and why. Blocks. */
+bool nats_login_is_lost(const struct nats_login *login, char failure[], size_t size);
 
 #endif

@@ -36,8 +36,9 @@ struct diff {
     bool is_partial;            /* see struct position */
     struct added *added;        /* rows of the chunk in hand that were not known before; owned */
     size_t n_added, cap_added;
-    struct rowtype *rowtype;    /* of the last tally */
+    struct rowtype *rowtype;    /* of the last tally, or of what was truncated */
     bool is_truncated;
+    struct chunk_row delete;    /* a delete that a tally tells, or, by the log, a TRUNCATE */
     /* of the log: the row that was deleted last, as a row of that type; it may have moved */
     struct buf moved;
     struct rowtype *moved_type; /* counted reference, or NULL */
@@ -403,18 +404,36 @@ void diff_end_batch(struct diff *d, bool is_all, struct position *p)
 
 /* ---- tallies and keys ---- */
 
+/* Deletes of rows of this type are to be found. */
+static bool find_deletes(struct diff *d, struct rowtype *rowtype, struct err *e)
+{
+    rowtype_unref(d->rowtype);
+    d->rowtype = rowtype_ref(rowtype);
+    d->delete = (struct chunk_row){ .op = OP_DELETE, .is_key_only = true };
+    return store_begin(d->store, e) && commit(d, enter_rowtype(d, d->rowtype, e), e);
+}
+
 bool diff_compare(struct diff *d, struct message_tally *tally, const struct tally_request **asked,
                   struct err *e)
 {
     struct tally *counts = tally->counts;
 
-    rowtype_unref(d->rowtype);
-    d->rowtype = rowtype_ref(tally->rowtype);
-    if (!store_begin(d->store, e) || !commit(d, enter_rowtype(d, d->rowtype, e), e))
+    if (!find_deletes(d, tally->rowtype, e))
         return false;
     d->is_truncated = counts->is_truncated && kept_rows_count(d->known) > 0;
     tally->counts = NULL; /* moves */
     return missing_compare(d->missing, counts, !d->is_learned, asked, e);
+}
+
+bool diff_truncate(struct diff *d, struct rowtype *rowtype, const struct message_log *log,
+                   struct err *e)
+{
+    if (!find_deletes(d, rowtype, e))
+        return false;
+    d->delete.xid = log->xid;
+    d->delete.log = (struct chunk_log){ .lsn = log->lsn, .us = log->us,
+                                        .nth = (uint32_t)log->count };
+    return missing_find_all(d->missing, e);
 }
 
 void diff_do_without_keys(struct diff *d)
@@ -521,7 +540,7 @@ static bool record_delete(struct diff *d, struct chunk *b, uint32_t id, uint64_t
 {
     struct kept_row known;
     struct kept_row_state state;
-    struct chunk_row row = { .op = OP_DELETE, .is_key_only = true };
+    struct chunk_row row = d->delete;
     struct chunk_side *side = &b->sides[b->n_rows];
 
     if (!kept_rows_get(d->known, id, &known, e))
@@ -530,7 +549,8 @@ static bool record_delete(struct diff *d, struct chunk *b, uint32_t id, uint64_t
     state.change = ++d->change;
     state.is_deleted = true;
     if (!known.now.is_soft_deleted) { /* which was reported */
-        row.xid = known.now.xid;
+        if (row.log.lsn == 0)
+            row.xid = known.now.xid;
         if (!put_key_only(&d->bytes, d->rowtype, known.key))
             return err_memory(e);
         row.len = (uint32_t)d->bytes.len;
@@ -561,6 +581,7 @@ bool diff_next_deletes(struct diff *d, struct chunk **chunk, struct err *e)
         return err_memory(e);
     }
     b->rowtype = rowtype_ref(d->rowtype);
+    b->is_log = d->delete.log.lsn != 0;
     ok = store_begin(d->store, e);
     if (ok) {
         ok = kept_rows_purge(d->known, saved, e);

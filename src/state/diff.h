@@ -56,7 +56,12 @@ void diff_do_without_keys(struct diff *d);
 /* Takes keys that were asked for; after the last of them all deletes are known. */
 bool diff_take_keys(struct diff *d, const struct chunk *c, struct err *e) WARN_UNUSED;
 
-/* The table was truncated: true once, before the deletes. */
+/* By the log, the table was truncated: all rows that are known are deleted. <log>: when and where,
+ * see MESSAGE_TRUNCATE. */
+bool diff_truncate(struct diff *d, struct rowtype *rowtype, const struct message_log *log,
+                   struct err *e) WARN_UNUSED;
+
+/* A tally tells that the table was truncated: true once, before the deletes. */
 bool diff_take_truncated(struct diff *d);
 
 /* The next deletes, recorded, as a chunk that the caller owns; *chunk NULL: there are no more.

@@ -286,6 +286,21 @@ bool missing_compare(struct missing *m, struct tally *tally, bool is_learning,
     return true;
 }
 
+bool missing_find_all(struct missing *m, struct err *e)
+{
+    unsigned char all[TALLY_BUCKETS / 8];
+
+    memset(all, 0xff, sizeof all);
+    end_comparison(m);
+    m->found.n = m->n_taken = 0;
+    free(m->extra);
+    m->extra = NULL;
+    if (!kept_rows_each(m->rows, all, visit_id, &m->found))
+        return err_memory(e);
+    sort_ids(&m->found);
+    return true;
+}
+
 /* ---- keys ---- */
 
 bool missing_is_asking(const struct missing *m)

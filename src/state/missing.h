@@ -27,6 +27,9 @@ void missing_free(struct missing *m);
 bool missing_compare(struct missing *m, struct tally *tally, bool is_learning,
                      const struct tally_request **asked, struct err *e) WARN_UNUSED;
 
+/* All known rows are missing. */
+bool missing_find_all(struct missing *m, struct err *e) WARN_UNUSED;
+
 /* True while keys that were asked for are to come; and whether those of all buckets are. */
 bool missing_is_asking(const struct missing *m);
 bool missing_is_learning(const struct missing *m);

@@ -12,6 +12,7 @@ local here = arg[0]:match "^(.*)/[^/]*$" or "."
 package.path = here .. "/../support/?.lua;" .. here .. "/?.lua;" .. package.path
 package.cpath = here .. "/../../build/tests/?.so;" .. package.cpath
 
+local armed = require "armed"
 local census = require "census"
 local child = require "child"
 local cluster = require "cluster"
@@ -324,6 +325,9 @@ local function main()
       { "polls", function()
          polls { database = database, rows = rows, psql_seconds = psql, in_turns = in_turns,
                  line = line, ratio = ratio, say = say, patience = patience }
+      end },
+      { "armed", function()
+         armed { database = database, line = line, say = say, patience = patience }
       end },
       { "latency", bench_latency }, { "memory", bench_memory }, { "stages", bench_stages },
       { "mirror", function()

@@ -482,6 +482,7 @@ function TestHints.test_finds_out_that_the_flush_is_taken_for_the_end()
    local how, result = step(db, state)
    lu.assertEquals({ how, result.stdout }, { "scan", "upsert 150 6\n" }, result.stderr)
    lu.assertStrContains(result.stderr, "the WAL was not flushed in time")
+   lu.assertTrue(tonumber(result.stderr:match "read=scan flush_wait=([%d.]+)") > 0, result.stderr)
    own():configure { wal_writer_delay = "200ms" }
    db:exec "set synchronous_commit = on"
    arm(both(db), state)

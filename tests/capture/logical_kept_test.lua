@@ -130,6 +130,69 @@ function TestLogicalKept.test_a_lost_slot()
    p:stop()
 end
 
+-- After TRUNCATE come deletes of all rows that are kept, where it stands in its transaction; also
+-- of one that the program has slept through, and of rows that pass the condition only.
+function TestLogicalKept.test_truncate()
+   local db = by_log.database()
+   local more = [[
+      source:on("truncate", function(e) print("truncate " .. e.source) end)
+      source:on("delete", function(c) print("-", c.xid, c.lsn, c.commit_ts, c.id) end)]]
+   local function begin(state)
+      return by_log.start(db, { source = { old = true, where = "v <> 'no'" }, state = state,
+         more = more })
+   end
+   local p = begin()
+   watch.wait_ready(p)
+   db:exec "UPDATE t SET v = 'no' WHERE id = 3"
+   db:exec [[BEGIN; INSERT INTO t VALUES (4, 'x'); TRUNCATE t;
+      INSERT INTO t VALUES (2, 'y'); UPDATE t SET v = 'z'; COMMIT]]
+   by_log.wait_words(p, "r1=v1 r2=v2 r3=v3 d3<v3 i4=x d1<v1 d2<v2 d4<x i2=y u2=z<y")
+   p:stop()
+   local xid = db:value "SELECT xmin FROM t"
+   local told = watch.lines(p, "^%-\t" .. xid .. "\t%x+/%x+\t%d")
+   lu.assertEquals(#told, 3)
+   local lsn, id = told[1]:match "^%-\t%d+\t(%x+/%x+)\t.*\t(.*)$"
+   lu.assertEquals(id, ("public.t/%s/1/%s.1/deleted"):format(xid, lsn))
+   lu.assertEquals(#watch.lines(p, "^truncate public.t$"), 1)
+   db:exec "INSERT INTO t VALUES (7, 'w')"
+   db:exec "TRUNCATE t; INSERT INTO t VALUES (1, 'n')"
+   db:exec "TRUNCATE t"
+   p = begin(p.state)
+   by_log.wait_words(p, "i7=w d2<z d7<w i1=n d1<n")
+   p:stop()
+   lu.assertNotStrContains(p:stderr(), "no deletes are told")
+end
+
+-- A program that is killed in the middle of them goes on; a mirror ends as the table is.
+function TestLogicalKept.test_truncate_and_kills()
+   local db, to = by_log.database "INSERT INTO t SELECT n, n FROM generate_series(4, 20000) n",
+      by_log.cluster():database()
+   local script = ([[
+      local n = 0
+      local source = pgcdc.source { table = "t", capture = "logical", old = true, interval = 0.5 }
+      source:on("ready", function() print "ready" end)
+      source:on("delete", function(c)
+         n = n + 1
+         if n %% 5000 == 0 then
+            print("deletes", n)
+         end
+      end)
+      source:sink(pgcdc.sinks.postgres { connect = %q, table = "copy" })]]):format(to:dsn())
+   local p = program.start { dsn = db, script = script }
+   watch.wait_ready(p)
+   db:exec "INSERT INTO t SELECT n, n FROM generate_series(20001, 21000) n"
+   db:exec [[BEGIN; UPDATE t SET v = 'u' WHERE id <= 100; TRUNCATE t;
+      INSERT INTO t SELECT n, 'new' FROM generate_series(1, 12000) n WHERE n % 3 = 0; COMMIT]]
+   for _, n in ipairs { 5000, 10000, 20000 } do
+      watch.wait_line(p, "^deletes\t" .. n .. "$")
+      p:kill9()
+      p = program.start { dsn = db, script = script, state = p.state }
+   end
+   connected.wait_same(to, "SELECT id, v FROM copy ORDER BY id", db,
+      "SELECT id, v FROM t ORDER BY id", 60, function() return p:stderr() end)
+   p:stop()
+end
+
 -- Writers with savepoints, who change keys and long values, delete and insert, during the first
 -- read and after it. Of each change the row before is the version before, nothing is unknown, and
 -- a mirror, killed again and again, ends as the table is.

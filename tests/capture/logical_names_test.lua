@@ -5,7 +5,6 @@
 local by_log = require "by_log"
 local lu = require "luaunit"
 local program = require "program"
-local watch = require "watch"
 
 local TestLogicalNames = {}
 

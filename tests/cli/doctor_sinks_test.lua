@@ -12,6 +12,7 @@ local mending = require "mending"
 local nats = require "nats"
 local native = require "native"
 local opensearch = require "opensearch"
+local program = require "program"
 local receiver = require "receiver"
 local redis = require "redis"
 local scope = require "scope"
@@ -144,6 +145,24 @@ function TestDoctorSinks.test_a_web_server_with_an_unknown_certificate()
       url = ("https://localhost:%d/in"):format(receiver.new { dir = made.dir }.port) })).stdout
    lu.assertStrContains(text, "certificate has expired")
    lu.assertNotStrContains(text, "mend ")
+end
+
+-- Files that are not there are named, whatever the library would say.
+function TestDoctorSinks.test_files_for_tls()
+   for kind, address in pairs { http = 'url = "https://localhost:1/"',
+                                kafka = 'brokers = "localhost:1"',
+                                redis = 'connect = "rediss://localhost:1"',
+                                nats = 'stream = "CDC", servers = "tls://localhost:1"' } do
+      if native.realpath(program.binary():match "^(.*)/" .. "/modules/" .. kind .. ".so") then
+         local s = setup(nil, {})
+         s.script = ('pgcdc.source { table = "t" }:sink(pgcdc.sinks.%s { %s, tls = { ca = %q } })')
+            :format(kind, address, "/nowhere/ca.pem")
+         local result = mending.check(s)
+         lu.assertEquals(result.status, 3)
+         lu.assertStrContains(result.stdout, ("wrong  sink %s: %s: tls.ca: /nowhere/ca.pem: No "
+            .. "such file or directory\n"):format(kind, kind))
+      end
+   end
 end
 
 -- ---- the web ----

@@ -50,7 +50,7 @@ end
 local function start(socket, db, options)
    return program.start {
       script = options.script or 'pgcdc.source { table = "t", interval = 0.1 }:sink(print)',
-      dsn = db,
+      dsn = db, binary = options.binary,
       env = { NOTIFY_SOCKET = socket, WATCHDOG_USEC = options.watchdog }, options = options.options,
    }
 end
@@ -93,6 +93,35 @@ function TestService.test_a_database_that_is_away()
    lu.assertEquals(count(messages(), "READY=1"), 0)
    p.proc:kill "TERM"
    p:finish()
+end
+
+-- A handler that does not come back: there are no more signs of life, so systemd kills it. (This
+-- program was built to take a loop for dead after 1.5 s.)
+function TestService.test_a_loop_that_does_not_turn()
+   local socket, messages = notified()
+   if not socket then
+      return
+   end
+   local db = cluster.main():database()
+   table_of_one(db)
+   local fifo = scope.dir "fifo" .. "/fifo"
+   assert(os.execute("mkfifo " .. fifo))
+   local p = start(socket, db, { watchdog = "400000", binary = program.binary() .. "-hasty",
+      script = ([[pgcdc.source { table = "t", interval = 0.1 }:on("change", function()
+         io.open(%q):read "a"
+      end)]]):format(fifo) })
+   local function told()
+      return messages():match "STATUS=the loop does not turn: it delivers changes of public.t\n.*"
+   end
+   wait.until_(told, 20, messages)
+   local other_socket, others = notified() -- of one that is well: so time has passed
+   local other = start(other_socket, db, { watchdog = "400000" })
+   wait.until_(function() return count(others(), "WATCHDOG=1") >= 5 end, 20, others)
+   lu.assertEquals(count(told(), "WATCHDOG=1"), 0)
+   files.write(fifo, "go on")
+   wait.until_(function() return count(told(), "WATCHDOG=1") > 1 end, 20, messages)
+   other:stop()
+   p:stop()
 end
 
 -- What the script starts is not the service: it finds nothing of this in its environment.

@@ -8,6 +8,7 @@
 //    set,NAME,CONFIG=VALUE                   changes it
 //    grow,NAME,PARTITIONS                    gives it more partitions
 //    drop,NAME                               takes it away
+//    forget,GROUP                            takes away a group, with its offsets
 //    offsets,GROUP                           prints "topic partition offset" for each that it has
 //    user,NAME,PASSWORD                      makes a user, for SCRAM-SHA-512
 //    allow,USER,KIND,NAME,OPERATION          KIND: topic, group, transactional_id, cluster; NAME:
@@ -86,6 +87,7 @@ class Main {
                     case "grow" -> admin.createPartitions(Map.of(words[1],
                         NewPartitions.increaseTo(Integer.parseInt(words[2])))).all().get();
                     case "drop" -> admin.deleteTopics(List.of(words[1])).all().get();
+                    case "forget" -> admin.deleteConsumerGroups(List.of(words[1])).all().get();
                     case "offsets" -> offsets(admin, words[1]);
                     case "user" -> user(admin, words);
                     default -> acl(admin, words);

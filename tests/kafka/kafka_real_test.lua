@@ -63,6 +63,40 @@ test("a_lost_state_file", function()
    lu.assertEquals(ids(cluster:read(topic)), "1 2 3 3 4 5")
 end)
 
+-- Kafka forgets a position that nobody has stored anew for a week: that of the state file counts.
+test("a_position_that_is_forgotten", function()
+   local topic, options = fresh()
+   local db, state = fixtures.names(5), fixtures.state()
+   local how = { dsn = db, state = state, script = script(options) }
+   once.ok(how)
+   cluster:admin("forget,pgcdc." .. topic)
+   db:exec "update t set name = 'x' where id = 3"
+   once.ok(how)
+   lu.assertEquals(ids(cluster:read(topic)), "1 2 3 3 4 5")
+   local p = program.start(how)
+   p:wait_stderr 'msg="ready"'
+   cluster:admin("forget,pgcdc." .. topic)
+   db:exec "update t set name = 'x' where id = 4"
+   wait.until_(function() return #cluster:read(topic) == 7 end, 30, "the change")
+   lu.assertEquals(p:stop().status, 0)
+   lu.assertEquals(ids(cluster:read(topic)), "1 2 3 3 4 4 5")
+end)
+
+-- In another cluster there is nothing of what the state file says, so it does not go on there.
+test("another_cluster", function()
+   local topic, options = fresh()
+   local db, state = fixtures.names(5), fixtures.state()
+   once.ok { dsn = db, state = state, script = script(options) }
+   local other = kafka.new(1, nil, { id = "BBBBBBBBBBBBBBBBBBBBBQ" })
+   local how = { dsn = db, state = state, script = script(options):gsub(cluster.brokers,
+      other.brokers) }
+   local result = once.ends(4, how)
+   lu.assertStrContains(result.text, "the Kafka cluster BBBBBBBBBBBBBBBBBBBBBQ")
+   lu.assertEquals(other:read(topic), {})
+   once.ok(how, { options = { "--reset" } })
+   lu.assertEquals(ids(other:read(topic)), "1 2 3 4 5")
+end)
+
 -- Somebody else has the name, while this one sleeps: it must write nothing more.
 test("a_stopped_process_is_refused", function()
    local topic, options = fresh()

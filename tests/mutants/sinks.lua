@@ -51,6 +51,13 @@ return {
       } },
    },
 
+   no_fence_kafka = {
+      file = "sinks/kafka/settings.lua",
+      found_by = { "kafka", "held", "the end of the program" }, -- a transaction stays open
+      changes = { { 'all["transactional.id"] = sink.id\n',
+         'all["transactional.id"] = sink.id .. raw.now()\n' } },
+   },
+
    -- A flush is over before the library's queue is empty.
    no_drain = {
       file = "sinks/kafka/sink.lua",

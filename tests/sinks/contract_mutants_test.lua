@@ -4,6 +4,7 @@
 -- See tests/mutants/sinks.lua.
 
 local cases = require "contract_cases"
+local contract = require "contract"
 local drivers = require "contract_drivers"
 local files = require "files"
 local losses = require "contract_losses"
@@ -18,7 +19,7 @@ for what, it in pairs(assert(load(files.text(tree.top .. "/tests/mutants/sinks.l
    TestContractMutants["test_" .. what] = function()
       local name, case, words = table.unpack(it.found_by)
       local driver = drivers[name]
-      if not driver.is_there() then
+      if not contract.is_there(name) then
          return
       end
       mutant.with(it, function()

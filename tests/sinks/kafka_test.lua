@@ -480,18 +480,6 @@ test("without_transactions", function(cluster)
    lu.assertEquals(ids(cluster:read(TOPIC)), "1 " .. TWENTY)
 end)
 
--- Brokers of before 0.11 know no transactions, nor messages with a number in them.
-for name, options in pairs { transactions = "", numbers = "exact = false" } do
-   test("brokers_that_are_too_old_for_" .. name, function(cluster)
-      for _, api in ipairs { "init", "add_partitions", "add_offsets", "end_transaction" } do
-         cluster:tell("without %d", kafka.api[api])
-      end
-      local result = once.ends(1, { dsn = fixtures.names(2), state = fixtures.state(),
-                                    script = script(cluster, options) })
-      lu.assertStrContains(result.text, "requires Apache Kafka broker version >= 0.11.0")
-   end)
-end
-
 -- ---- options ----
 
 function TestKafka.test_bad_options()
@@ -534,6 +522,14 @@ function TestKafka.test_bad_options()
       lu.assertStrContains(result.text, message)
    end
 end
+
+-- An empty text is a value, and no tombstone.
+test("an_empty_text", function(cluster)
+   once.ok { dsn = fixtures.names(2), state = fixtures.state(), script = script(cluster,
+      "format = function(c) return c.row.id == 1 and '' or nil end, shapes = false") }
+   local messages = cluster:read(TOPIC)
+   lu.assertEquals({ #messages, messages[1].payload, messages[1].key }, { 1, "", '{"id":1}' })
+end)
 
 -- What functions return that cannot be: the message names option and row; nothing is sent.
 test("what_a_function_may_not_return", function(cluster)

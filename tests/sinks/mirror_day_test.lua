@@ -347,8 +347,8 @@ function TestMirrorDay.test_by_the_log()
       scope.add(function() by_log.drop_slots(source) end)
       source:exec("create publication pgcdc for table " .. table.concat(TABLES, ", ")
          .. " with (publish_via_partition_root = true)")
-   end, { never = { truncate = true, retype = true, replace = true, renumber = true, add_with_default = true,
-                    add_generated = true } })
+   end, { never = { truncate = true, retype = true, replace = true, renumber = true,
+                    add_with_default = true, add_generated = true } })
 end
 
 return TestMirrorDay

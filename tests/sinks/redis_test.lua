@@ -279,6 +279,17 @@ test("a_server_that_is_full_is_waited_for", function(server)
    lu.assertEquals(#server:stream "{redis}:t", 2000)
 end, { "--maxmemory", "2mb" })
 
+-- A replica, until it is none any more.
+test("a_server_that_is_read_only_is_waited_for", function(server)
+   local replica = redis.new { "--replicaof", "127.0.0.1 " .. server.port }
+   local p = program.start { dsn = fixtures.names(3), script = script(replica) }
+   p:wait_stderr "level=warn msg=\"redis: [^\n]*READONLY You can't write against a read only"
+   replica:call("REPLICAOF", "NO", "ONE")
+   wait.until_(function() return replica:call("EXISTS", "{redis}:t") == 1 end, 20, "the entries")
+   lu.assertEquals(p:stop().status, 0)
+   lu.assertEquals(ids(replica:stream "{redis}:t"), "1 2 3")
+end)
+
 test("of_several_hosts_the_one_that_can_be_written_to", function(server)
    server:call("CONFIG", "SET", "repl-diskless-sync-delay", "0")
    local replica = redis.new { "--replicaof", "127.0.0.1 " .. server.port }

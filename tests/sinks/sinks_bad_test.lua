@@ -12,6 +12,7 @@ local kafka = require "kafka"
 local lu = require "luaunit"
 local native = require "native"
 local nats = require "nats"
+local once = require "once"
 local program = require "program"
 local receiver = require "receiver"
 local redis = require "redis"
@@ -44,7 +45,7 @@ local kinds = {
          return ("%s://%s:%d"):format(has_tls and "rediss" or "redis", host, port)
       end,
       unknown = "the server's certificate does not verify: ",
-      stranger = "the server does not speak the protocol of Redis",
+      stranger = "127%.0%.0%.1:%d+: the server does not speak the protocol of Redis",
       secure = function(made)
          local port = assert(native.free_port())
          redis.new { "--tls-port", tostring(port), "--tls-cert-file", made.cert, "--tls-key-file",
@@ -90,7 +91,7 @@ local function assert_hidden(run, result)
    end
 end
 
--- It goes on trying, and says why.
+-- It goes on trying, and says why. Returns what it said.
 local function assert_waits(kind, run, pattern)
    local p = program.start(run)
    p:wait_stderr(("level=warn msg=\"[^\n]*%s: [^\n]*%s"):format(kind, pattern), 60)
@@ -98,6 +99,7 @@ local function assert_waits(kind, run, pattern)
    lu.assertEquals(result.status, 0, result.stderr)
    lu.assertNotStrContains(result.stderr, "level=error")
    assert_hidden(run, result)
+   return result.stderr
 end
 
 -- It ends with one line.
@@ -129,7 +131,9 @@ for kind, it in pairs(kinds) do
    end)
 
    test("a_host_that_is_not_known", function()
-      assert_waits(kind, how(kind, "nowhere.invalid", 1, it.secure ~= nil), "nowhere%.invalid")
+      local text = assert_waits(kind, how(kind, "nowhere.invalid", 1, it.secure ~= nil),
+         "nowhere%.invalid")
+      lu.assertTrue(text:find "not known" ~= nil or text:find "not resolve host" ~= nil, text)
    end)
 
    test("a_server_of_another_kind", function()
@@ -153,6 +157,23 @@ for kind, it in pairs(kinds) do
          assert_ends(kind, how(kind, "localhost", port, true, tls "/nowhere/ca.pem"),
             "/nowhere/ca.pem")
       end)
+   end
+end
+
+-- Brokers of before 0.11 know no transactions, nor messages with a number in them.
+for name, options in pairs { transactions = "", numbers = ", exact = false" } do
+   TestSinksBad["test_brokers_of_kafka_without_" .. name] = function()
+      if not kafka.is_there() then
+         return
+      end
+      local cluster = kafka.mock()
+      for _, api in ipairs { "init", "add_partitions", "add_offsets", "end_transaction" } do
+         cluster:tell("without %d", kafka.api[api])
+      end
+      local result = once.ends(1, { dsn = fixtures.names(2), script = ([[
+         pgcdc.source {table = "t"}:sink(pgcdc.sinks.kafka {brokers = %q%s})]]):format(
+         cluster.brokers, options) })
+      lu.assertStrContains(result.text, "requires Apache Kafka broker version >= 0.11.0")
    end
 end
 

@@ -210,11 +210,18 @@ function run.random(options)
    end
    start_program(watcher)
    local function enough()
-      local is = not options.enough or options.enough(watcher.program)
       for _, kind in ipairs(options.kinds or {}) do
-         is = is and stats[kind] > 0
+         if stats[kind] == 0 then
+            return false, "no transaction was " .. kind
+         end
       end
-      return is and (not log or log:is_ready(writers.tables) and #log.heard > 200)
+      if log and not log:is_ready(writers.tables) then
+         return false, "not all sources are ready"
+      elseif log and #log.heard <= 200 then
+         return false, ("only %d changes came by the log"):format(#log.heard)
+      end
+      return not options.enough or options.enough(watcher.program),
+         "what the test waits for does not come"
    end
    team:run(options.seconds, function() watcher:watch() end, enough)
    watcher.checker:mark(db:connection())

@@ -253,7 +253,8 @@ end
 
 -- A cluster of so many nodes (default 1), which is up. `secure`: see of_security; then it makes no
 -- topics by itself, and users connect to `secure_brokers`. `options`: keep = true: until the end of
--- the run; has_way = true: it has a proxy, `way`, through which who connects to `way_brokers` goes.
+-- the run; has_way = true: it has a proxy, `way`, through which who connects to `way_brokers` goes;
+-- id = of the cluster.
 function kafka.new(count, secure, options)
    local self = setmetatable({ nodes = {} }, mt)
    local addresses = {}
@@ -278,8 +279,8 @@ function kafka.new(count, secure, options)
       node.file = node.dir .. "/properties"
       files.write(node.file, configuration(self.nodes, i, secure))
       local text, status = child.run({
-         argv = java("kafka.tools.StorageTool", "format", "-t", "AAAAAAAAAAAAAAAAAAAAAQ", "-c",
-            node.file), stderr = node.dir .. "/format",
+         argv = java("kafka.tools.StorageTool", "format", "-t", options.id
+            or "AAAAAAAAAAAAAAAAAAAAAQ", "-c", node.file), stderr = node.dir .. "/format",
       }, 60)
       assert(status.exit == 0, text)
    end

@@ -83,6 +83,7 @@ int main(int argc, char **argv)
         position_text_cases,
         queue_cases,
         seq_cases,
+        slot_stuck_cases,
         session_cases,
         text_cases,
         types_cases,

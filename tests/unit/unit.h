@@ -48,6 +48,7 @@ extern const struct unit_case position_cases[];
 extern const struct unit_case position_text_cases[];
 extern const struct unit_case queue_cases[];
 extern const struct unit_case seq_cases[];
+extern const struct unit_case slot_stuck_cases[];
 extern const struct unit_case session_cases[];
 extern const struct unit_case text_cases[];
 extern const struct unit_case types_cases[];

@@ -52,6 +52,10 @@ end
 
 -- ---- the connection ----
 
+local function address_of(host)
+   return host.path and "unix:" .. host.path or host.host .. ":" .. host.port
+end
+
 local function connect(sink, host)
    local tls
    if sink.has_tls then
@@ -63,7 +67,7 @@ local function connect(sink, host)
    if not client then
       return problem
    end
-   sink.client = client
+   sink.client, sink.place = client, address_of(host)
    local clock = sink:clock "connect"
    while not client:is_connected() do
       local moved, why = client:step(STEP)
@@ -72,10 +76,6 @@ local function connect(sink, host)
       end
       clock:check(moved)
    end
-end
-
-local function address_of(host)
-   return host.path and "unix:" .. host.path or host.host .. ":" .. host.port
 end
 
 local function login(sink)

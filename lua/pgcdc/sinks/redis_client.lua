@@ -1,7 +1,8 @@
 -- pgcdc.sinks.redis_client: what a sink asks a server of Redis, and what its errors mean.
 -- SPDX-License-Identifier: MIT
 --
--- A sink has `client`, see src/sinks/redis.c, and `hosts`, which are asked in turn.
+-- A sink has `client`, see src/sinks/redis.c; `place`, where that is connected to, for errors; and
+-- `hosts`, which are asked in turn.
 
 local redis_client = {}
 
@@ -36,11 +37,16 @@ function redis_client.raise(sink, what, text)
    sink:stop(message)
 end
 
+--- The connection is of no use any more.
+function redis_client.broken(sink, problem)
+   sink:broken(("%s: %s"):format(sink.place, problem))
+end
+
 --- Sends and receives, as far as that is possible now. `clock`: that of the wait.
 function redis_client.pump(sink, clock)
    local moved, problem = sink.client:step(STEP)
    if moved == nil then
-      sink:broken(problem)
+      redis_client.broken(sink, problem)
    end
    clock:check(moved)
 end
@@ -49,7 +55,7 @@ end
 function redis_client.call(sink, method, ...)
    local ok, a, b, c, d, e = pcall(method, sink.client, ...)
    if not ok then
-      sink:broken(a)
+      redis_client.broken(sink, a)
    end
    return a, b, c, d, e
 end

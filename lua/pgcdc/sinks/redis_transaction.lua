@@ -191,7 +191,7 @@ local function push_ahead(sink)
    end
    local moved, problem = client:step(0)
    if moved == nil then
-      sink:broken(problem)
+      redis_client.broken(sink, problem)
    end
    take_replies(sink, run)
 end

@@ -258,6 +258,18 @@ local function recall(self)
    self.stored, self.was_recalled, self.is_recalled = text, true, true
 end
 
+-- Connects. A file that is not there is a mistake at the start; later it is perhaps being renewed.
+local function open(self)
+   local problem = tls.problem(self)
+   if problem and self.was_open then
+      self:retry(problem)
+   elseif problem then
+      self:deny(problem)
+   end
+   self.kind.open(self)
+   self.was_open = true
+end
+
 -- Makes sure that there is a connection, and that it is known what the target has.
 local function make_ready(self)
    if self.owner then
@@ -267,7 +279,7 @@ local function make_ready(self)
       if self.last_error and not raw.sleep(0) then -- it is to stop: one try was enough
          error(participants.later(self.last_error, 1), 0)
       end
-      self.kind.open(self)
+      open(self)
       self.is_open = true
    end
    if self.kind.recall and not self.is_recalled then
@@ -399,7 +411,7 @@ end
 --- cannot be used.
 function Sink:check()
    local ok, result = self:use(function()
-      self.kind.open(self)
+      open(self)
       return self.kind.check and self.kind.check(self) or "connected"
    end)
    disconnect(self)

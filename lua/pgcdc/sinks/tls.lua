@@ -5,6 +5,7 @@ local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
 local mend = require "pgcdc.mend"
 local secret = require "pgcdc.sinks.secret"
+local io = rawget(_G, "io")
 
 local tls = {}
 
@@ -35,6 +36,25 @@ function tls.files(sink)
       files[field] = secret.of(sink, "tls." .. field)
    end
    return files
+end
+
+--- Why one of the files cannot be read, a text; or nil. (What is no regular file, a folder or a
+--- pipe, is left to the library.)
+function tls.problem(sink)
+   for field, path in pairs(tls.files(sink)) do
+      local kind = raw.file_stat(path)
+      local file, why = nil, nil
+      if kind == nil or kind == "file" then
+         file, why = io.open(path, "rb")
+      end
+      if file then
+         why = not file:read(0) and path .. ": it is empty" or nil
+         file:close()
+      end
+      if why then
+         return ("tls.%s: %s"):format(field, why)
+      end
+   end
 end
 
 -- What OpenSSL says of certificates that somebody unknown has signed.
