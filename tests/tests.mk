@@ -65,6 +65,8 @@ ON_KAFKA = kafka_real kafka_secure doctor_kafka kafka_takeover group_real debezi
 KILLS ?= 15
 
 check-kafka:
+	@$(if $(SUITES),:,echo "check-kafka: about $$((30 + $(KILLS) * 3 / 10)) minutes on two cores" \
+		"that have other work, too")
 	@tests/setup.sh java
 	@$(MAKE) --no-print-directory $(KAFKA_JARS) $(PEERS)/classes/Peer.class
 	@PGCDC_KAFKA=1 PGCDC_KAFKA_KILLS=$(KILLS) PGCDC_CONTRACT_SINK=kafka \

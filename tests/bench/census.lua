@@ -18,8 +18,8 @@ local function line(what, measured, unit, limit)
       measured <= limit)
 end
 
--- Measures each of the list <runs> times, in turns, since a machine that is busy is so now and then;
--- returns the median of each.
+-- Measures each of the list <runs> times, in turns, since a busy machine is not always so. Returns
+-- the median of each.
 local function medians(list)
    local seconds, result = {}, {}
    for round = 1, runs do

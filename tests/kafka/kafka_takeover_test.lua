@@ -23,6 +23,7 @@ local serial = 0
 local driver = {
    promise = "exact",
    audit = audits.kafka(function() return cluster end),
+   opens = 3, -- seconds until a broker on a busy machine has let a new program in
    start = function()
       serial = serial + 1
       return "takeover" .. serial
