@@ -265,7 +265,8 @@ test("sums_of_one_member", function()
    -- nothing is left, though each transaction of the writer ends with an offset of its own
    wait.until_(function()
       local text = program.run { state = false, env = { HOME = self.members[1].dir },
-         options = { "ctl", "-s", self.home:dsn(), "--name", self.name, "--json", "status" } }.stdout
+         options = { "ctl", "-s", self.home:dsn(), "--name", self.name, "--json", "status" },
+      }.stdout
       local left = 0
       for _, worker in ipairs(json.decode(text).status.workers) do
          left = left + (worker.records_left ~= json.null and worker.records_left or 1)
