@@ -98,7 +98,7 @@ $(OPENSEARCH): tests/opensearch/pom.xml tests/opensearch/Server.java
 # What is about states, positions and kills, with states in a database.
 IN_DATABASE = state deletes deletes_known deletes_due deletes_exact operators_persist \
 	operators_window stop settle prepared holding dead_letters exactly_once together reread \
-	state_copy seq hand_over declared sources keys snapshot increment trigger partition exact \
+	seq hand_over declared sources keys snapshot increment trigger partition exact \
 	on_error fault_identity fault_table fault_crash orphans sink_postgres_fault sinks_file
 
 check-state: export PGCDC_TEST_STATE = database

@@ -164,6 +164,23 @@ local function wait_over(p, names, seconds)
    end, seconds)
 end
 
+-- How often it has said that a table was read again.
+local function readings(p, name)
+   return select(2, p:stderr():gsub("was read again[^\n]*source=public%." .. name, ""))
+end
+
+-- Waits until it has said so more often than `before` has it, of each table that is in there.
+local function wait_read(p, before, seconds)
+   p:wait_until(function()
+      for name, count in pairs(before) do
+         if readings(p, name) <= count then
+            return false
+         end
+      end
+      return true
+   end, seconds)
+end
+
 -- Rows of the tables are read again, three times, while eight clients write, and the program is
 -- stopped, or killed, in the middle. `attack`: tables, fields (of the sources), is_by_log, ends
 -- ("stop" or "kill9").
@@ -182,18 +199,28 @@ local function run_attack(db, attack)
       "UPDATE u SET version = version + 1 WHERE id = :id % 100 + 1;" } or { "", "" }
    local writer = pgbench.start_script(db, WRITE:format(table.unpack(more)), "-c", "8", "-T", "600")
    for round = 1, 3 do
+      local before = {}
       for _, name in ipairs(names) do
+         before[name] = readings(p, name)
          ctl.ok(p, "snapshot", name) -- on a busy machine: that it will be done
       end
       if round < 3 then
          p:wait_until(function()
             local again = ctl.status(p).sources[1].snapshot_again
-            return again ~= json.null and again.rows > 200 * round or p:stderr():find "was read"
+            return again ~= json.null and again.rows > 200 * round
+               or readings(p, names[1]) > before[names[1]]
          end, 30)
          p[attack.ends or "stop"](p)
+         local left = {} -- where it was over, on a busy machine, the next one has nothing to do
+         for name, count in pairs(before) do
+            left[name] = readings(p, name) == count and 0 or nil
+         end
          p = start(db, text, { state = p.state })
+         p:wait_stderr('msg="ready"', 60)
+         wait_read(p, left, 60)
+      else
+         wait_read(p, before, 60)
       end
-      wait_over(p, names, 60)
    end
    writer:kill "TERM"
    writer:wait(wait.scaled(20))

@@ -166,8 +166,8 @@ function TestService.test_a_reload()
    wait.until_(function() return count(messages(), "STOPPING=1") == 1 end, 10, messages)
 end
 
--- A service of the unit, as its user: /var/lib is a folder of ours. Its home is /, where it may write
--- nothing, so what belongs to the machine is in its own folder, also where the state is in a
+-- A service of the unit, as its user: /var/lib is a folder of ours. Its home is /, where it may
+-- write nothing, so what belongs to the machine is in its own folder, also where the state is in a
 -- database; and root reaches it there.
 function TestService.test_the_unit_with_a_state_in_a_database()
    local unit, user = files.text(tree.top .. "/src/dist/pgcdc-lua@.service"), server.user()

@@ -262,6 +262,17 @@ test("sums_of_one_member", function()
       native.sleep(0.3)
    end
    check(self)
+   -- nothing is left, though each transaction of the writer ends with an offset of its own
+   wait.until_(function()
+      local text = program.run { state = false, env = { HOME = self.members[1].dir },
+         options = { "ctl", "-s", self.home:dsn(), "--name", self.name, "--json", "status" },
+      }.stdout
+      local left = 0
+      for _, worker in ipairs(json.decode(text).status.workers) do
+         left = left + (worker.records_left ~= json.null and worker.records_left or 1)
+      end
+      return left == 0
+   end, 30, "nothing to be left")
    stop_all(self)
 end)
 
