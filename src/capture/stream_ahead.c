@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MOST_BYTES ((size_t)4 << 20)
+#define MOST_BYTES ((size_t)8 << 20) /* twice what a batch has at most */
 #define PATIENCE_MS 300 /* what is in the log, but not on disk, is not sent: a commit that does not
                          * wait for that is written within some 200 ms */
 #define ASK_MS 10       /* a server that is asked says how far it has come */

@@ -248,9 +248,21 @@ static void put_field(const struct pgoutput_field *f, struct buf *line)
         buf_puts(line, f->value == PGOUTPUT_NULL ? "\\N" : COPYTEXT_UNKNOWN);
 }
 
+/* True if the log did not write the value of a column that was dropped since, and whose name a new
+ * one has: then the new one had no value of its own, and what it has now is not of that time. */
+static bool is_replaced(const struct stream_table *t, const char *name)
+{
+    for (size_t i = 0; i < t->n; i++)
+        if (strcmp(t->told[i], name) == 0)
+            return t->fields[i].value == PGOUTPUT_UNCHANGED;
+    return false;
+}
+
 bool stream_table_put_row(const struct stream_table *t, const struct pgoutput_row *row,
                           struct buf *line, bool *lacks, struct err *e)
 {
+    static const struct pgoutput_field unchanged = { .value = PGOUTPUT_UNCHANGED };
+
     *lacks = false;
     buf_clear(line);
     if (!read_fields(t, row->new, t->fields, e) ||
@@ -258,13 +270,16 @@ bool stream_table_put_row(const struct stream_table *t, const struct pgoutput_ro
         return false;
     for (size_t k = 0; k < t->rowtype->n_columns; k++) {
         size_t at = t->column[k];
-        const struct pgoutput_field *f = at != SIZE_MAX ? &t->fields[at] : NULL;
+        const struct pgoutput_field *f =
+            at != SIZE_MAX                                ? &t->fields[at]
+            : is_replaced(t, t->rowtype->columns[k].name) ? &unchanged
+                                                          : NULL;
 
         if (k > 0)
             buf_putc(line, '\t');
         /* where only the key is there, the others are NULL, which no such value is */
-        if (f != NULL && f->value == PGOUTPUT_UNCHANGED && row->has_old != PGOUTPUT_NO_OLD &&
-            t->old[at].value == PGOUTPUT_TEXT)
+        if (f != NULL && at != SIZE_MAX && f->value == PGOUTPUT_UNCHANGED &&
+            row->has_old != PGOUTPUT_NO_OLD && t->old[at].value == PGOUTPUT_TEXT)
             f = &t->old[at];
         *lacks = *lacks || (f != NULL && f->value == PGOUTPUT_UNCHANGED);
         put_field(f != NULL ? f : &(struct pgoutput_field){ .value = PGOUTPUT_NULL }, line);
