@@ -26,7 +26,8 @@ void log_columns_fini(struct log_columns *c)
 void log_columns_put(struct buf *sql)
 {
     buf_puts(sql, "(SELECT string_agg(CASE WHEN l.attisdropped THEN '-' WHEN l.attgenerated = ''"
-                  " THEN '+' ELSE l.attgenerated::text END || l.atttypid || ' ' || replace(replace(l.attname::text,"
+                  " THEN '+' ELSE l.attgenerated::text END || l.atttypid || ' ' ||"
+                  " replace(replace(l.attname::text,"
                   " E'\\\\', E'\\\\\\\\'), E'\\n', E'\\\\n') || E'\\n', '' ORDER BY l.attnum)"
                   " FROM pg_attribute l WHERE l.attrelid = c.oid AND l.attnum > 0)");
 }

@@ -44,8 +44,8 @@ void log_columns_put(struct buf *sql);
 bool log_columns_read(struct log_columns *c, const char *text, struct err *e) WARN_UNUSED;
 
 /* numbers[i]: of the column that the log calls told[i], of this type, of <n>; 0: it was dropped
- * since. <now>: the row type, whose columns know their former names. *is_found false: nobody can tell.
- * ERR_MEMORY. */
+ * since. <now>: the row type, whose columns know their former names. *is_found false: nobody can
+ * tell. ERR_MEMORY. */
 bool log_columns_number(const struct log_columns *c, const struct rowtype *now, char *const *told,
                         const uint32_t *types, size_t n, uint16_t *numbers, bool *is_found,
                         struct err *e) WARN_UNUSED;

@@ -290,9 +290,9 @@ static int stop(lua_State *L)
 static int hook(lua_State *L)
 {
     static const char *const names[] = { "timers", "start", "enter", "leave", "resolved", "reading",
-                                         "emptied", "ready", "checkpoint", "last", "finish", "graph", "check",
-                                         "checked", "wire", "figures", "control", "feed",
-                                         "fetch", "group", NULL };
+                                         "emptied", "ready", "checkpoint", "last", "finish",
+                                         "graph", "check", "checked", "wire", "figures",
+                                         "control", "feed", "fetch", "group", NULL };
     int *ref = &script_of(L)->hooks[luaL_checkoption(L, 1, NULL, names)];
 
     luaL_checktype(L, 2, LUA_TFUNCTION);

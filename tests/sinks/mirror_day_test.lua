@@ -348,7 +348,7 @@ function TestMirrorDay.test_by_the_log()
       source:exec("create publication pgcdc for table " .. table.concat(TABLES, ", ")
          .. " with (publish_via_partition_root = true)")
    end, { never = { retype = true, replace = true, renumber = true, add_with_default = true,
-                    add_generated = true } })
+                    add_generated = true, retype_key = true, widen = true, fixed = true } })
 end
 
 return TestMirrorDay

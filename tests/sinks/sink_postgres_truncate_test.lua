@@ -58,8 +58,8 @@ function TestSinkPostgresTruncate.test_a_target_that_is_empty()
    local world = new_world(ONE)
    world.db:exec "TRUNCATE t"
    world.turn "SELECT"
-   world.turn [[INSERT INTO t VALUES (1, 'a'); TRUNCATE t; INSERT INTO t VALUES (2, 'b'); TRUNCATE t;
-      INSERT INTO t VALUES (3, 'c')]]
+   world.turn [[INSERT INTO t VALUES (1, 'a'); TRUNCATE t; INSERT INTO t VALUES (2, 'b');
+      TRUNCATE t; INSERT INTO t VALUES (3, 'c')]]
    lu.assertEquals(rows(world), "3=c")
 end
 

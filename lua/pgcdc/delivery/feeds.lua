@@ -9,8 +9,8 @@
 -- A *reading* is the snapshot of a source, or a later one, as after a failover. A sink is told of
 -- readings if it has asked for that (`watch`); then it has these methods:
 --    sink:begin_reading(number)    a source that feeds it is read, and all its rows are to come
---    sink:empty(number)            the table of a source that feeds it was truncated, and no deletes
---                                  come: all that came from there is to go
+--    sink:empty(number)            the table of a source that feeds it was truncated, and no
+--                                  deletes come: all that came from there is to be taken away
 --    sink:owes()                   returns true if it has something to do when readings are over;
 --                                  it does that in its next flush, if `all_read`
 --    sink:wants_reading(number)    the name of a source is known, and it goes on from its position.

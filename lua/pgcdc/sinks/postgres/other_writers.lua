@@ -60,7 +60,8 @@ function other_writers.of(self, found, find)
    return list
 end
 
---- True if another sink of this pipeline writes to the table; `field` "has_written": or has done so.
+--- True if another sink of this pipeline writes to the table; `field` "has_written": or has done
+--- so.
 function other_writers.has_sibling(others, field)
    for _, other in ipairs(others) do
       if other[field or "is_ours"] then
