@@ -58,7 +58,8 @@ bool hooks_resolved(struct script *s, size_t source, struct err *e) WARN_UNUSED;
 /* The source is read from its start, and all its rows are to come. */
 bool hooks_reading(struct script *s, size_t source, struct err *e) WARN_UNUSED;
 
-/* The source's table was truncated, and no deletes are told: all that it had is not there any more. */
+/* The source's table was truncated, and no deletes are told: all that it had is not there any
+ * more. */
 bool hooks_emptied(struct script *s, size_t source, struct err *e) WARN_UNUSED;
 
 /* The source is read; its snapshot had <rows> rows. */
