@@ -11,7 +11,7 @@
 
 /* How well a column fits: the sum for all of them is compared. A name that another one has now may
  * have changed hands, so of two ways that one is better where the types are right. */
-enum { HAS_NAME = 4, HAS_TYPE = 3, HAD_NAME_OF_DROPPED = 6, LIVES = 1 };
+enum { HAS_NAME = 4, HAS_TYPE = 3, HAD_NAME_OF_DROPPED = 6, HAD_NUMBER = 5, IS_DROPPED = 1 };
 
 #define NO_WAY (INT_MIN / 2)
 
@@ -89,14 +89,16 @@ static bool has_name(const struct log_columns *c, size_t j, const struct rowtype
     return false;
 }
 
-/* <is_dropped>: a column of the name <told> was dropped. */
+/* Of told->names[i]. <is_dropped>: a column of that name was dropped. */
 static int fit_of(const struct log_columns *c, size_t j, const struct rowtype *now,
-                  const char *told, uint32_t type, bool is_dropped)
+                  const struct log_columns_told *told, size_t i, bool is_dropped)
 {
+    int fit = told->before != NULL && told->before[i] == j + 1 ? HAD_NUMBER : 0;
+
     if (c->v[j].state == LOG_COLUMNS_DROPPED)
-        return is_dropped ? HAD_NAME_OF_DROPPED : 0;
-    return LIVES + (has_name(c, j, now, told) ? HAS_NAME : 0) +
-           (c->v[j].type == type ? HAS_TYPE : 0);
+        return fit + (is_dropped ? HAD_NAME_OF_DROPPED : IS_DROPPED);
+    return fit + (has_name(c, j, now, told->names[i]) ? HAS_NAME : 0) +
+           (c->v[j].type == told->types[i] ? HAS_TYPE : 0);
 }
 
 /* Whether the log's next column may be the one in hand, and whether it may be another one. */
@@ -110,7 +112,7 @@ static bool may_lack(enum log_columns_state state)
     return state != LOG_COLUMNS_LIVES;
 }
 
-/* A table: how well told[i..] fit to the columns from j on; <width> is of a row of it. */
+/* A table: how well names[i..] fit to the columns from j on; <width> is of a row of it. */
 struct way {
     int *best;
     size_t width;
@@ -121,22 +123,22 @@ static int *at(const struct way *w, size_t i, size_t j)
     return &w->best[i * w->width + j];
 }
 
-static bool find_ways(const struct log_columns *c, const struct rowtype *now, char *const *told,
-                      const uint32_t *types, size_t n, const struct way *w, struct err *e)
+static bool find_ways(const struct log_columns *c, const struct rowtype *now,
+                      const struct log_columns_told *told, const struct way *w, struct err *e)
 {
     for (size_t j = 0; j <= c->n; j++)
-        *at(w, n, j) = 0;
-    for (size_t i = n; i-- > 0;) {
+        *at(w, told->n, j) = 0;
+    for (size_t i = told->n; i-- > 0;) {
         bool is_dropped;
 
-        if (!was_dropped(now, told[i], &is_dropped, e))
+        if (!was_dropped(now, told->names[i], &is_dropped, e))
             return false;
         *at(w, i, c->n) = NO_WAY;
         for (size_t j = c->n; j-- > 0;) {
             int lack = may_lack(c->v[j].state) ? *at(w, i, j + 1) : NO_WAY;
             int take = may_be(c->v[j].state) && *at(w, i + 1, j + 1) > NO_WAY
                            ? *at(w, i + 1, j + 1) +
-                                 fit_of(c, j, now, told[i], types[i], is_dropped) : NO_WAY;
+                                 fit_of(c, j, now, told, i, is_dropped) : NO_WAY;
 
             *at(w, i, j) = take > lack ? take : lack;
         }
@@ -149,23 +151,23 @@ static void follow(const struct log_columns *c, size_t n, const struct way *w, u
     for (size_t i = 0, j = 0; i < n; j++) {
         if (may_lack(c->v[j].state) && *at(w, i, j) == *at(w, i, j + 1))
             continue;
-        numbers[i++] = c->v[j].state != LOG_COLUMNS_DROPPED ? (uint16_t)(j + 1) : 0;
+        numbers[i++] = (uint16_t)(j + 1);
     }
 }
 
-bool log_columns_number(const struct log_columns *c, const struct rowtype *now, char *const *told,
-                        const uint32_t *types, size_t n, uint16_t *numbers, bool *is_found,
+bool log_columns_number(const struct log_columns *c, const struct rowtype *now,
+                        const struct log_columns_told *told, uint16_t *numbers, bool *is_found,
                         struct err *e)
 {
-    struct way w = { calloc((n + 1) * (c->n + 1), sizeof *w.best), c->n + 1 };
+    struct way w = { calloc((told->n + 1) * (c->n + 1), sizeof *w.best), c->n + 1 };
     bool ok;
 
     if (w.best == NULL)
         return err_memory(e);
-    ok = find_ways(c, now, told, types, n, &w, e);
+    ok = find_ways(c, now, told, &w, e);
     *is_found = ok && *at(&w, 0, 0) > NO_WAY;
     if (*is_found)
-        follow(c, n, &w, numbers);
+        follow(c, told->n, &w, numbers);
     free(w.best);
     return ok;
 }

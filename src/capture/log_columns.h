@@ -43,11 +43,19 @@ void log_columns_put(struct buf *sql);
 /* Overwrites <c>. NULL: nothing is known. ERR_MEMORY. */
 bool log_columns_read(struct log_columns *c, const char *text, struct err *e) WARN_UNUSED;
 
-/* numbers[i]: of the column that the log calls told[i], of this type, of <n>; 0: it was dropped
- * since. <now>: the row type, whose columns know their former names. *is_found false: nobody can
- * tell. ERR_MEMORY. */
-bool log_columns_number(const struct log_columns *c, const struct rowtype *now, char *const *told,
-                        const uint32_t *types, size_t n, uint16_t *numbers, bool *is_found,
+/* The columns of a relation, as the log tells them: borrowed, <n> of each. */
+struct log_columns_told {
+    char *const *names;
+    const uint32_t *types;
+    const uint16_t *before; /* their numbers when the log told the same before, or NULL */
+    size_t n;
+};
+
+/* numbers[i]: of the column told->names[i]; one that was dropped since has its number, too, or 0.
+ * <now>: the row type, whose columns know their former names. *is_found false: nobody can tell.
+ * ERR_MEMORY. */
+bool log_columns_number(const struct log_columns *c, const struct rowtype *now,
+                        const struct log_columns_told *told, uint16_t *numbers, bool *is_found,
                         struct err *e) WARN_UNUSED;
 
 #endif

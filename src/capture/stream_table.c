@@ -19,6 +19,7 @@ static void forget_columns(struct stream_table *t)
     free(t->names);
     free(t->types);
     free(t->numbers);
+    free(t->before);
     free(t->is_key);
     free(t->fields);
     free(t->old);
@@ -55,13 +56,19 @@ bool stream_table_announce(struct stream_table_list *ts, const struct pgoutput_r
     struct pgoutput_column column;
     size_t room = columns.n + 1;
     uint64_t hash = HASH_START;
+    uint16_t *before = NULL;
 
     if (t == NULL) {
         if (!ARRAY_PUSH(ts->v, ts->n, ts->cap, ((struct stream_table){ .oid = r->oid })))
             return err_memory(e);
         t = &ts->v[ts->n - 1];
     }
+    if (t->is_numbered && t->is_settled) {
+        before = t->numbers;
+        t->numbers = NULL;
+    }
     forget_columns(t);
+    t->before = before;
     t->identity = r->identity;
     t->serial = ++ts->serial;
     t->told = calloc(room, sizeof *t->told);
@@ -86,8 +93,11 @@ bool stream_table_announce(struct stream_table_list *ts, const struct pgoutput_r
         hash = hash_bytes(hash, column.name, strlen(column.name) + 1);
         hash = hash_add(hash_add(hash, column.type), (uint64_t)column.modifier);
     }
-    if (hash != t->hash)
+    if (hash != t->hash) {
         t->n_looked = 0;
+        free(t->before);
+        t->before = NULL;
+    }
     t->hash = hash;
     return true;
 }
@@ -136,9 +146,10 @@ static bool rename_columns(struct stream_table *t, const struct source *s, bool 
     const struct log_columns *now = &s->log_columns;
     bool is_told = now->n > 0 && t->oid == s->facts.table.oid;
 
+    struct log_columns_told told = { t->told, t->types, t->before, t->n };
+
     if (is_told && !t->is_settled &&
-        !log_columns_number(now, s->facts.rowtype, t->told, t->types, t->n, t->numbers,
-                            &t->is_numbered, e))
+        !log_columns_number(now, s->facts.rowtype, &told, t->numbers, &t->is_numbered, e))
         return false;
     for (size_t i = 0; is_told && t->is_numbered && i < t->n; i++) {
         uint16_t number = t->numbers[i];

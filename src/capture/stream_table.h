@@ -23,7 +23,8 @@ struct stream_table {
     char **told;  /* the names in the log; n of them, owned, as what follows */
     char **names; /* as of now; empty: it was dropped since */
     uint32_t *types;   /* oids, in the log */
-    uint16_t *numbers; /* of the columns, 0: as before; meaningless unless <is_numbered> */
+    uint16_t *numbers; /* of the columns; meaningless unless <is_numbered> */
+    uint16_t *before;  /* those of the announcement before, if it was the same; NULL: it was not */
     bool is_numbered;
     bool is_settled;   /* by facts that are not older than the announcement */
     bool *is_key;
