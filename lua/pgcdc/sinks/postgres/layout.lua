@@ -190,6 +190,17 @@ local function is_renumbered(to, id, columns)
    return false
 end
 
+-- True if rows from that table went to another layout since they went to this one: a column has got
+-- another type, and the old one again. What comes now is to be written after those.
+local function is_overtaken(sink, to, id)
+   for i = to.is_used and to.by_table[id] and to.order + 1 or #sink.used + 1, #sink.used do
+      if sink.used[i].by_table[id] then
+         return true
+      end
+   end
+   return false
+end
+
 -- Where the values of these columns are in a change: a column's number, or the name of one that a
 -- script added.
 local function origins_of(columns)
@@ -214,7 +225,8 @@ end
 local function layout_with(sink, layouts, columns, key, all, lacking)
    local signature = signature_of(columns, key) .. (lacking and "\npartial" or "")
    local to = layouts[signature]
-   if not to or all.table_id and is_renumbered(to, all.table_id, columns) then
+   if not to or all.table_id and (is_renumbered(to, all.table_id, columns)
+      or is_overtaken(sink, to, all.table_id)) then
       to = { columns = columns, key = key, lines = raw.copy_lines(), by_table = {},
              deletes = sink.mode == "mirror" and raw.copy_lines() or nil, lacking = lacking }
       layouts[signature] = to
