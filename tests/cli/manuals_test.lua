@@ -110,7 +110,7 @@ end
 -- Both databases and the folder are empty.
 function Run:clear()
    self:stop()
-   main:exec "select pg_drop_replication_slot(slot_name) from pg_replication_slots"
+   by_log.drop_slots(main)
    for _, name in ipairs { "shop", "reports" } do
       main:exec(("drop database if exists %s with (force)"):format(name))
       main:exec("create database " .. name)

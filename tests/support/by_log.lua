@@ -20,15 +20,17 @@ function by_log.cluster()
    return shared
 end
 
--- A database cannot be dropped before its slots.
+-- A database cannot be dropped before its slots. `db`: it, or a cluster, of which all are dropped.
 function by_log.drop_slots(db)
-   if not db.cluster:running() then
+   local one = db.cluster or db
+   if not one:running() then
       return
    end
    wait.until_(function()
-      return db:value [[SELECT count(*) FROM (SELECT CASE WHEN active_pid IS NOT NULL
+      return db:value(([[SELECT count(*) FROM (SELECT CASE WHEN active_pid IS NOT NULL
          THEN pg_terminate_backend(active_pid) ELSE pg_drop_replication_slot(slot_name) IS NULL END
-         FROM pg_replication_slots WHERE database = current_database()) s]] == "0"
+         FROM pg_replication_slots WHERE %s) s]]):format(db.cluster
+         and "database = current_database()" or "true")) == "0"
    end, 20, "the end of all slots")
 end
 
