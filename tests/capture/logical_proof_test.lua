@@ -210,12 +210,10 @@ function TestLogicalProof.test_a_slot_that_is_lost_before_its_changes_came()
       options = { "--log-level", "debug" } })
    watch.wait_ready(p)
    by_log.wait_words(p, "r1=v1 r2=v2 r3=v3")
-   local walsender
-   p:wait_until(function()
-      walsender = tonumber(db:value [[SELECT active_pid FROM pg_replication_slots
-         WHERE database = current_database()]])
-      return walsender
-   end, 20, "the stream")
+   db:exec "INSERT INTO t VALUES (5, 'z')"
+   by_log.wait_words(p, "r1=v1 r2=v2 r3=v3 i5=z") -- so the stream has begun
+   local walsender = tonumber(db:value [[SELECT active_pid FROM pg_replication_slots
+      WHERE database = current_database()]])
    native.kill(walsender, "STOP")
    scope.add(function() native.kill(walsender, "CONT") end)
    db:exec "INSERT INTO t VALUES (4, 'x'); UPDATE t SET v = 'y' WHERE id = 2"
