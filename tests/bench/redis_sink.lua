@@ -10,7 +10,7 @@ local files = require "files"
 local redis = require "redis"
 local scope = require "scope"
 
-local MOST = 200000 -- rows
+local MOST = 1000000 -- rows
 
 -- A command as Redis reads it.
 local function command(words)
