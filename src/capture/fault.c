@@ -307,13 +307,17 @@ static bool check_server(struct source *s, struct conn *conn, enum fault_news *n
 {
     struct position *p = &s->position;
     const struct identity *now = &s->facts.identity;
+    enum identity_verdict verdict;
     const char *lost;
     char why[200];
     bool is_over;
 
     if (p->phase == POSITION_NONE)
         return begin_first(s, conn, news, e);
-    switch (identity_compare(&p->identity, now, why, sizeof why)) {
+    verdict = identity_compare(&p->identity, now, why, sizeof why);
+    if (verdict != IDENTITY_SAME)
+        log_floor_forget(&s->log_floor);
+    switch (verdict) {
     case IDENTITY_OTHER:
         return fail_other(why, e);
     case IDENTITY_BEHIND:

@@ -2,9 +2,7 @@
  *
  * The first read is that of xmins, and so is the poll that hands its position over (logical.h).
  * Then the stream (stream.h) brings the changes, and a step only reads facts. For the way back the
- * horizon follows the log: the xids that the stream delivers are seen; and of each snapshot the
- * xmin becomes the floor once the stream has passed the LSN that was read after it, since all xids
- * below it were over then.
+ * horizon follows the log (log_floor.h).
  *
  * SPDX-License-Identifier: MIT */
 #include "capture/method.h"
@@ -36,8 +34,6 @@ struct own {
     bool is_sure;
     bool is_again;  /* the one in hand was known, and detached */
     bool is_odd;    /* it has a row that cannot be there */
-    /* a snapshot, for the floor: its xmin, and an LSN that was read after it; 0: none */
-    uint64_t xmin, xmin_lsn;
 };
 
 static void fini_source(void *own)
@@ -456,27 +452,6 @@ static bool take_over(struct source *s, struct method_step *step, struct err *e)
     return true;
 }
 
-/* The floor of the horizon follows, see above. (On a standby the newest transaction that a snapshot
- * shows may end where the log did then, or later.) */
-static void raise_floor(struct source *s)
-{
-    const uint64_t passed = s->position.logical.lsn;
-    struct horizon *h = &s->position.horizon;
-    struct own *log = log_of(s);
-
-    if (log->xmin_lsn != 0 && passed >= log->xmin_lsn + s->facts.identity.in_recovery) {
-        if (log->xmin > h->floor) {
-            h->floor = log->xmin;
-            xidset_drop_below(&h->seen, h->floor);
-        }
-        log->xmin_lsn = 0;
-    }
-    if (log->xmin_lsn == 0) {
-        log->xmin = s->facts.snapshot.xmin;
-        log->xmin_lsn = s->log_leaves.lsn; /* read after it; that of the identity may be older */
-    }
-}
-
 /* Those that are new are empty, or were read. */
 static bool follow_leaves(struct source *s, struct err *e)
 {
@@ -535,7 +510,10 @@ static bool go_on(struct source *s, const struct method_step *step, struct err *
         return err_memory(e);
     source_forget_polled(s);
     s->polled = text;
-    raise_floor(s);
+    /* (the LSN was read after the snapshot; that of the identity may be older) */
+    log_floor_note(&s->log_floor, s->facts.snapshot.xmin,
+                   s->log_leaves.lsn + s->facts.identity.in_recovery);
+    log_floor_rise(&s->log_floor, s->position.logical.lsn, &s->position.horizon);
     return follow_leaves(s, e);
 }
 
@@ -546,7 +524,7 @@ static void put_try(const struct source *s, struct buf *sql)
     complete_plan_put_try(s, sql);
 }
 
-/* The stream may be behind what has committed: only raise_floor knows. */
+/* The stream may be behind what has committed: only log_floor.h knows. */
 static bool may_rise(const struct source *s)
 {
     return !holds(&s->position);

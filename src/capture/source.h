@@ -11,6 +11,7 @@
 
 #include "capture/begin.h"
 #include "capture/log_columns.h"
+#include "capture/log_floor.h"
 #include "capture/log_leaves.h"
 #include "capture/message.h"
 #include "capture/quiet.h"
@@ -71,6 +72,7 @@ struct source {
     uint64_t glance_lsn;  /* the LSN that fault_glance read before the step's snapshot; 0: none */
     struct log_leaves log_leaves;
     struct log_columns log_columns; /* of the newest facts */
+    struct log_floor log_floor; /* what was noted to raise the floor */
     uint64_t log_altered; /* see sql_altered.h, of the newest facts; 0: not asked for */
     uint64_t log_passed;  /* the log was read up to here for other sources, see follower.h */
     bool shares_log;      /* other sources rely on the slot */

@@ -445,6 +445,8 @@ static bool pass(struct stream *st, uint64_t lsn, uint64_t xid, struct err *e)
         if (!stream_place_pass(&m->place, lsn, e))
             return false;
         logical_advance(&m->source->position.logical, lsn);
+        log_floor_rise(&m->source->log_floor, m->source->position.logical.lsn,
+                       &m->source->position.horizon);
         if (xid == 0 || m->place.n == 0)
             continue;
         seen = &m->source->position.horizon.seen;

@@ -6,11 +6,15 @@
 
 #include <string.h>
 
-bool stream_connect_check(const struct source *s, const struct identity *now, struct err *e)
+bool stream_connect_check(struct source *s, const struct identity *now, struct err *e)
 {
+    enum identity_verdict verdict;
     char why[128];
 
-    switch (identity_compare(&s->position.identity, now, why, sizeof why)) {
+    verdict = identity_compare(&s->position.identity, now, why, sizeof why);
+    if (verdict != IDENTITY_SAME)
+        log_floor_forget(&s->log_floor);
+    switch (verdict) {
     case IDENTITY_SAME:
     case IDENTITY_PROMOTED:
     case IDENTITY_CRASHED:

@@ -10,7 +10,7 @@
 /* False if the server that answers is perhaps not the one that the source's position speaks of,
  * with ERR_SQL and 55000: its step is to look first what that means. Another server would take an
  * LSN that it does not have for one that is to come. */
-bool stream_connect_check(const struct source *s, const struct identity *now,
+bool stream_connect_check(struct source *s, const struct identity *now,
                           struct err *e) WARN_UNUSED;
 
 /* Connects, and has the server send what <request> says of the slot of <config>, which says how

@@ -3,6 +3,7 @@
 
 local by_log = require "by_log"
 local cluster = require "cluster"
+local log_state = require "log_state"
 local lu = require "luaunit"
 local tables = require "tables"
 local wait = require "wait"
@@ -59,6 +60,25 @@ function TestLogicalSlot.test_settings_that_lose_it()
          .. "is lost")
    end
    p:stop()
+end
+
+-- The floor of the way back rises as soon as the log was read as far as a step has noted, and not
+-- with the next step: so a position does not name all that came for the length of `interval`.
+function TestLogicalSlot.test_the_floor_follows_the_stream()
+   local db = by_log.database()
+   local p = by_log.start(db)
+   watch.wait_ready(p)
+   p:stop()
+   local xid = math.tointeger(db:value "SELECT pg_current_xact_id()")
+   p = by_log.start(db, { state = p.state, source = { interval = 3600 } })
+   p:wait_until(function()
+      return db:value "SELECT count(*) FROM pg_replication_slots WHERE active" ~= "0"
+   end, 20, "a stream")
+   db:exec "INSERT INTO t VALUES (4, 'x')"
+   by_log.wait_words(p, "i4=x")
+   p:stop()
+   local position = log_state.position(p.state, "public.t")
+   lu.assertTrue(math.tointeger(position:match "\nfloor (%d+)\n") > xid, position)
 end
 
 return TestLogicalSlot

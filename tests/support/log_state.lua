@@ -1,4 +1,4 @@
--- log_state.lua: state files that say something else of the log than was saved.
+-- log_state.lua: what state files say of the log, and such as say something else than was saved.
 -- SPDX-License-Identifier: MIT
 
 local lu = require "luaunit"
@@ -30,11 +30,17 @@ local function sqlite(path, sql)
    return text
 end
 
+-- The text of the position of <source> that is saved in the state file at <path>.
+function log_state.position(path, source)
+   return sqlite(path, ("SELECT value FROM kept WHERE kind = 'position' AND name = '%s'"):format(
+      source))
+end
+
 -- The position of <source>, in the state file at <path>, was saved inside a transaction that
 -- commits at <commit>, an LSN as a number, after one change of it.
 function log_state.set_inside(path, source, commit)
    local where = ("kind = 'position' AND name = '%s'"):format(source)
-   local text = sqlite(path, "SELECT value FROM kept WHERE " .. where):sub(1, -2)
+   local text = log_state.position(path, source):sub(1, -2)
    local before, after = text:match "^(.*\npublished %d+\n)(.*\n)sum %x+\n$"
    lu.assertNotNil(before, text)
    text = ("%sinside %s %s 1\n%s"):format(before, commit, commit, after)

@@ -70,6 +70,7 @@ int main(int argc, char **argv)
         kept_table_cases,
         missing_cases,
         lag_cases, load_cases,
+        log_floor_cases,
         logical_cases,
         stream_place_cases,
         lsn_cases,

@@ -35,6 +35,7 @@ extern const struct unit_case kept_table_cases[];
 extern const struct unit_case missing_cases[];
 extern const struct unit_case lag_cases[];
 extern const struct unit_case load_cases[];
+extern const struct unit_case log_floor_cases[];
 extern const struct unit_case logical_cases[];
 extern const struct unit_case stream_place_cases[];
 extern const struct unit_case lsn_cases[];
