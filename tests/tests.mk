@@ -254,8 +254,10 @@ $(PROGRAM)-quiet: tests/mutants/quiet.c $(OBJECTS) | $(HOME_LINKS)
 
 # The program that takes a loop for dead after 1.5 seconds, not thirty, saves positions that say
 # only "nothing happened" after a tenth of one, not five, gives servers that are at work two seconds
-# of a stop, not fifteen, and warns of old transactions after half a second, not an hour.
-HASTY_PARTS = serve/health serve/server host/checkpoint pg/wire capture/hinted
+# of a stop, not fifteen, warns of old transactions after half a second, not an hour, and looks at
+# the facts of the log each half a second, not ten.
+HASTY_PARTS = serve/health serve/server host/checkpoint pg/wire capture/hinted \
+	capture/method_logical
 HASTY_OBJECTS = $(patsubst %,$(BUILD)/tests/hasty/%.o,$(HASTY_PARTS))
 
 $(HASTY_OBJECTS): $(BUILD)/tests/hasty/%.o: src/%.c src/serve/health.h src/host/checkpoint.h | \
@@ -263,7 +265,7 @@ $(HASTY_OBJECTS): $(BUILD)/tests/hasty/%.o: src/%.c src/serve/health.h src/host/
 	@echo "cc   $@"
 	@mkdir -p $(@D)
 	@$(CC) $(CPPFLAGS_ALL) -DHEALTH_STALLED_MS=1500 -DCHECKPOINT_LAZY_MS=100 -DWIRE_WORK_MS=2000 \
-		-DHINTED_LATE_MS=500 $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
+		-DHINTED_LATE_MS=500 -DMETHOD_LOGICAL_LOOK_MS=500 $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
 
 -include $(HASTY_OBJECTS:.o=.d)
 

@@ -181,8 +181,8 @@ struct method {
     /* True if a poll is to be made though nothing has committed since the newest complete one. */
     bool (*wants_poll)(const struct source *s);
 
-    /* When wants_poll comes true though nothing commits, see clock_mono_ms; INT64_MAX: never.
-     * NULL: likewise. */
+    /* When the next step is due at the latest, whatever `interval` says, see clock_mono_ms: for
+     * instance since wants_poll comes true then. INT64_MAX, or NULL: as `interval` says. */
     int64_t (*due_ms)(const struct source *s);
 
     size_t step_size;                  /* of the step's <own>, which is zeroed at first */

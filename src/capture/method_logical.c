@@ -7,6 +7,7 @@
  * SPDX-License-Identifier: MIT */
 #include "capture/method.h"
 
+#include "base/clock.h"
 #include "capture/complete_plan.h"
 #include "capture/log_keys.h"
 #include "capture/logical_facts.h"
@@ -21,6 +22,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#ifndef METHOD_LOGICAL_LOOK_MS
+#define METHOD_LOGICAL_LOOK_MS 10000 /* from one look at the facts to the next, at most */
+#endif
 #define PAGE_HEAD 64 /* at the beginning of a page the server skips so much at most */
 
 /* What is kept of a source. */
@@ -90,6 +94,12 @@ static bool wants_poll(const struct source *s)
     return !holds(&s->position) || !stays(s) || s->log_leaves.due_lsn != 0 ||
            s->log_leaves.met_lsn != 0 ||
            (reread_is_due(&s->position.reread) && s->reread_wait.lsn == UINT64_MAX);
+}
+
+/* Once more after the step that was made just now, also where `interval` is longer. */
+static int64_t due_ms(const struct source *s)
+{
+    return stays(s) ? clock_mono_ms() + METHOD_LOGICAL_LOOK_MS : INT64_MAX;
 }
 
 static bool is_ready(const struct source *s)
@@ -563,6 +573,7 @@ const struct method method_logical = {
     .oldest_xid = oldest_xid,
     .prepare = prepare,
     .wants_poll = wants_poll,
+    .due_ms = due_ms,
     .range = { .put = method_put_range, .take = method_take_range },
     .reread = { .put = method_put_reread, .take = take_reread },
     .may_reread = may_reread,

@@ -5,6 +5,7 @@ local by_log = require "by_log"
 local cluster = require "cluster"
 local log_state = require "log_state"
 local lu = require "luaunit"
+local program = require "program"
 local tables = require "tables"
 local wait = require "wait"
 local watch = require "watch"
@@ -60,6 +61,44 @@ function TestLogicalSlot.test_settings_that_lose_it()
          .. "is lost")
    end
    p:stop()
+end
+
+-- The server will not keep so much for it, but has not removed it yet.
+function TestLogicalSlot.test_what_the_server_will_not_keep()
+   local small = cluster.new { conf = tables.merge({ max_slot_wal_keep_size = "48MB",
+      wal_keep_size = "0", max_wal_size = "1GB" }, by_log.conf) }
+   local db = by_log.database(nil, small)
+   local busy = db:connect { application_name = "lazy one" }
+   local p = by_log.start(db)
+   watch.wait_ready(p)
+   busy:exec "BEGIN; INSERT INTO t VALUES (9, 'open')"
+   for n = 10, 15 do
+      db:exec(("INSERT INTO t VALUES (%d, 'x')"):format(n))
+      for _ = 1, 16 do
+         db:exec "SELECT pg_logical_emit_message(false, 'x', repeat('x', 1000000))"
+      end
+   end
+   lu.assertEquals(db:value "SELECT wal_status FROM pg_replication_slots", "unreserved")
+   p:wait_stderr("slot pgcdc_%x+ holds %d+ MB of 16.0 GB: a transaction of pid " .. busy:pid()
+      .. " %(lazy one%) is open for %d+ s; the server will not keep more for it: see"
+      .. " max_slot_wal_keep_size", 40)
+   busy:exec "COMMIT"
+   p:wait_until(function() return by_log.words(p):find("i9=open", 1, true) end, 40, "the row")
+   p:stop()
+end
+
+-- ---- what is looked at, and when ----
+
+-- It is looked at the table and the publication more often than `interval` says.
+function TestLogicalSlot.test_a_long_interval()
+   local db = by_log.database()
+   local p = by_log.start(db, { source = { interval = 3600 },
+      binary = program.binary() .. "-hasty" })
+   watch.wait_ready(p)
+   db:exec "ALTER PUBLICATION pgcdc DROP TABLE t"
+   local result = p:finish(40)
+   lu.assertEquals(result.status, 3, result.stderr)
+   lu.assertStrContains(result.stderr, "publication pgcdc does not have public.t")
 end
 
 -- The floor of the way back rises as soon as the log was read as far as a step has noted, and not
