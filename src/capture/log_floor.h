@@ -1,7 +1,7 @@
 /* log_floor.h -- the way back from the log: how the floor of its position rises.
  *
  * A position by the log keeps a horizon of xmins (horizon.h), by which the table is read where the
- * slot is lost, or the source leaves the log. The xids that the log brings are seen. For the floor
+ * log cannot go on, or the source leaves it. The xids that the log brings are seen. For the floor
  * a snapshot's xmin is noted, with an LSN that was read after it: the transactions below that xmin
  * were over then, so what they have written is before that LSN. Once the log was read up to there,
  * all of them have come, and it is the floor. (The server sends of its log only what is on its
