@@ -2,7 +2,9 @@
 -- SPDX-License-Identifier: MIT
 
 local cluster = require "cluster"
+local environment = require "environment"
 local lu = require "luaunit"
+local program = require "program"
 local scope = require "scope"
 local tables = require "tables"
 local wait = require "wait"
@@ -46,6 +48,15 @@ function by_log.database(sql, one, options)
       db:exec(sql)
    end
    return db
+end
+
+-- Runs <fn> with the program that tests/mutants/<name>.c is a part of; nil: with the true one.
+function by_log.with_mutant(name, fn)
+   if name then
+      environment.with("PGCDC_LUA", ("%s-%s"):format(program.binary(), name), fn)
+   else
+      fn()
+   end
 end
 
 -- Starts the program on table t. Options: those of watch.start.
