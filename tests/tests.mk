@@ -7,8 +7,16 @@ NATIVE = build/tests/native.so
 NATIVE_SOURCES = $(wildcard tests/support/native*.c)
 RULES = $(wildcard tests/mutants/horizon_*.c)
 SEQ_MUTANTS = $(patsubst tests/mutants/%.c,$(PROGRAM)-%,$(wildcard tests/mutants/seq_*.c))
-LOG_MUTANTS = $(patsubst tests/mutants/%.c,$(PROGRAM)-%,\
-	$(wildcard tests/mutants/claims_*.c tests/mutants/leaves_*.c tests/mutants/logical_*.c))
+# What the first word of a mutant stands in the place of.
+IS_claims = slot_claims
+IS_leaves = log_leaves
+IS_logical = logical
+IS_floor = log_floor
+IS_columns = log_columns
+IS_ahead = stream_ahead
+IS_stuck = slot_stuck
+LOG_MUTANTS = $(patsubst tests/mutants/%.c,$(PROGRAM)-%,$(wildcard $(patsubst \
+	%,tests/mutants/%_*.c,claims leaves logical floor columns ahead stuck)))
 HOME_MUTANTS = $(patsubst tests/mutants/%.c,$(PROGRAM)-%,$(wildcard tests/mutants/home_*.c))
 HASTY = $(PROGRAM)-hasty
 MUTANTS = $(patsubst tests/mutants/horizon_%.c,$(PROGRAM)-%,$(RULES)) $(SEQ_MUTANTS) \
@@ -278,9 +286,7 @@ $(HASTY): $(HASTY_OBJECTS) $(OBJECTS) | $(HOME_LINKS)
 $(LOG_MUTANTS): $(PROGRAM)-%: tests/mutants/%.c $(OBJECTS) | $(HOME_LINKS)
 	@echo "link $@"
 	@$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $< \
-		$(filter-out %/capture/$(or $(if $(filter claims_%,$*),slot_claims),$(if \
-			$(filter leaves_%,$*),log_leaves),logical).o,$(OBJECTS)) \
-		$(LDLIBS_ALL)
+		$(filter-out %/capture/$(IS_$(firstword $(subst _, ,$*))).o,$(OBJECTS)) $(LDLIBS_ALL)
 
 # The program, linked so that every call of Lua that may run a finalizer runs hostile ones.
 $(BUILD)/tests/storm.o: tests/support/storm.c $(OBJECTS)

@@ -99,8 +99,8 @@ function TestLogicalDecoding.test_a_file_that_is_gone()
    gives_up(db, p.state, "requested WAL segment " .. file .. " has already been removed", "u3=a")
 end
 
--- They are away for a while: the slot goes on.
-function TestLogicalDecoding.test_a_file_that_comes_back()
+-- They are away for a while.
+local function file_that_comes_back()
    local one = own_cluster()
    local db = by_log.database(nil, one)
    local p = stopped(db)
@@ -109,13 +109,29 @@ function TestLogicalDecoding.test_a_file_that_comes_back()
    assert(os.rename(path, one.data .. "/away"))
    p = start(db, p.state)
    local says = "requested WAL segment " .. file .. " has already been removed"
-   p:wait_stderr(says .. ".*" .. says)
+   p:wait_until(function()
+      return p:stderr():find "was dropped" or p:stderr():find(says .. ".*" .. says)
+   end, 40, "two errors, or the end of the slot")
    assert(os.rename(one.data .. "/away", path))
    by_log.wait_words(p, "u3=a")
+   return p, db
+end
+
+-- The slot goes on.
+function TestLogicalDecoding.test_a_file_that_comes_back()
+   local p, db = file_that_comes_back()
    db:exec "DELETE FROM t WHERE id = 3"
    by_log.wait_words(p, "u3=a d3")
    p:stop()
    lu.assertNotStrContains(p:stderr(), "was dropped")
+end
+
+function TestLogicalDecoding.test_finds_out_who_gives_up_at_once()
+   by_log.with_mutant("stuck_once", function()
+      local p = file_that_comes_back()
+      p:stop()
+      lu.assertStrContains(p:stderr(), "was dropped")
+   end)
 end
 
 -- A snapshot of the catalogs, with which decoding begins where somebody writes, is damaged.

@@ -70,6 +70,13 @@ function TestLogicalNames.test_another_one_has_the_name_of_a_dropped_one()
       "update id=1: a=b1 c=c1 id=1")
 end
 
+function TestLogicalNames.test_finds_out_who_goes_by_names()
+   by_log.with_mutant("columns_names", function()
+      lu.assertNotEquals(rows_after(X .. "ALTER TABLE n DROP a; ALTER TABLE n RENAME b TO a"),
+         "update id=1: a=b1 c=c1 id=1")
+   end)
+end
+
 -- (The new one was NULL then.)
 function TestLogicalNames.test_a_new_one_has_the_name_of_a_renamed_one()
    lu.assertEquals(rows_after(X .. "ALTER TABLE n RENAME a TO d; ALTER TABLE n ADD a text;"

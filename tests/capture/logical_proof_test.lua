@@ -3,7 +3,6 @@
 
 local by_log = require "by_log"
 local cluster = require "cluster"
-local environment = require "environment"
 local files = require "files"
 local log_history = require "log_history"
 local lu = require "luaunit"
@@ -16,14 +15,7 @@ local watch = require "watch"
 
 local TestLogicalProof = {}
 
--- Runs <fn> with the program that tests/mutants/<name>.c is a part of; nil: with the true one.
-local function with(name, fn)
-   if name then
-      environment.with("PGCDC_LUA", ("%s-%s"):format(program.binary(), name), fn)
-   else
-      fn()
-   end
-end
+local with = by_log.with_mutant
 
 -- ---- what is confirmed ----
 
@@ -203,8 +195,8 @@ end
 -- ---- slots that are lost ----
 
 -- While the stream stands still, and nothing more commits, the floor must not rise over what it has
--- not brought: that is read by xmin when the slot is lost.
-function TestLogicalProof.test_a_slot_that_is_lost_before_its_changes_came()
+-- not brought: that is read by xmin when the slot is lost. Returns what came then, as words.
+local function lost_before_its_changes_came()
    local db = by_log.database()
    local p = by_log.start(db, { source = { interval = 0.05 },
       options = { "--log-level", "debug" } })
@@ -227,8 +219,21 @@ function TestLogicalProof.test_a_slot_that_is_lost_before_its_changes_came()
    by_log.drop_slots(db)
    p = by_log.start(db, { state = p.state })
    p:wait_stderr "the slot is not there any more"
-   by_log.wait_words(p, "u2=y u4=x")
+   watch.wait_ready(p)
+   db:exec "INSERT INTO t VALUES (6, 'end')"
+   p:wait_until(function() return by_log.words(p):find "6=end" end, 40, "the end")
    p:stop()
+   return by_log.words(p)
+end
+
+function TestLogicalProof.test_a_slot_that_is_lost_before_its_changes_came()
+   lu.assertEquals(lost_before_its_changes_came(), "u2=y u4=x i6=end")
+end
+
+function TestLogicalProof.test_finds_out_who_raises_the_floor_too_early()
+   with("floor_early", function()
+      lu.assertEquals(lost_before_its_changes_came(), "i6=end")
+   end)
 end
 
 return TestLogicalProof

@@ -148,6 +148,14 @@ function TestLogicalToast.test_the_log_beyond_has_other_changes()
    end
 end
 
+function TestLogicalToast.test_finds_out_who_does_not_look_ahead()
+   by_log.with_mutant("ahead_blind", function()
+      lu.assertStrMatches(told_beyond("", "BEGIN; SAVEPOINT s; UPDATE t SET v = 'x' WHERE id = 1;"
+         .. " COMMIT", between, "UPDATE t SET big = repeat('b', 9000) WHERE id = 1",
+         "UPDATE t SET v = 'end', big = NULL, l = NULL WHERE id = 3"), "update 1=x big=b9000 .*")
+   end)
+end
+
 -- What an ALTER TABLE made of the rows is not in the log.
 function TestLogicalToast.test_the_table_was_altered()
    local last = "UPDATE t SET v = 'end', big = NULL, l = NULL WHERE id = 3"
