@@ -13,7 +13,6 @@
 
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
-local conninfo = require "pgcdc.postgres.conninfo"
 local feeds = require "pgcdc.delivery.feeds"
 local counts = require "pgcdc.sinks.counts"
 local lineage = require "pgcdc.delivery.lineage"
@@ -28,10 +27,7 @@ local postgres_layout = require "pgcdc.sinks.postgres.layout"
 local postgres_orphans = require "pgcdc.sinks.postgres.orphans"
 local postgres_partial = require "pgcdc.sinks.postgres.partial"
 local postgres_refusal = require "pgcdc.sinks.postgres.refusal"
-
-local fields = { connect = true, table = true, pk = true, mode = true, create = true,
-                 rename = true, name = true, existing = true }
-local modes = { mirror = true, append = true, history = true }
+local postgres_spec = require "pgcdc.sinks.postgres.spec"
 
 -- connection -> transfers whose transaction failed, or may have failed, the oldest first.
 local tried = setmetatable({}, { __mode = "k" })
@@ -528,51 +524,13 @@ end
 
 -- ---- making one ----
 
-local function read_rename(value)
-   local rename = check.type("pgcdc.sinks.postgres: rename", value or {}, "table")
-   local taken = {}
-   for from, to in pairs(rename) do
-      check.text("pgcdc.sinks.postgres: a name in rename", from)
-      check.text("pgcdc.sinks.postgres: rename." .. from, to)
-      if taken[to] then
-         check.fail("pgcdc.sinks.postgres: rename names two columns '%s'", to)
-      end
-      taken[to] = true
-   end
-   return rename
-end
-
--- What becomes of rows that were in the table before: "keep", "remove", or nil: not asked for.
-local function read_existing(what, spec, mode)
-   if spec.existing == nil then
-      return nil
-   elseif mode == "append" then
-      check.fail('%s: existing is for mode = "mirror" and "history"', what)
-   end
-   check.one_of(what .. ": existing", spec.existing, { keep = true, remove = true })
-   return spec.existing
-end
-
---- Makes a sink. `spec`: its options, see lua/README.md.
-return function(spec)
-   local what = "pgcdc.sinks.postgres"
-   check.type(what .. ": its argument", spec, "table")
-   spec = check.taken(what, spec, fields)
-   if spec.table == nil then
-      check.fail("%s: table is required", what)
-   end
-   local mode = spec.mode == nil and "mirror" or spec.mode
-   check.one_of(what .. ": mode", mode, modes)
-   local create = spec.create == nil or check.type(what .. ": create", spec.create, "boolean")
-   local full_name = check.table_name(what .. ": table", spec.table)
+--- Makes a sink. `given`: its options, see lua/README.md.
+return function(given)
+   local spec = postgres_spec.read(given)
    local sink = setmetatable({
-      table = full_name,
-      pk = check.names(what .. ": pk", spec.pk),
-      mode = mode,
-      is_by_key = mode ~= "append", -- a delete of what it does not have does nothing
-      create = create,
-      rename = read_rename(spec.rename),
-      name = spec.name and check.text(what .. ": name", spec.name) or "postgres " .. full_name,
+      table = spec.table, pk = spec.pk, mode = spec.mode, create = spec.create,
+      rename = spec.rename, name = spec.name,
+      is_by_key = spec.mode ~= "append", -- a delete of what it does not have does nothing
       mappings = {}, layouts = {}, used = {}, sealed = {}, counts = counts.new(),
       reads = {}, -- table id -> {id =, started =} of the tables that sources read, see add_table
       -- reads_checked: the generation of the connection in which that was last no loop
@@ -583,10 +541,10 @@ return function(spec)
       promise = { crash = "exactly once", position = "a row, written in the same transaction",
                   order = "the source's" },
    }, Sink)
-   sink.connection = new_connection(conninfo.text(what .. ": connect", spec.connect))
+   sink.connection = new_connection(spec.connect)
    sink.together = sink.connection
    table.insert(sink.connection.sinks, sink)
-   sink.orphans = postgres_orphans.new(sink, read_existing(what, spec, mode))
+   sink.orphans = postgres_orphans.new(sink, spec.existing)
    tried[sink.connection] = tried[sink.connection] or {}
    sink.participant = participants.sink(sink)
    sink.participant.about, sink.participant.stats = "postgres", Sink.stats
