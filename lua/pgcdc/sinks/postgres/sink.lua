@@ -22,6 +22,7 @@ local new_connection = require "pgcdc.sinks.postgres.target_connection"
 local postgres_advice = require "pgcdc.sinks.postgres.advice"
 local postgres_apply = require "pgcdc.sinks.postgres.apply"
 local postgres_blame = require "pgcdc.sinks.postgres.blame"
+local early = require "pgcdc.sinks.postgres.early"
 local own_rows = require "pgcdc.sinks.postgres.own_rows"
 local postgres_layout = require "pgcdc.sinks.postgres.layout"
 local postgres_orphans = require "pgcdc.sinks.postgres.orphans"
@@ -31,10 +32,6 @@ local postgres_spec = require "pgcdc.sinks.postgres.spec"
 
 -- connection -> transfers whose transaction failed, or may have failed, the oldest first.
 local tried = setmetatable({}, { __mode = "k" })
-
--- Tokens are made of this name, which no other run has.
-local run_name = ("%s-%.6f"):format(tostring({}):match "0x(%x+)" or "", raw.now())
-local tokens = 0
 
 local Sink = {}
 Sink.__index = Sink
@@ -51,6 +48,7 @@ end
 
 --- The savepoint that was stored last, as text, or nil.
 function Sink:recall()
+   early.leave(self)
    return self.connection:attempt(self.name, function()
       self.connection:connect()
       local savepoint = self.connection:recall(self.name)
@@ -222,9 +220,13 @@ function Sink:write(value)
       feeds.set_by_hand(self)
    end
    participants.touch(self.participant)
-   self.counts.taken = self.counts.taken + 1
+   local taken = self.counts.taken + 1
+   self.counts.taken = taken
    local plan = self.plan
    if plan and plan:add(value) then
+      if taken >= self.early_at then
+         early.send(self, #tried[self.connection] > 0)
+      end
       return
    end
    if type(value) ~= "table" then
@@ -297,18 +299,24 @@ local function undo_refused(connection, transfer, problem)
 end
 
 -- Writes a transfer to the target, all or nothing. Its rows are dropped when it is committed.
-local function commit(connection, transfer)
+-- `sent`: what early.take returned, or nil.
+local function commit(connection, transfer, sent)
    local function write(is_staged)
       connection:commit(transfer.names, transfer.token, transfer.savepoint, function()
          postgres_apply.refuse_loops(connection, transfer)
          postgres_orphans.begin(transfer)
-         local ok, problem = pcall(postgres_apply.transfer, connection, transfer, is_staged)
+         local ok, problem
+         if sent and not is_staged then
+            ok, problem = pcall(early.finish, transfer[1].sink, sent)
+         else
+            ok, problem = pcall(postgres_apply.transfer, connection, transfer, is_staged)
+         end
          if not ok then
             postgres_refusal.explain(transfer, problem)
             error(problem, 0)
          end
          postgres_orphans.finish(transfer)
-      end)
+      end, sent and not is_staged)
    end
    local ok, problem = pcall(write, false)
    if not ok and undo_refused(connection, transfer, problem) then
@@ -332,10 +340,8 @@ end
 -- Makes a transfer, which is what one transaction writes: a list of {sink =, layouts =, sealed =
 -- the seals among them, is_all = no seal limits it, and what orphans add}, with the fields
 -- savepoint (text or nil), token and names (of the sinks).
-local function new_transfer(parts, savepoint)
-   tokens = tokens + 1
-   local token = ("%s-%d"):format(run_name, tokens)
-   local transfer = { savepoint = savepoint, token = token, names = {} }
+local function new_transfer(connection, parts, savepoint)
+   local transfer = { savepoint = savepoint, token = connection.new_token(), names = {} }
    for i, part in ipairs(parts) do
       transfer.names[i] = part.sink.name
       local layouts, sealed = take_layouts(part.sink, part.upto)
@@ -430,11 +436,13 @@ function Sink:flush_together(savepoint, parts)
    local connection, began = self.connection, raw.now()
    connection:attempt(self.name, function()
       commit_tried(connection, parts)
-      local transfer = new_transfer(parts, savepoint)
+      local transfer = new_transfer(connection, parts, savepoint)
+      local sent = early.take(transfer[1].sink, transfer)
       if not has_work(transfer) and savepoint == nil then
          return
       end
-      local ok, problem = pcall(commit, connection, transfer)
+      transfer.token = sent and sent.token or transfer.token
+      local ok, problem = pcall(commit, connection, transfer, sent)
       if not ok and undo_refused(connection, transfer, problem) then
          give_back(transfer)
          postgres_refusal.raise(connection, transfer, problem)
@@ -472,6 +480,7 @@ function Sink:flush(savepoint, upto)
 end
 
 function Sink:close()
+   early.leave(self)
    self.connection:close()
 end
 
@@ -536,7 +545,7 @@ return function(given)
       -- reads_checked: the generation of the connection in which that was last no loop
       -- origin: the last one of a row of a script's own
       assigned = {}, n_assigned = 0, -- columns to which scripts give values, see layout
-      seal_count = 0, ignored = 0,
+      seal_count = 0, ignored = 0, early_at = early.ROWS,
       is_direct = true, -- COPY into the table itself was never refused
       promise = { crash = "exactly once", position = "a row, written in the same transaction",
                   order = "the source's" },

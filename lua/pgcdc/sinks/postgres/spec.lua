@@ -37,8 +37,9 @@ local function read_existing(value, mode)
    return value
 end
 
---- The options of a sink, see lua/README.md, complete: {connect = a conninfo, table =, pk =, mode =,
---- create =, rename =, name =, existing = "keep", "remove" or nil}. Raises what is wrong with them.
+--- The options of a sink, see lua/README.md, complete: {connect = a conninfo, table =, pk =,
+--- mode =, create =, rename =, name =, existing = "keep", "remove" or nil}. Raises what is wrong
+--- with them.
 function spec.read(given)
    check.type(WHAT .. ": its argument", given, "table")
    given = check.taken(WHAT, given, fields)
