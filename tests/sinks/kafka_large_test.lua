@@ -6,8 +6,10 @@ local json = require "json"
 local kafka = require "kafka"
 local lu = require "luaunit"
 local once = require "once"
+local program = require "program"
 local remote_sinks = require "remote_sinks"
 local tables = require "tables"
+local wait = require "wait"
 
 local TestKafkaLarge = {}
 
@@ -56,6 +58,28 @@ test("a_record_that_is_too_large_is_found", function(cluster)
    lu.assertEquals(refused, 1)
    lu.assertEquals(select(2, there:gsub("%d+", "")), 19)
 end)
+
+-- The same, when the transaction that it is found in cannot be undone: there is a new producer.
+for _, code in ipairs { "fenced", "not_coordinator" } do
+   test("a_record_is_found_though_its_transaction_stays_" .. code, function(cluster)
+      cluster:tell "topic one 1"
+      local db = fixtures.database "create table t (id int primary key, name text)"
+      local p = program.start { dsn = db, state = fixtures.state(), script = script(cluster,
+         'topic = "one", shapes = false', 'on_error = "skip"') }
+      p:wait_stderr 'msg="?ready'
+      cluster:fail("produce", "too_large", 2)
+      cluster:fail("end_transaction", code, 1)
+      db:exec "insert into t select i, 'n' from generate_series(1, 20) i"
+      local function refused()
+         return select(2, p:stderr():gsub("Message size too large", ""))
+      end
+      wait.until_(function()
+         return refused() + select(2, ids(cluster:read "one", true):gsub("%d+", "")) == 20
+      end, 60, "the other records")
+      lu.assertEquals(p:stop().status, 0)
+      lu.assertTrue(refused() <= 1) -- 0: the first try went in two requests
+   end)
+end
 
 test("a_record_goes_to_the_dead_topic", function(cluster)
    cluster:tell "topic one 1"
