@@ -13,6 +13,7 @@
 #include <time.h>
 
 #define MOST_BYTES ((size_t)4 << 20) /* of messages that are unanswered */
+#define MOST_SIGNATURES 8            /* that are tried */
 
 /* <lock> is for all fields from <state> on. Those before it do not change. */
 struct nats_conn {
@@ -303,6 +304,20 @@ static bool is_final(natsStatus s, bool are_options_set, const char *text)
            (s == NATS_SSL_ERROR && (!are_options_set || strstr(text, ":depth=") != NULL));
 }
 
+/* Once more, at once, where a signature could not be sent: what the server wants signed is another
+ * text each time. */
+static natsStatus connect_signed(struct nats_conn *c, natsOptions *opts)
+{
+    natsStatus s;
+    int tries = 0;
+
+    do {
+        c->login.is_unsent = false;
+        s = natsConnection_Connect(&c->nc, opts);
+    } while (s != NATS_OK && c->login.is_unsent && ++tries < MOST_SIGNATURES);
+    return s;
+}
+
 static void connect_now(struct nats_conn *c)
 {
     natsOptions *opts = NULL;
@@ -317,7 +332,7 @@ static void connect_now(struct nats_conn *c)
     if (s == NATS_OK)
         s = natsInbox_Create(&c->inbox);
     if (s == NATS_OK)
-        s = natsConnection_Connect(&c->nc, opts);
+        s = connect_signed(c, opts);
     if (s == NATS_OK)
         s = subscribe(c);
     natsOptions_Destroy(opts);

@@ -45,13 +45,19 @@ static natsStatus on_jwt(char **jwt, char **problem, void *login)
     return *jwt != NULL ? NATS_OK : NATS_NO_MEMORY;
 }
 
+/* libnats before 3.8 takes a signature that begins with a zero, one of 256, for an empty one: it
+ * sends none, and the server refuses the login. It frees the signature whatever we return. */
 static natsStatus on_nonce(char **problem, unsigned char **signature, int *len, const char *nonce,
                            void *login)
 {
     struct nats_login *l = login;
+    natsStatus s = nats_Sign(l->seed, nonce, signature, len);
 
-    (void)problem;
-    return nats_Sign(l->seed, nonce, signature, len);
+    if (s != NATS_OK || (*signature)[0] != 0)
+        return s;
+    l->is_unsent = true;
+    *problem = strdup("a signature that begins with a zero, which libnats cannot send");
+    return NATS_ERR;
 }
 
 static natsStatus set_servers(natsOptions *opts, const struct nats_login *o)

@@ -16,6 +16,7 @@ struct nats_login {
     char *ca, *cert, *key; /* paths, for TLS */
     bool has_tls;
     int timeout_ms; /* for a server to take the connection, and for a write */
+    bool is_unsent; /* set while connecting: a signature could not be sent; another one could */
 };
 
 /* Makes a copy. Returns false without memory; to be freed in any case. */

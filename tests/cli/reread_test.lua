@@ -130,20 +130,44 @@ local function check(db, name, changes, is_by_log)
    return reads
 end
 
--- What came of the table, once all that is there has.
+local MOST_TOLD = 20
+
+-- The keys whose version there is not that in the table, as text; the first ones of many.
+local function differences(db, name, newest)
+   local found = {}
+   for _, row in ipairs(db:exec(("SELECT id, version FROM %s ORDER BY id"):format(name))) do
+      local id, version = tonumber(row[1]), tonumber(row[2])
+      if newest[id] ~= version then
+         found[#found + 1] = ("%d: %s came, %d is there"):format(id, newest[id], version)
+      end
+   end
+   local text = table.concat(found, "; ", 1, math.min(#found, MOST_TOLD))
+   return ("%s: %d keys differ: %s"):format(name, #found, text)
+end
+
+-- What came of the table, once all that is there has. Waits as long as something comes.
 local function all_that_came(db, name, path, p)
    local versions = tonumber(db:value("SELECT sum(version) FROM " .. name))
-   local changes
-   local ok, why = pcall(p.wait_until, p, function()
-      local newest, sum = {}, 0
-      changes = files.lines(path, read_line)
-      for _, c in ipairs(changes) do
-         sum = sum + c.version - (newest[c.key] or 0)
-         newest[c.key] = c.version
+   local changes, newest, size = {}, {}, nil
+   wait.moving(function()
+      local now = files.size(path)
+      if now == size then
+         assert(p:alive(), p:stderr())
+         return false
       end
-      return sum == versions
-   end, 30)
-   lu.assertTrue(ok, not ok and tostring(why):sub(-2000) or "")
+      local sum, is_whole = 0, true
+      size, changes, newest = now, files.lines(path, read_line), {}
+      for _, c in ipairs(changes) do
+         is_whole = c.key and c.version and c.id -- else the last line is being written
+         if is_whole then
+            sum = sum + c.version - (newest[c.key] or 0)
+            newest[c.key] = c.version
+         end
+      end
+      return is_whole and sum == versions
+   end, function() return size end, 30, function()
+      return differences(db, name, newest) .. "\n" .. p:stderr():sub(-2000)
+   end)
    return changes
 end
 

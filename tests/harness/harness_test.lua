@@ -104,6 +104,26 @@ function TestHarness.test_spawn_gives_no_other_descriptor()
    held:kill "KILL"
 end
 
+-- A port that another test was given, or at which a connection began, was in use when a server came
+-- to take it.
+function TestHarness.test_a_free_port_stays_free()
+   local lowest, highest = files.text "/proc/sys/net/ipv4/ip_local_port_range":match "(%d+)%s+(%d+)"
+   local text = child.run { argv = { "lua5.4", "-e", ([[
+      package.cpath = %q
+      local native = require "native"
+      for _ = 1, 800 do
+         print(native.free_port())
+      end]]):format(package.cpath) } }
+   local had, count = {}, 0
+   for word in text:gmatch "%d+" do
+      local port = tonumber(word)
+      lu.assertTrue(port < tonumber(lowest) or port > tonumber(highest), word)
+      lu.assertNil(had[port], word)
+      had[port], count = true, count + 1
+   end
+   lu.assertEquals(count, 800)
+end
+
 function TestHarness.test_kill_wait_and_alive()
    local proc = native.spawn { argv = { "sleep", "1000" } }
    lu.assertTrue(proc:alive())

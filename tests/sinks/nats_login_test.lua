@@ -7,10 +7,15 @@ local files = require "files"
 local fixtures = require "fixtures"
 local json = require "json"
 local lu = require "luaunit"
+local native = require "native"
 local nats = require "nats"
 local once = require "once"
+local program = require "program"
+local receiver = require "receiver"
 local remote_sinks = require "remote_sinks"
 local scope = require "scope"
+local tree = require "tree"
+local wait = require "wait"
 
 local TestNatsLogin = {}
 
@@ -170,6 +175,37 @@ function TestNatsLogin.test_credentials()
    files.write(dir .. "/me.creds", (creds:gsub(user.seed, new_key "U".seed)))
    local result = once.ends(3, how)
    lu.assertStrContains(result.text, "Authorization Violation")
+end
+
+-- A server gave a nonce whose signature begins with a zero, as that of one of 256 does; libnats
+-- before 3.8 sent none, and who had the right key was refused for ever. The key and the nonces:
+-- found by trying.
+function TestNatsLogin.test_a_signature_that_begins_with_a_zero()
+   local python = receiver.python()
+   if not nats.is_there() or not python then
+      return
+   end
+   local proc = assert(native.spawn { stdout = "pipe", argv = { python,
+      tree.top .. "/tests/support/nats_nonces.py", "nonce665", "nonce789", "nonce1" } })
+   scope.add(function()
+      proc:kill "KILL"
+      proc:wait(wait.scaled(10))
+   end)
+   local said = ""
+   local function await(pattern)
+      while not said:find(pattern) do
+         said = said .. assert(proc:read("stdout", wait.scaled(20)))
+      end
+      return said:match(pattern)
+   end
+   local creds = ("-----BEGIN NATS USER JWT-----\n%s\n\n-----BEGIN USER NKEY SEED-----\n%s\n")
+      :format("a.b.c", "SUAAOBYHA4DQOBYHA4DQOBYHA4DQOBYHA4DQOBYHA4DQOBYHA4DQOBZ5FE")
+   local p = program.start { dsn = fixtures.names(1), script = nats.script(
+      "nats://127.0.0.1:" .. await "^(%d+)\n", ("credentials = %q"):format(creds)) }
+   await "signed\n"
+   lu.assertNotStrContains(said, "unsigned")
+   lu.assertEquals(p:stderr(), "")
+   p:kill9()
 end
 
 -- ---- bad input ----

@@ -89,30 +89,81 @@ test("answers_for_single_documents", function(server)
    lu.assertEquals(count(server), 990)
 end)
 
--- What is wrong with an index, or with who may write there, is no document's fault: none becomes a
--- dead letter. A block passes by itself, others do not.
-test("errors_of_an_index", function(server)
+-- Settings of an index, or of "_cluster".
+local function set(server, where, settings)
+   assert(server:request("PUT", ("/%s%s"):format(where, where == "_cluster" and "/settings"
+      or "/_settings"), settings))
+end
+
+-- A block passes: all waits, no document becomes a dead letter, and one line says why. Also when it
+-- is the cluster that is blocked, which is the answer to the whole request.
+for what, case in pairs {
+   an_index = { "t", '{"index.blocks.write": %s}', "403: cluster_block_exception: index [t] "
+      .. "blocked by: [FORBIDDEN/8/index write (api)]" },
+   a_full_disk = { "t", '{"index.blocks.read_only_allow_delete": %s}',
+      "429: cluster_block_exception: index [t] blocked by: [TOO_MANY_REQUESTS/12/disk usage "
+      .. "exceeded flood-stage watermark, index has read-only-allow-delete block]" },
+   a_cluster = { "_cluster", '{"persistent": {"cluster.blocks.read_only": %s}}',
+      "403: cluster_block_exception: blocked by: [FORBIDDEN/6/cluster read-only (api)]" },
+   a_cluster_whose_disk_is_full = { "_cluster",
+      '{"persistent": {"cluster.blocks.read_only_allow_delete": %s}}',
+      "403: cluster_block_exception: blocked by: [FORBIDDEN/13/cluster read-only / allow delete" },
+} do
+   test(("a_block_of_%s_is_waited_out"):format(what), function(server)
+      local where, settings, message = table.unpack(case)
+      local db, state = fixtures.names(2), fixtures.state()
+      local how = { dsn = db, state = state,
+                    script = script(server, "", remote_sinks.DEAD_LETTERS) }
+      once.ok(how)
+      lu.assertEquals(ids(server), "1 2")
+      set(server, where, settings:format "true")
+      db:exec "insert into t values (3, 'n3'), (4, 'n4'); delete from t where id = 1"
+      local p = program.start(how)
+      p:wait_stderr('level=warn msg="opensearch: [^\n]*' .. message:gsub("%p", "%%%0"))
+      lu.assertStrContains(p:stderr(), "; it waits until the block is removed")
+      lu.assertEquals(ids(server), "1 2")
+      set(server, where, settings:format "null")
+      wait.until_(function() return ids(server) == "2 3 4" end, 30, "the documents")
+      local result = p:stop()
+      lu.assertEquals({ result.stdout, result.status }, { "", 0 })
+   end)
+end
+
+-- Meanwhile what is for another index goes on, and what waits is not tried document by document.
+test("an_index_that_is_blocked_beside_one_that_is_not", function(server)
    local db, state = fixtures.names(2), fixtures.state()
-   local how = { dsn = db, state = state, script = script(server, "", remote_sinks.DEAD_LETTERS) }
+   local how = { dsn = db, state = state, script = script(server, [[index = function(c)
+      return c.key.id % 2 == 0 and "even" or "odd" end]]) }
    once.ok(how)
+   set(server, "odd", '{"index.blocks.read_only_allow_delete": true}')
+   db:exec "insert into t select i, 'n' || i from generate_series(3, 42) i"
+   local p = program.start(how)
+   wait.until_(function() return ids(server, "even"):find "%f[%d]42" end, 30, "the even ones")
+   db:exec "insert into t values (44, 'n44')"
+   wait.until_(function() return ids(server, "even"):find "%f[%d]44" end, 30, "one more")
+   if not opensearch.is_real then
+      local sizes
+      wait.until_(function()
+         sizes = {}
+         for line in files.read(server.dir .. "/requests"):gmatch "[^\n]+" do
+            local _, odd = line:gsub("odd", "")
+            sizes[#sizes + 1] = odd > 1 and odd or nil
+         end
+         return #sizes == 3
+      end, 30, "three tries")
+      lu.assertEquals(sizes, { 20, 20, 20 })
+   end
+   set(server, "odd", '{"index.blocks.read_only_allow_delete": null}')
+   wait.until_(function() return ids(server, "odd"):find "%f[%d]41" end, 30, "the odd ones")
+   lu.assertEquals(p:stop().status, 0)
+end)
+
+-- What is wrong with an index, or with who may write there, is no document's fault.
+test("errors_of_an_index", function(server)
+   local db = fixtures.names(4)
    local function refuse(words)
       files.write(server.dir .. "/refusal", words)
    end
-   db:exec "insert into t values (3, 'n3'), (4, 'n4')"
-   if opensearch.is_real then
-      assert(server:request("PUT", "/t/_settings", '{"index.blocks.write": true}'))
-   else
-      refuse "403 cluster_block_exception index [t] blocked by: [FORBIDDEN/8/index write (api)];"
-   end
-   local p = program.start(how)
-   p:wait_stderr 'level=warn msg="opensearch: [^\n]*: 403: cluster_block_exception: index %[t%]'
-   if opensearch.is_real then
-      assert(server:request("PUT", "/t/_settings", '{"index.blocks.write": false}'))
-   else
-      os.remove(server.dir .. "/refusal")
-   end
-   wait.until_(function() return count(server) == 4 end, 30, "the documents")
-   lu.assertEquals(p:stop().stdout, "")
    -- an index that is not there, and is not made
    if opensearch.is_real then
       assert(server:request("PUT", "/_cluster/settings",
@@ -120,7 +171,7 @@ test("errors_of_an_index", function(server)
    else
       refuse "404 index_not_found_exception no such index [u]"
    end
-   how = { dsn = db, state = fixtures.state(), script = script(server, "index = 'u'",
+   local how = { dsn = db, state = fixtures.state(), script = script(server, "index = 'u'",
       remote_sinks.DEAD_LETTERS) }
    local result = once.ends(1, how)
    lu.assertStrContains(result.text, "404: index_not_found_exception: no such index [u]")

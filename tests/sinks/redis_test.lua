@@ -418,21 +418,6 @@ test("a_big_batch", function(server)
       return bytes]], "1", "{redis}:t") > 20000000)
 end)
 
-test("a_cluster_wants_the_hash_tag", function(server)
-   server:call("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
-   wait.until_(function()
-      return server:try("CLUSTER", "INFO"):find "cluster_state:ok"
-   end, 20, "the cluster")
-   local db = fixtures.names(3)
-   once.ok { dsn = db, script = script(server) }
-   lu.assertEquals(#server:stream "{redis}:t", 3)
-   local result = once.ends(1, { dsn = db, script = script(server, 'key = "{table}"') })
-   lu.assertStrContains(result.text, "all keys need the hash tag: say {name} in it")
-   result = once.ends(1, { dsn = db, script = script(server,
-      "name = 'other', key = function() return 'k' end") })
-   lu.assertStrContains(result.text, "the key 'k' lacks the hash tag {other}")
-end, { "--cluster-enabled", "yes" })
-
 -- A poll is one batch, however big: rows are flushed before that where they are many.
 test("many_flushes_of_one_poll", function(server)
    local db = fixtures.names(3000)

@@ -14,14 +14,17 @@
 #include <pwd.h>
 #include <sched.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/ipc.h>
+#include <sys/random.h>
 #include <sys/shm.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -367,23 +370,63 @@ static int native_cpu_count(lua_State *L)
     return 1;
 }
 
-/* free_port() -> a TCP port of 127.0.0.1 that nobody listened on just now. */
-static int native_free_port(lua_State *L)
+/* The ports from which the system takes none by itself, neither for a connection's own end nor for
+ * who asks for any port: <first> up to <end>. */
+static void ports_to_choose_from(unsigned *first, unsigned *end)
 {
-    struct sockaddr_in addr = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t size = sizeof addr;
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    bool ok = fd >= 0 && bind(fd, (struct sockaddr *)&addr, size) == 0
-              && getsockname(fd, (struct sockaddr *)&addr, &size) == 0;
+    FILE *f = fopen("/proc/sys/net/ipv4/ip_local_port_range", "r");
+    unsigned low = 32768, high = 60999;
 
-    if (!ok)
-        native_push_errno(L, "socket");
+    if (f && fscanf(f, "%u %u", &low, &high) != 2)
+        low = 32768;
+    if (f)
+        fclose(f);
+    *first = low >= 12000 || high > 60000 ? 10000 : high + 1;
+    *end = low >= 12000 ? low : 65536;
+}
+
+/* True if nobody has this port of 127.0.0.1. From now on no other test is given it: as long as this
+ * process lives it holds a local socket of the port's name, which has no file. */
+static bool reserve_port(unsigned port)
+{
+    struct sockaddr_in addr = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port),
+                               .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_un name = {.sun_family = AF_UNIX};
+    int n = snprintf(name.sun_path + 1, sizeof name.sun_path - 1, "pgcdc test port %u", port);
+    socklen_t size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)n);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int holder = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    bool ok = fd >= 0 && holder >= 0 && bind(holder, (struct sockaddr *)&name, size) == 0
+              && bind(fd, (struct sockaddr *)&addr, sizeof addr) == 0;
+
     if (fd >= 0)
         close(fd);
-    if (!ok)
-        return 3;
-    lua_pushinteger(L, ntohs(addr.sin_port));
-    return 1;
+    if (!ok && holder >= 0)
+        close(holder);
+    return ok;
+}
+
+/* free_port() -> a TCP port of 127.0.0.1 that nobody listens on, nor will by chance: no other test
+ * is given it, and no connection begins there. A server can be started on it, later too and again;
+ * and who connects to it while there is none is refused. (A connection that begins at a port of the
+ * system's choice can be one to itself.) */
+static int native_free_port(lua_State *L)
+{
+    unsigned first, end;
+
+    ports_to_choose_from(&first, &end);
+    for (int i = 0; i < 1000; i++) {
+        uint32_t n;
+
+        if (getrandom(&n, sizeof n, 0) != sizeof n)
+            return native_push_errno(L, "getrandom");
+        n = first + n % (end - first);
+        if (reserve_port(n)) {
+            lua_pushinteger(L, n);
+            return 1;
+        }
+    }
+    return native_push_errno(L, "no port is free");
 }
 
 /* shm_remove(id): a System V segment goes with its last user; nothing if it is gone already. */

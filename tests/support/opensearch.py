@@ -4,8 +4,9 @@ the sink uses, as its manual has it. For opensearch.lua.
     opensearch.py FOLDER PORT
 
 POST /_bulk with version_type external_gte, also of deletes; GET /INDEX: its documents by id. PUT
-and DELETE of /INDEX, GET and PUT of /INDEX/_settings and /INDEX/_mapping, of indexes that were made
-so: their settings are kept, and do nothing.
+and DELETE of /INDEX, GET and PUT of /INDEX/_settings and /INDEX/_mapping, and of /_cluster/settings
+what is persistent. Of settings those have an effect that are called blocks: the documents of an
+index, or all requests, are refused. FOLDER/requests: for each request the indexes of its documents.
 Documents are in FOLDER/documents, a line each, so that they survive a kill. A document whose field
 `name` begins with "bad" is refused, one with "busy" is to come again, twice. FOLDER/down: while
 that file is there all answers are 503. FOLDER/refusal: the status, type and reason with which all
@@ -25,6 +26,16 @@ lock = threading.Lock()
 documents = {}  # (index, id) -> [version, document or None]
 busy = {}
 made = {}  # index -> {"settings": flat, "mappings":}
+cluster = {}  # settings, flat
+# setting -> the status and reason with which documents are refused
+BLOCKS = {
+    "index.blocks.write": (403, "index [%s] blocked by: [FORBIDDEN/8/index write (api)];"),
+    "index.blocks.read_only_allow_delete": (429, "index [%s] blocked by: [TOO_MANY_REQUESTS/12/disk"
+        " usage exceeded flood-stage watermark, index has read-only-allow-delete block];"),
+    "cluster.blocks.read_only": (403, "blocked by: [FORBIDDEN/6/cluster read-only (api)];"),
+    "cluster.blocks.read_only_allow_delete": (403,
+        "blocked by: [FORBIDDEN/13/cluster read-only / allow delete (api)];"),
+}
 path = os.path.join(folder, "documents")
 if os.path.exists(path):
     with open(path, encoding="utf-8") as file:
@@ -35,8 +46,26 @@ if os.path.exists(path):
 journal = open(path, "a", encoding="utf-8")
 
 
+requests = open(os.path.join(folder, "requests"), "a", encoding="utf-8")
+
+
 def error(status, kind, reason):
     return {"status": status, "error": {"type": kind, "reason": reason}}
+
+
+# What a block that is set answers, or None.
+def block(settings, index):
+    for name, (status, reason) in BLOCKS.items():
+        if settings.get(name) == "true":
+            return error(status, "cluster_block_exception", reason.replace("%s", index))
+
+
+# Takes settings over; None removes one.
+def change(settings, changes):
+    for name, value in changes.items():
+        settings.pop(name, None)
+        if value is not None:
+            settings[name] = json.dumps(value)
 
 
 def apply(action, meta, document):
@@ -47,6 +76,10 @@ def apply(action, meta, document):
         with open(os.path.join(folder, "refusal"), encoding="utf-8") as words:
             status, kind, reason = words.read().split(" ", 2)
         return error(int(status), kind, reason)
+    home = made.setdefault(meta["_index"], {"settings": {}, "mappings": {}})
+    blocked = block(home["settings"], meta["_index"])
+    if blocked:
+        return blocked
     if there and there[0] > meta["version"]:
         return error(409, "version_conflict_engine_exception", "the current version is higher")
     name = str((document or {}).get("name"))
@@ -90,6 +123,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         assert body.endswith(b"\n")
         lines, items, at = body.decode().split("\n")[:-1], [], 0
         with lock:
+            blocked = block(cluster, "")
+            if blocked:
+                return self.answer(blocked["status"], blocked)
             while at < len(lines):
                 (action, meta), = json.loads(lines[at]).items()
                 document = None
@@ -98,6 +134,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
                     document = json.loads(lines[at])
                     at += 1
                 items.append({action: apply(action, meta, document)})
+                print(meta["_index"], end=" ", file=requests)
+            print(file=requests, flush=True)
             journal.flush()
         return self.answer(200, {"errors": any("error" in list(item.values())[0]
                                                for item in items), "items": items})
@@ -110,14 +148,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
         body = self.json()
         with lock:
             if not what:
-                made[index] = {"settings": {name: json.dumps(value) for name, value
-                                            in body.get("settings", {}).items()},
-                               "mappings": body.get("mappings", {})}
+                made[index] = {"settings": {}, "mappings": body.get("mappings", {})}
+                change(made[index]["settings"], body.get("settings", {}))
+            elif index == "_cluster":
+                change(cluster, body["persistent"])
             elif what == ["_settings"]:
-                for name, value in body.items():
-                    made[index]["settings"].pop(name, None)
-                    if value is not None:
-                        made[index]["settings"][name] = json.dumps(value)
+                change(made[index]["settings"], body)
             elif what == ["_mapping"]:
                 made[index]["mappings"].update(body)
         self.answer(200, {"acknowledged": True})
@@ -129,6 +165,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self):
         _, index, *what = self.path.split("?")[0].split("/")
+        if index == "_cluster":
+            with lock:
+                return self.answer(200, {"persistent": cluster, "transient": {}})
         if what in (["_settings"], ["_mapping"]):
             with lock:
                 there = index in made

@@ -15,8 +15,8 @@ local methods = {}
 local mt = { __name = "receiver", __index = methods }
 local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$" or "."
 
--- The Python to use: $PYTHON, Debian's own, or the first in the path.
-local function python()
+-- The path of the Python to use: $PYTHON, Debian's own, or the first in the path; or nil.
+function receiver.python()
    local path = os.getenv "PYTHON" or "/usr/bin/python3"
    if native.realpath(path) then
       return path
@@ -34,7 +34,7 @@ function receiver.is_there()
    if not native.realpath(program.binary():match "^(.*)/" .. "/modules/http.so") then
       io.write "skipped, the module http was not built ... "
       return false
-   elseif not python() then
+   elseif not receiver.python() then
       io.write "skipped, there is no python3 ... "
       return false
    end
@@ -58,8 +58,8 @@ end
 function methods:start()
    os.remove(self.dir .. "/ready")
    self.proc = assert(native.spawn {
-      argv = { python(), ("%s/%s.py"):format(native.realpath(here), self.program), self.dir,
-               tostring(self.port), self.secret },
+      argv = { receiver.python(), ("%s/%s.py"):format(native.realpath(here), self.program),
+               self.dir, tostring(self.port), self.secret },
       stdout = self.dir .. "/out", stderr = self.dir .. "/out",
    })
    wait.until_(function()

@@ -51,7 +51,8 @@ function methods:start()
                   "yes", "--appendfsync", "always" }
    table.move(self.options, 1, #self.options, #argv + 1, argv)
    if self.options[1] == "--cluster-enabled" then -- by default a port that may be too high
-      table.move({ "--cluster-port", tostring(assert(native.free_port())) }, 1, 2, #argv + 1, argv)
+      self.cluster_port = self.cluster_port or assert(native.free_port())
+      table.move({ "--cluster-port", tostring(self.cluster_port) }, 1, 2, #argv + 1, argv)
    end
    self.proc = assert(native.spawn {
       argv = argv, stdout = self.dir .. "/log", stderr = self.dir .. "/log",

@@ -40,4 +40,25 @@ function wait.until_(condition, seconds, what)
    end
 end
 
+local MOST = 10
+
+-- Like wait.until_, but the time begins anew whenever <progress>() returns another value than
+-- before: it ends when nothing has moved for so long, or after ten times as long.
+function wait.moving(condition, progress, seconds, what)
+   local began, moved, last = native.now(), native.now(), progress()
+   return wait.until_(function()
+      local now, result = native.now(), table.pack(condition())
+      local value = progress()
+      if value ~= last then
+         moved, last = native.now(), value
+      end
+      if result[1] then
+         return table.unpack(result, 1, result.n)
+      elseif now - moved >= wait.scaled(seconds) then
+         error(("nothing has moved for %g s, after %.0f s, waiting for %s"):format(
+            wait.scaled(seconds), now - began, type(what) == "function" and what() or what), 0)
+      end
+   end, MOST * seconds, what)
+end
+
 return wait

@@ -8,12 +8,14 @@
 --
 -- A batch is {number = of pgcdc.raw's lanes, tries =, due = when it may be tried again, seen = how
 -- many requests had succeeded when it failed first, is_apart = its records are being told apart,
--- follower = the half that comes after it}. Batches last as long as a flush; what is to be waited
--- for longer is kept by lane, in sink.holds: lane -> {due =, tries =, seen =}.
+-- is_told = its last answer was one for each record, follower = the half that comes after it}.
+-- Batches last as long as a flush; what is to be waited for longer is kept by lane, in sink.holds:
+-- lane -> {due =, tries =, seen =}.
 --
--- A batch that fails twice, while others succeed, is taken apart as a refused one: then only the
--- lanes wait that are the reason. When all that is left is such lanes, the flush is over, and they
--- are in the outbox: what comes later goes on beside them.
+-- A batch that fails twice, while others succeed, is taken apart as a refused one, unless the
+-- server has answered for each of its records: then only the lanes wait that are the reason. When
+-- all that is left is such lanes, the flush is over, and they are in the outbox: what comes later
+-- goes on beside them.
 --
 -- After TRIPPED failures in a row, of records that had not failed before, there is one request at a
 -- time, and none before sink.probe_due: preferably of a lane that has not failed yet, since others
@@ -316,7 +318,7 @@ local function set_later(run, batch, seconds)
    remember(sink, batch, lanes)
    batch.is_apart = batch.is_apart or batch.tries > 0 and sink.successes > batch.seen
    count_failure(sink, batch.tries == 0, seconds, now)
-   if batch.is_apart and #lanes > 1 and not is_open(sink) then
+   if batch.is_apart and not batch.is_told and #lanes > 1 and not is_open(sink) then
       return send_halves(run, batch)
    end
    batch.tries = batch.tries + 1
@@ -366,7 +368,7 @@ end
 --- verdict, "later" or "refused". `list`: their numbers, rising.
 function http_flush.part_of(run, batch, list, verdict, message)
    local part = { number = run.lanes:divide(batch.number, list), tries = batch.tries,
-                  seen = batch.seen }
+                  seen = batch.seen, is_told = true }
    if verdict == "later" then
       run.problem = message
       set_later(run, part)
@@ -392,6 +394,7 @@ end
 
 local function take_answer(run, batch, answer)
    local sink = run.sink
+   batch.is_told = nil
    if not answer.status then
       local message = ("%s: %s"):format(sink.shown, answer.message)
       if answer.is_final then

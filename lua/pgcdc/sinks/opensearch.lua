@@ -18,6 +18,7 @@ local whole = require "pgcdc.sinks.whole"
 local BATCH, BATCH_BYTES = 500, 1 << 20
 local LONGEST_ID = 512 -- bytes
 local LONGEST = 60 -- seconds
+local BLOCKED = "cluster_block_exception" -- of an index or the cluster, also by a disk that is full
 local BULK = "/_bulk?filter_path=errors,items.*.status,items.*.error.type,items.*.error.reason"
 
 -- ---- documents ----
@@ -63,7 +64,7 @@ end
 -- ---- answers ----
 
 -- Errors of which no document is to blame: it would be the same with others.
-local of_the_index = { cluster_block_exception = "later", index_not_found_exception = "stop",
+local of_the_index = { [BLOCKED] = "later", index_not_found_exception = "stop",
                        security_exception = "denied" }
 
 -- What became of one document: "done", "later" or "refused"; of all of its index: also "denied" or
@@ -78,15 +79,26 @@ local function fate_of(action, result)
    return fate or (status == 429 or status >= 500) and "later" or "refused"
 end
 
+-- `result`: {status =, error = {type =, reason =}}, of a document or of a whole request.
 local function message_of(sink, result)
    local why = result.error or {}
-   return http_client.describe(sink, { status = result.status,
+   local message = http_client.describe(sink, { status = result.status,
       body = ("%s: %s"):format(why.type or "?", why.reason or "?") })
+   return why.type == BLOCKED and message:gsub(";$", "") .. "; it waits until the block is removed"
+      or message
+end
+
+-- The error of a request that was refused as a whole, since the cluster is blocked; or nil.
+local function block_of(answer)
+   local ok, found = pcall(raw.decode, answer.body)
+   local why = ok and type(found) == "table" and found.error
+   return type(why) == "table" and why.type == BLOCKED and why or nil
 end
 
 -- Takes what is not done out of the batch. Returns the verdict on what stays in it.
 local function share_out(sink, items, run, batch)
    local later, stay, problem = {}, {}, nil
+   batch.is_told = true
    for i, item in ipairs(items) do
       local action, result = next(item)
       local fate = fate_of(action, result)
@@ -128,6 +140,10 @@ local function read_answer(sink, answer, run, batch)
          return "refused" -- half of it has a shorter answer
       end
       return "stop", http_client.describe(sink, answer) .. ": this is no answer of OpenSearch"
+   end
+   local block = block_of(answer)
+   if block then
+      return "later", message_of(sink, { status = answer.status, error = block }), answer.seconds
    end
    local verdict, message, seconds = http_flush.read_answer(sink, answer)
    if verdict == "refused" and answer.status ~= 400 and answer.status ~= 413 then

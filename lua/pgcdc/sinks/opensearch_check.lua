@@ -2,7 +2,8 @@
 -- SPDX-License-Identifier: MIT
 --
 -- An index that is not there is made with the first document. Of one that is there, settings and
--- mapping are read: whether it may be written to, and whether documents of these columns fit.
+-- mapping are read: whether it may be written to, and whether documents of these columns fit; of
+-- the cluster, whether anything may be.
 
 local raw = require "pgcdc.raw"
 local http_check = require "pgcdc.sinks.http_check"
@@ -14,6 +15,8 @@ local opensearch_check = {}
 
 local BLOCKS = { "index.blocks.write", "index.blocks.read_only",
                  "index.blocks.read_only_allow_delete" }
+
+local CLUSTER_BLOCKS = { "cluster.blocks.read_only", "cluster.blocks.read_only_allow_delete" }
 
 local numeric = { long = true, integer = true, short = true, byte = true, double = true,
                   float = true, half_float = true, scaled_float = true, unsigned_long = true }
@@ -43,18 +46,40 @@ end
 
 -- ---- blocks ----
 
-local function check_blocks(sink, index, settings)
+-- The names of those that are set, and JSON of an object that removes them.
+local function blocks_in(settings, names)
    local wrong, null = {}, {}
-   for _, name in ipairs(BLOCKS) do
+   for _, name in ipairs(names) do
       if settings[name] == "true" then
          wrong[#wrong + 1], null[#null + 1] = name, ('"%s": null'):format(name)
       end
    end
-   if wrong[1] then
-      sink.mends = { http_check.curl(sink, ("{%s}"):format(table.concat(null, ", ")), "PUT",
-         path_of(sink, index) .. "/_settings") }
-      sink:stop(("the index %s takes no documents: %s is set (also by a server whose disk is full)")
-         :format(index, table.concat(wrong, ", ")))
+   return table.concat(wrong, ", "), ("{%s}"):format(table.concat(null, ", "))
+end
+
+-- Raises that documents cannot go to `what`, and how that is mended, if blocks are set.
+local function raise_blocks(sink, what, blocks, body, path)
+   if blocks ~= "" then
+      sink.mends = { http_check.curl(sink, body, "PUT", path) }
+      sink:stop(("%s takes no documents: %s is set (also by a server whose disk is full)"):format(
+         what, blocks))
+   end
+end
+
+local function check_blocks(sink, index, settings)
+   local blocks, null = blocks_in(settings, BLOCKS)
+   raise_blocks(sink, "the index " .. index, blocks, null, path_of(sink, index) .. "/_settings")
+end
+
+-- Who may write documents need not be allowed to ask for this.
+local function check_cluster(sink)
+   local path = sink.prefix .. "/_cluster/settings"
+   local answer = http_check.get(sink, sink.address .. path .. "?flat_settings=true")
+   local ok, found = pcall(raw.decode, answer.status == 200 and answer.body or "{}")
+   for _, kind in ipairs { "persistent", "transient" } do
+      local settings = ok and type(found) == "table" and found[kind]
+      local blocks, null = blocks_in(type(settings) == "table" and settings or {}, CLUSTER_BLOCKS)
+      raise_blocks(sink, "the cluster", blocks, ('{"%s": %s}'):format(kind, null), path)
    end
 end
 
@@ -120,6 +145,7 @@ end
 --- For --check: whether the server answers, and its indexes take documents.
 function opensearch_check.check(sink)
    local text = http_check.check(sink)
+   check_cluster(sink)
    if sink.index_text then
       local indexes, numbers = pattern.expected(sink.index_text, sink)
       for i, index in ipairs(indexes) do

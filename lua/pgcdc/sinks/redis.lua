@@ -116,7 +116,6 @@ local function open(sink)
       if not problem then
          login(sink)
          check_cluster(sink)
-         sink.turn_of_connection = sink.turn
          return
       end
       problems[#problems + 1] = address_of(host) .. ": " .. problem
@@ -132,7 +131,9 @@ end
 local function close(sink)
    sink.ahead = nil
    remote.close_client(sink)
-   if sink.failures > 0 then -- perhaps another one can be written to
+   if sink.is_sent_on then
+      sink.is_sent_on = false
+   elseif sink.failures > 0 then -- perhaps another one can be written to
       sink.turn = sink.turn % #sink.hosts + 1
    end
 end

@@ -2,7 +2,7 @@
 -- SPDX-License-Identifier: MIT
 --
 -- A sink has `client`, see src/sinks/redis.c; `place`, where that is connected to, for errors; and
--- `hosts`, which are asked in turn.
+-- `hosts`, which are asked in turn; is_sent_on: the one whose turn it is is to be asked next.
 
 local redis_client = {}
 
@@ -15,17 +15,33 @@ local passing = { OOM = true, READONLY = true, LOADING = true, BUSY = true, MISC
 -- Errors that ask for another login.
 local denied = { NOAUTH = true, WRONGPASS = true, NOPERM = true }
 
+-- The node of a cluster where a key is, as "MOVED 3999 127.0.0.1:6381" has it, gets the next turn.
+-- Returns false if there is none in the text. (A host that is empty is the one that says so.)
+local function go_on_to(sink, text)
+   local host, port = text:match "^%u+ %d+ (%S*):(%d+)%s*$"
+   host = host == "" and sink.hosts[sink.turn].host or host
+   if not host or host == "" then
+      return false
+   end
+   for turn, other in ipairs(sink.hosts) do
+      if other.host == host and other.port == port then
+         sink.turn, sink.is_sent_on = turn, true
+         return true
+      end
+   end
+   table.insert(sink.hosts, 1, { host = host, port = port })
+   sink.turn, sink.is_sent_on = 1, true
+   return true
+end
+
 --- What the server said, as an error of the sink. `what`: to which command.
 function redis_client.raise(sink, what, text)
    local word = text:match "^%u+"
    local message = ("%s: %s"):format(what, text)
-   if word == "MOVED" or word == "ASK" then
-      local host, port = text:match "([^%s:]+):(%d+)%s*$"
-      if host then -- the key's node; it is asked first from now on
-         table.insert(sink.hosts, 1, { host = host, port = port })
-         sink.turn = 1
-         sink:broken(message)
-      end
+   if word == "MOVED" and go_on_to(sink, text) then
+      sink:again(message)
+   elseif word == "ASK" and go_on_to(sink, text) then -- until it is there we are sent back
+      sink:broken(message)
    end
    if denied[word] then
       sink:deny(message)
