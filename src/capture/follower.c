@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "capture/failures.h"
 #include "capture/follower_members.h"
+#include "capture/follower_turns.h"
 #include "capture/slot_errors.h"
 #include "capture/slot_guard.h"
 #include "capture/slot_stuck.h"
@@ -35,9 +36,7 @@ struct follower {
     bool has_thread;
     /* under the mutex: */
     bool is_busy, is_stopped;
-    unsigned n_pauses;     /* that are asked for; one at a time has its turn: */
-    bool is_paused;
-    int64_t paused_ms;     /* since when, or when the slot was looked at since then */
+    struct follower_turns turns;
     int64_t retry_ms;      /* it tries again then */
     /* of the thread: */
     struct conn *conn;
@@ -107,14 +106,29 @@ void follower_restore(struct follower *f, size_t i, const struct logical *l)
 
 /* ---- pauses ---- */
 
+/* True if the log can be read, unless somebody pauses us; else *wait_ms is how long it cannot; -1:
+ * until something changes. Under the mutex. */
+static bool can_follow(const struct follower *f, int64_t *wait_ms)
+{
+    *wait_ms = -1;
+    if (!follower_members_are_there(&f->members, &f->claims))
+        return false;
+    *wait_ms = f->retry_ms - clock_mono_ms();
+    return *wait_ms <= 0;
+}
+
 void follower_pause(struct follower *f, size_t i, struct source *source)
 {
-    f->n_pauses++;
+    uint64_t number = follower_turns_ask(&f->turns);
+    int64_t wait_ms;
+
+    pthread_cond_broadcast(f->job.changed); /* the log may be to be read before */
     /* a stop does not wait for the batch, but the thread must have let go of the source */
-    while (f->is_busy || (!f->is_stopped && (f->is_paused || stream_is_amid(f->stream))))
+    while (f->is_busy || (!f->is_stopped &&
+                          (!follower_turns_may_begin(&f->turns, number, can_follow(f, &wait_ms)) ||
+                           stream_is_amid(f->stream))))
         clock_wait_cond(f->job.changed, f->job.mutex, -1);
-    f->is_paused = true;
-    f->paused_ms = clock_mono_ms();
+    follower_turns_begin(&f->turns);
     f->members.v[i].source = NULL;
     stream_detach(f->stream, i);
     source->log_passed = stream_passed(f->stream);
@@ -130,8 +144,7 @@ void follower_resume(struct follower *f, size_t i, struct source *source)
 {
     struct follower_members_item *m = &f->members.v[i];
 
-    f->n_pauses--;
-    f->is_paused = false;
+    follower_turns_end(&f->turns);
     if (source != NULL && !f->is_stopped) {
         m->source = source;
         m->target = source->facts.identity.lsn;
@@ -318,7 +331,7 @@ static bool is_awaited(struct follower *f)
     bool is = false, is_long = false, is_paused;
 
     pthread_mutex_lock(f->job.mutex);
-    is_paused = f->n_pauses > 0;
+    is_paused = follower_turns_are_asked(&f->turns);
     pthread_mutex_unlock(f->job.mutex);
     for (size_t i = 0; i < f->members.n; i++) {
         const struct source *s = f->members.v[i].source;
@@ -507,29 +520,8 @@ static void handle_failure(struct follower *f, struct err *e)
 static bool may_follow(const struct follower *f, int64_t *wait_ms)
 {
     *wait_ms = -1;
-    if (!follower_members_are_there(&f->members, &f->claims) ||
-        (f->n_pauses > 0 && !stream_is_amid(f->stream)))
-        return false;
-    *wait_ms = f->retry_ms - clock_mono_ms();
-    return *wait_ms <= 0;
-}
-
-/* True if a step is under way for so long that the slot is to be looked at; else *wait_ms is at
- * most the time until then. Under the mutex. */
-static bool is_guard_due(struct follower *f, int64_t *wait_ms)
-{
-    int64_t left;
-
-    if (!f->is_paused)
-        return false;
-    left = f->paused_ms + f->guard.look_ms - clock_mono_ms();
-    if (left <= 0) {
-        f->paused_ms = clock_mono_ms();
-        return true;
-    }
-    if (*wait_ms < 0 || left < *wait_ms)
-        *wait_ms = left;
-    return false;
+    return (follower_turns_may_follow(&f->turns) || stream_is_amid(f->stream)) &&
+           can_follow(f, wait_ms);
 }
 
 static void *run_thread(void *arg)
@@ -544,11 +536,14 @@ static void *run_thread(void *arg)
         struct err e = { .code = ERR_NONE };
 
         is_waiting = !may_follow(f, &wait_ms);
-        if (is_waiting && !is_guard_due(f, &wait_ms)) {
+        if (is_waiting &&
+            !follower_turns_are_long(&f->turns, f->guard.look_ms, &wait_ms)) {
             clock_wait_cond(f->job.changed, f->job.mutex, wait_ms);
             continue;
         }
         f->is_busy = !is_waiting;
+        if (!is_waiting)
+            follower_turns_follow(&f->turns);
         pthread_mutex_unlock(f->job.mutex);
         if (is_waiting)
             guard_meanwhile(f);

@@ -59,8 +59,8 @@ void follower_restore(struct follower *f, size_t i, const struct logical *l);
 void follower_claim(struct follower *f, size_t i, uint64_t lsn);
 
 /* Waits until the follower is paused: it is, until follower_resume; for one source at a time, so
- * that no two of them make a slot at once. Takes the source from it, and tells that what it must
- * know. Where nobody relies on the slot any more it is not in use then. */
+ * that no two of them make a slot at once, see follower_turns.h. Takes the source from it, and
+ * tells that what it must know. Where nobody relies on the slot any more it is not in use then. */
 void follower_pause(struct follower *f, size_t i, struct source *source);
 
 /* <source>, or NULL: is the follower's from now on. */

@@ -75,6 +75,17 @@ static int count_lines(lua_State *L)
     return 2;
 }
 
+static lua_Integer bytes_of(const struct api_copy_lines *s)
+{
+    return (lua_Integer)s->in_file + (lua_Integer)s->mem.len;
+}
+
+static int bytes_of_lines(lua_State *L)
+{
+    lua_pushinteger(L, bytes_of(api_copy_lines_at(L, 1)));
+    return 1;
+}
+
 /* Moves what is in memory to the file. */
 static void spill(lua_State *L, struct api_copy_lines *s)
 {
@@ -96,10 +107,10 @@ static void spill(lua_State *L, struct api_copy_lines *s)
     buf_clear(&s->mem);
 }
 
-static bool send_file(lua_State *L, struct api_copy_lines *s, struct conn *conn, struct err *e)
+static bool send_file(lua_State *L, struct api_copy_lines *s, struct conn *conn, off_t at,
+                      struct err *e)
 {
     struct buf *b = script_scratch(L);
-    off_t at = 0;
 
     while (at < s->in_file) {
         char *to;
@@ -125,11 +136,14 @@ static int send_lines(lua_State *L)
 {
     struct api_copy_lines *s = api_copy_lines_at(L, 1);
     struct conn *conn = api_db_check(L, 2);
+    lua_Integer from = luaL_optinteger(L, 3, 0);
     struct err e;
 
-    if (!send_file(L, s, conn, &e))
+    luaL_argcheck(L, from >= 0 && from <= bytes_of(s), 3, "there are not so many bytes");
+    if (!send_file(L, s, conn, (off_t)from, &e))
         return api_db_fail(L, &e);
-    for (size_t at = 0; at < s->mem.len; at += PIECE) {
+    for (size_t at = from > s->in_file ? (size_t)(from - s->in_file) : 0; at < s->mem.len;
+         at += PIECE) {
         size_t n = s->mem.len - at < PIECE ? s->mem.len - at : PIECE;
 
         if (!conn_load_put(conn, s->mem.data + at, n, &e))
@@ -346,9 +360,10 @@ static int fields_of_line(lua_State *L)
 void api_copy_lines_export(lua_State *L)
 {
     static const luaL_Reg methods[] = {
-        { "count", count_lines }, { "clear", clear_lines }, { "send", send_lines },
-        { "part", part_of_lines }, { "leave_out", leave_out }, { "recount", recount },
-        { "fields", fields_of_line }, { NULL, NULL },
+        { "count", count_lines }, { "bytes", bytes_of_lines }, { "clear", clear_lines },
+        { "send", send_lines },
+        { "part", part_of_lines }, { "leave_out", leave_out },
+        { "recount", recount }, { "fields", fields_of_line }, { NULL, NULL },
     };
 
     luaL_newmetatable(L, LINES);

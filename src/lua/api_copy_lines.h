@@ -9,8 +9,10 @@
  *   leave_out(numbers): drops these lines; the list is sorted;
  *   recount(numbers): the last field of each line counts lines of others, of which these were left
  *     out: makes it less;
- *   send(connection) -> true: sends all lines in the COPY that load() of the connection has begun.
- *     Blocks; fails as the methods of a connection do, see api_db.h.
+ *   bytes() -> how many bytes they have;
+ *   send(connection [, from]) -> true: sends all lines, or those behind so many bytes of them, in
+ *     the COPY that load() of the connection has begun. Blocks; fails as the methods of a
+ *     connection do, see api_db.h.
  *
  * Everything here may throw.
  *

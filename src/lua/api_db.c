@@ -302,6 +302,12 @@ static int answer(lua_State *L)
 
 /* Between the statement and its answer nothing is allocated: a finalizer could use the
  * connection. */
+static int has_answer(lua_State *L)
+{
+    lua_pushboolean(L, conn_has_answer(api_db_check(L, 1)));
+    return 1;
+}
+
 static int run(lua_State *L)
 {
     struct err e;
@@ -416,7 +422,8 @@ void api_db_export(lua_State *L)
         { NULL, NULL },
     };
     static const luaL_Reg methods[] = {
-        { "run", run }, { "send", start }, { "answer", answer }, { "describe", describe },
+        { "run", run }, { "send", start }, { "answer", answer }, { "has_answer", has_answer },
+        { "describe", describe },
         { "load", load }, { "finish", finish },
         { "alive", is_alive }, { "transaction", transaction }, { "version", version },
         { "place", place },

@@ -7,8 +7,9 @@
  * Methods:
  *
  *   run(sql, n, parameters)  -> {rows}, affected, odd
- *   send(sql, n, parameters) -> true; answer() must be the next call;
+ *   send(sql, n, parameters) -> true; answer() must be the next call, or has_answer()
  *   answer()                 -> {rows}, affected, odd
+ *   has_answer()             -> true if something has come since send(), as a rule the answer
  *   describe(sql)            -> {oids of its parameters}, the first 1024
  *   load(sql), finish()      -> true; the number of rows: COPY ... FROM STDIN
  *   alive()                  -> true unless the server has closed the connection

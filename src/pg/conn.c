@@ -464,6 +464,11 @@ bool conn_answer(struct conn *c, size_t max, struct result **rows, uint64_t *aff
     return false;
 }
 
+bool conn_has_answer(const struct conn *c)
+{
+    return wire_unread(&c->wire) > 0;
+}
+
 /* Reads an answer without rows. Returns owned, or NULL. */
 static PGresult *read_description(struct conn *c, struct err *e)
 {
@@ -538,18 +543,12 @@ bool conn_wait_notify(struct conn *c, int64_t deadline_ms, char *text, size_t si
 
 enum conn_transaction conn_transaction(const struct conn *c)
 {
-    switch (PQtransactionStatus(c->wire.pg)) {
-    case PQTRANS_IDLE:
-        return CONN_IDLE;
-    case PQTRANS_INTRANS:
-        return CONN_OPEN;
-    case PQTRANS_INERROR:
-        return CONN_ABORTED;
-    case PQTRANS_ACTIVE:
-    case PQTRANS_UNKNOWN:
-        break;
-    }
-    return CONN_LOST;
+    PGTransactionStatusType status = PQtransactionStatus(c->wire.pg);
+
+    return status == PQTRANS_IDLE ? CONN_IDLE
+           : status == PQTRANS_INTRANS ? CONN_OPEN
+           : status == PQTRANS_INERROR ? CONN_ABORTED
+           : CONN_LOST;
 }
 
 /* ---- COPY ... FROM STDIN ---- */

@@ -124,6 +124,9 @@ bool conn_send(struct conn *c, const char *sql, const char *const *params, size_
 bool conn_answer(struct conn *c, size_t max, struct result **rows, uint64_t *affected,
                  struct err *e) WARN_UNUSED;
 
+/* True if something has come since conn_send, as a rule the answer. Does not block. */
+bool conn_has_answer(const struct conn *c);
+
 /* Asks the server for the types of the parameters of <sql>, which is one statement. <types>: the
  * oids of the first <max>. *n: how many parameters there are, which may be more than <max>. */
 bool conn_describe(struct conn *c, const char *sql, uint32_t *types, size_t max, size_t *n,

@@ -8,6 +8,7 @@ local lu = require "luaunit"
 local native = require "native"
 local pgbench = require "pgbench"
 local program = require "program"
+local proxy = require "proxy"
 local scope = require "scope"
 local tables = require "tables"
 local wait = require "wait"
@@ -192,6 +193,35 @@ function TestLogical.test_a_paused_source_holds_no_other_slot_up()
    -- a transaction may not end in its middle: it is not waited for if that is in vain
    p.proc:kill "TERM"
    lu.assertEquals(p:finish(10).status, 0)
+end
+
+-- A step that took longer than its interval was due again as soon as it was over. So one source
+-- took its steps for ever, the log was not read, and the others did not become ready.
+function TestLogical.test_steps_that_take_longer_than_their_interval()
+   local db = database [[CREATE TABLE u (id int PRIMARY KEY);
+      ALTER PUBLICATION pgcdc ADD TABLE u; CREATE TABLE elsewhere (n int)]]
+   local between = proxy.new(db)
+   between:pace(200, 0.001)
+   local writer = db:connect() -- each step has something to read
+   writer:send [[DO $$ BEGIN LOOP
+      INSERT INTO elsewhere VALUES (1);
+      COMMIT;
+      PERFORM pg_sleep(0.001);
+   END LOOP; END $$]]
+   local p = start(db, { dsn = between:dsn(), source = { capture = "logical", interval = 0.01 },
+      more = [[
+      local other = pgcdc.source {table = "u", capture = "logical", interval = 0.01}
+      other:on("change", function(c) print("u", c.key.id) end)
+      other:on("ready", function() print "u is ready" end)]] })
+   watch.wait_ready(p, 20)
+   watch.wait_line(p, "^u is ready$", 20)
+   for i = 1, 3 do
+      db:exec(("INSERT INTO t VALUES (%d, 'x'); INSERT INTO u VALUES (%d)"):format(10 + i, i))
+      watch.wait_line(p, ("^u\t%d$"):format(i), 20)
+   end
+   wait_words(p, "r1=v1 r2=v2 r3=v3 i11=x i12=x i13=x")
+   p:stop()
+   writer:close()
 end
 
 function TestLogical.test_columns_that_change()

@@ -294,16 +294,18 @@ function TestSources.test_adaptive_interval()
    local p = program.start {
       script = printing "table = 't', interval = {0.02, 2}, start = 3", dsn = db,
    }
-   for i = 2, 30 do -- 60 s if each waited for the longest
-      p:wait_changes(i - 1, 4)
+   local began = native.now()
+   for i = 2, 30 do
+      p:wait_changes(i - 1, 20)
       db:exec(("insert into t values (%d)"):format(i))
    end
-   p:wait_changes(30, 4)
+   p:wait_changes(30, 20)
+   lu.assertTrue(native.now() - began < wait.scaled(45)) -- 58 s if each waited for the longest
    wait.until_(function() -- it doubles, so that it has come to 2 s after 4
       return count_polls(db, 1) <= 2
-   end, 10, "long intervals")
+   end, 20, "long intervals")
    db:exec "insert into t values (31)"
-   p:wait_changes(31, 5)
+   p:wait_changes(31, 20)
    p:stop()
 end
 
@@ -336,11 +338,11 @@ function TestSources.test_a_slow_source_delays_no_other()
       args = { other = other:dsn() } }
    p:wait_until(function()
       return select(2, p:stderr():gsub('msg="ready"', "")) == 2
-   end, 10, "two sources")
+   end, 20, "two sources")
    for i = 1, 5 do
       db:exec(("insert into u values (%d)"):format(i))
       other:exec(("insert into u values (%d)"):format(100 + i))
-      p:wait_changes(2 * i, 3)
+      p:wait_changes(2 * i, 20)
    end
    locker:exec "commit"
    p:wait_changes(11)
@@ -348,26 +350,29 @@ function TestSources.test_a_slow_source_delays_no_other()
    -- and it may be locked again, in the middle of the run
    locker:exec "begin; lock table t in access exclusive mode"
    db:exec "insert into u values (50)"
-   p:wait_changes(12, 3)
+   p:wait_changes(12, 20)
    locker:exec "insert into t values (2); commit"
    p:wait_changes(13)
    lu.assertEquals(p:stop().status, 0)
 end
 
--- A long scan in one database, too: 1 s of sleep for the first row of the locked-up table.
+-- A long scan in one database, too: that of `slow` waits until the lock is free.
 function TestSources.test_a_slow_scan_delays_no_other()
    local db = cluster.main():database()
    db:exec [[create table slow (id int primary key); create table u (id int primary key);
       insert into slow values (1)]]
-   local p = program.start { dsn = db, script = printing
-      "table = 'slow', interval = 0.05, where = 'pg_sleep(3) is not null'"
+   local locker = db:connect()
+   locker:exec "select pg_advisory_lock(1)"
+   local p = program.start { dsn = db, script = printing [[table = 'slow', interval = 0.05,
+      where = 'pg_advisory_xact_lock_shared(1) is not null']]
       .. printing "table = 'u', interval = 0.05" }
    p:wait_stderr '"ready" source=public.u'
    for i = 1, 5 do
       db:exec(("insert into u values (%d)"):format(i))
-      lu.assertEquals(p:wait_changes(i, 2)[i].table, "u")
+      lu.assertEquals(p:wait_changes(i, 20)[i].table, "u")
    end
-   p:wait_changes(6)
+   locker:exec "select pg_advisory_unlock(1)"
+   lu.assertEquals(p:wait_changes(6, 20)[6].table, "slow")
    p:stop()
 end
 

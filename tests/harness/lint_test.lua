@@ -17,13 +17,13 @@ local top = tree.top
 local function lint(folder)
    local text, ended = child.run({
       argv = { "sh", "-c", "exec env -u MAKEFLAGS make -s lint 2>&1" }, cwd = folder,
-   }, 240)
+   }, 900)
    return text, ended.exit
 end
 
 local function run(...)
    local proc = assert(native.spawn { argv = { ... } })
-   lu.assertEquals(assert(proc:wait(wait.scaled(240))).exit, 0)
+   lu.assertEquals(assert(proc:wait(wait.scaled(900))).exit, 0)
 end
 
 local function write(folder, name, text)

@@ -400,6 +400,20 @@ test("a_record_too_large_for_the_broker", function()
    lu.assertEquals(ids(cluster:read(topic)), "1 2 3 4 5 6 8 9 10 11 12 13 14 15 16 17 18 19 20")
 end)
 
+-- Each is found by itself, and undone with all that was sent beside it.
+test("records_too_large_for_the_broker", function()
+   local topic, options = fresh()
+   local db = fixtures.database [[create table t (id int primary key, name text);
+      insert into t select i, case when i in (1, 7, 8, 20) then (select string_agg(md5(
+         (i * k)::text), '') from generate_series(1, 60000) k) else 'n' end
+         from generate_series(1, 20) i]]
+   local result = once.run { dsn = db, state = fixtures.state(),
+      script = script(options):gsub("deletes = true}", 'deletes = true, on_error = "skip"}') }
+   lu.assertEquals(result.status, 0, result.stderr)
+   lu.assertEquals(ids(cluster:read(topic)), "2 3 4 5 6 9 10 11 12 13 14 15 16 17 18 19")
+   lu.assertEquals(select(2, result.stderr:gsub("Message size too large", "")), 4)
+end)
+
 -- The limit is of what is compressed, which only the broker knows.
 test("a_large_record_that_compresses", function()
    local topic, options = fresh()

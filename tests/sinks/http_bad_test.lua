@@ -34,6 +34,27 @@ function TestHttpBad.test_a_certificate_that_has_expired()
    lu.assertEquals(#server:requests(), 0)
 end
 
+-- A batch is sent in halves where it is too large; what a server cannot do at all ends the program.
+test("what_a_server_does_not_take", function(server)
+   server:rules { { match = "\n{", status = 413 }, { match = '"id":3,', status = 413 },
+                  { match = '"id":5,', times = 1, status = 501, body = ("no "):rep(100000) } }
+   local how = { dsn = fixtures.names(5), state = fixtures.state(),
+                 script = script(server:url(), 'body = "ndjson", gzip = false, in_flight = 1',
+      'on_error = "skip"') }
+   local result = once.ends(1, how)
+   lu.assertStrContains(result.text, "501: no no no")
+   lu.assertTrue(#result.text < 2000, #result.text)
+   result = once.run(how)
+   lu.assertEquals(result.status, 0, result.stderr)
+   lu.assertEquals(select(2, result.stderr:gsub("then=skipped", "")), 1)
+   lu.assertStrContains(result.stderr, ": 413\" failed=1")
+   local there = {}
+   for _, change in ipairs(server:changes()) do
+      there[change.row.id] = true
+   end
+   lu.assertEquals(there, { true, true, nil, true, true })
+end)
+
 -- What is there to be sent stays here, and is not shown, wherever a redirect leads.
 test("a_redirect_to_another_server", function(server)
    local other = receiver.new()

@@ -9,7 +9,6 @@ local native = require "native"
 local once = require "once"
 local program = require "program"
 local remote_sinks = require "remote_sinks"
-local tables = require "tables"
 local wait = require "wait"
 
 local TestKafka = {}
@@ -352,49 +351,6 @@ ends("init", "id_denied", 3, "the user needs WRITE and DESCRIBE on the transacti
    .. "'pgcdc.kafka'")
 ends("commit_offsets", "group_denied", 3, "the user needs READ on the group 'pgcdc.kafka'")
 ends("add_partitions", "topic_denied", 3, "the user needs WRITE and DESCRIBE on the topic")
-
--- One request is refused as too large, and with it all records in it; then each goes alone. The
--- first one is refused again.
-test("a_record_that_is_too_large_is_found", function(cluster)
-   cluster:tell "topic one 1"
-   local db = fixtures.names(20)
-   cluster:fail("produce", "too_large", 2)
-   local result = once.run { dsn = db, state = fixtures.state(), script = script(cluster,
-      'topic = "one", shapes = false', 'on_error = "skip"') }
-   lu.assertEquals(result.status, 0, result.stderr)
-   lu.assertStrContains(result.stderr, "Message size too large")
-   local refused = select(2, result.stderr:gsub("Message size too large", ""))
-   local there = ids(cluster:read "one", true)
-   lu.assertEquals(refused, 1)
-   lu.assertEquals(select(2, there:gsub("%d+", "")), 19)
-end)
-
-test("a_record_goes_to_the_dead_topic", function(cluster)
-   cluster:tell "topic one 1"
-   cluster:tell "topic dead 1"
-   local db = fixtures.names(20)
-   cluster:fail("produce", "too_large", 2)
-   once.ok { dsn = db, state = fixtures.state(), script = script(cluster,
-      'topic = "one", dead_topic = "dead", shapes = false') }
-   local dead = cluster:read "dead"
-   lu.assertEquals(#dead, 1)
-   lu.assertStrContains(dead[1].headers.error, "Message size too large")
-   lu.assertEquals(dead[1].headers.op, "read")
-   local all = tables.join(cluster:read "one", dead)
-   lu.assertEquals(ids(all, true), TWENTY)
-end)
-
--- What librdkafka itself refuses.
-test("a_record_beyond_our_own_limit", function(cluster)
-   local db = fixtures.names(3, "case when i = 2 then repeat('x', 5000) else 'n' end")
-   local options = 'config = {["message.max.bytes"] = 2000, ["batch.size"] = 1500}'
-   local how = { dsn = db, state = fixtures.state(), script = script(cluster, options) }
-   local result = once.ends(1, how)
-   lu.assertStrContains(result.text, "Message size too large")
-   how.script = script(cluster, options, 'on_error = "skip"')
-   once.run(how)
-   lu.assertEquals(ids(cluster:read(TOPIC), true), "1 3")
-end)
 
 -- librdkafka would never take a message that is larger than its queue.
 test("more_than_the_queue_takes", function(cluster)

@@ -212,7 +212,7 @@ function run.random(options)
    local function enough()
       for _, kind in ipairs(options.kinds or {}) do
          if stats[kind] == 0 then
-            return false, "no transaction was " .. kind
+            return false, ("no transaction was %s\n%s"):format(kind, watcher.program:describe())
          end
       end
       if log and not log:is_ready(writers.tables) then

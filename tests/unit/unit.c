@@ -60,6 +60,7 @@ int main(int argc, char **argv)
         copytext_cases,
         delivery_cases,
         file_cases,
+        follower_turns_cases,
         hash_cases,
         health_cases,
         hints_cases,

@@ -24,6 +24,7 @@ extern const struct unit_case clock_cases[];
 extern const struct unit_case copytext_cases[];
 extern const struct unit_case delivery_cases[];
 extern const struct unit_case file_cases[];
+extern const struct unit_case follower_turns_cases[];
 extern const struct unit_case hash_cases[];
 extern const struct unit_case health_cases[];
 extern const struct unit_case horizon_cases[];

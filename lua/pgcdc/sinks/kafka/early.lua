@@ -21,7 +21,6 @@
 -- Of the sink: early = what was handed over, {client =, index = the number of the last record,
 -- place = where the next one is in the outbox, is_broken =, timer =}, or nil.
 
-local raw = require "pgcdc.raw"
 local task = require "pgcdc.sinks.kafka.task"
 local timer = require "pgcdc.timer"
 
@@ -31,7 +30,6 @@ local early = {
 
 local MORE = 64 * 1024 -- bytes more before the next are
 local HOLD = 10 -- seconds that readers wait for
-local LEAVE = 1 -- seconds
 
 local function forget(sink)
    local it = sink.early
@@ -85,12 +83,8 @@ end
 --- The connection is to be closed: readers need not wait until Kafka aborts the transaction.
 function early.leave(sink)
    local it = forget(sink)
-   if it and sink.id and not it.is_broken then
-      local began = raw.now()
-      sink.client:start("abort", LEAVE)
-      repeat
-         sink.client:step(task.STEP)
-      until sink.client:result() ~= nil or raw.now() - began > LEAVE
+   if it and not it.is_broken then
+      task.leave(sink)
    end
 end
 

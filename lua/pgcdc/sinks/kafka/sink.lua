@@ -333,8 +333,10 @@ local function tell_apart(sink, parts)
 end
 
 -- What is sent again goes over a new connection. (The transaction that failed ends with the old
--- one.) That fences whoever has taken over meanwhile, whose batch must not come once more.
+-- one, if not before.) That fences whoever has taken over meanwhile, whose batch must not come once
+-- more.
 local function reopen(sink, parts)
+   pcall(task.leave, sink)
    remote.close_client(sink)
    open(sink)
    if sink.id then

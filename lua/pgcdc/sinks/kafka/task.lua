@@ -1,6 +1,7 @@
 -- pgcdc.sinks.kafka.task: what a producer is asked to do, and what its errors mean.
 -- SPDX-License-Identifier: MIT
 
+local raw = require "pgcdc.raw"
 local settings = require "pgcdc.sinks.kafka.settings"
 
 local task = {
@@ -8,6 +9,7 @@ local task = {
 }
 
 local SLICE = 1 -- seconds of a call that goes on where it was when it is made again
+local LEAVE = 1 -- seconds
 
 local resumable = { connect = true, recall = true, init = true, commit = true, abort = true }
 
@@ -102,6 +104,18 @@ function task.ask(sink, what, argument, may_fail)
       end
       task.serve(sink, what, task.STEP)
       clock:check(false)
+   end
+end
+
+--- Ends the transaction, if that is soon done, before its producer is closed: neither readers nor
+--- the next producer, which Kafka puts off by half a second otherwise, wait until Kafka has.
+function task.leave(sink)
+   if sink.id then
+      local began = raw.now()
+      sink.client:start("abort", LEAVE)
+      repeat
+         sink.client:step(task.STEP)
+      until sink.client:result() ~= nil or raw.now() - began > LEAVE
    end
 end
 

@@ -171,6 +171,18 @@ function apply.try(sink, layout, what, lines)
    end
 end
 
+--- Finds out what must be known to write a layout. Returns false if something was to be done in the
+--- target for that, or to be said: then all is to be undone.
+function apply.is_ready(sink, layout)
+   local is_silent = true
+   apply.refuse_loops(sink.connection, { { sink = sink, layouts = { layout } } })
+   prepare(sink, layout, function()
+      is_silent = false
+   end)
+   local facts = layout.facts
+   return is_silent and not (facts.is_made or facts.is_altered or facts.is_changed)
+end
+
 --- Makes the table ready for a layout, and writes no rows to it in all ways that its mode has, so
 --- that what would be refused at a start is refused. Returns facts about the table.
 function apply.try_nothing(sink, layout)

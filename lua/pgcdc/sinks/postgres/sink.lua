@@ -13,7 +13,6 @@
 
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
-local conninfo = require "pgcdc.postgres.conninfo"
 local feeds = require "pgcdc.delivery.feeds"
 local counts = require "pgcdc.sinks.counts"
 local lineage = require "pgcdc.delivery.lineage"
@@ -23,22 +22,16 @@ local new_connection = require "pgcdc.sinks.postgres.target_connection"
 local postgres_advice = require "pgcdc.sinks.postgres.advice"
 local postgres_apply = require "pgcdc.sinks.postgres.apply"
 local postgres_blame = require "pgcdc.sinks.postgres.blame"
+local early = require "pgcdc.sinks.postgres.early"
 local own_rows = require "pgcdc.sinks.postgres.own_rows"
 local postgres_layout = require "pgcdc.sinks.postgres.layout"
 local postgres_orphans = require "pgcdc.sinks.postgres.orphans"
 local postgres_partial = require "pgcdc.sinks.postgres.partial"
 local postgres_refusal = require "pgcdc.sinks.postgres.refusal"
-
-local fields = { connect = true, table = true, pk = true, mode = true, create = true,
-                 rename = true, name = true, existing = true }
-local modes = { mirror = true, append = true, history = true }
+local postgres_spec = require "pgcdc.sinks.postgres.spec"
 
 -- connection -> transfers whose transaction failed, or may have failed, the oldest first.
 local tried = setmetatable({}, { __mode = "k" })
-
--- Tokens are made of this name, which no other run has.
-local run_name = ("%s-%.6f"):format(tostring({}):match "0x(%x+)" or "", raw.now())
-local tokens = 0
 
 local Sink = {}
 Sink.__index = Sink
@@ -55,6 +48,7 @@ end
 
 --- The savepoint that was stored last, as text, or nil.
 function Sink:recall()
+   early.leave(self)
    return self.connection:attempt(self.name, function()
       self.connection:connect()
       local savepoint = self.connection:recall(self.name)
@@ -226,9 +220,13 @@ function Sink:write(value)
       feeds.set_by_hand(self)
    end
    participants.touch(self.participant)
-   self.counts.taken = self.counts.taken + 1
+   local taken = self.counts.taken + 1
+   self.counts.taken = taken
    local plan = self.plan
    if plan and plan:add(value) then
+      if taken >= self.early_at then
+         early.send(self, #tried[self.connection] > 0)
+      end
       return
    end
    if type(value) ~= "table" then
@@ -301,18 +299,24 @@ local function undo_refused(connection, transfer, problem)
 end
 
 -- Writes a transfer to the target, all or nothing. Its rows are dropped when it is committed.
-local function commit(connection, transfer)
+-- `sent`: what early.take returned, or nil.
+local function commit(connection, transfer, sent)
    local function write(is_staged)
       connection:commit(transfer.names, transfer.token, transfer.savepoint, function()
          postgres_apply.refuse_loops(connection, transfer)
          postgres_orphans.begin(transfer)
-         local ok, problem = pcall(postgres_apply.transfer, connection, transfer, is_staged)
+         local ok, problem
+         if sent and not is_staged then
+            ok, problem = pcall(early.finish, transfer[1].sink, sent)
+         else
+            ok, problem = pcall(postgres_apply.transfer, connection, transfer, is_staged)
+         end
          if not ok then
             postgres_refusal.explain(transfer, problem)
             error(problem, 0)
          end
          postgres_orphans.finish(transfer)
-      end)
+      end, sent and not is_staged)
    end
    local ok, problem = pcall(write, false)
    if not ok and undo_refused(connection, transfer, problem) then
@@ -336,10 +340,8 @@ end
 -- Makes a transfer, which is what one transaction writes: a list of {sink =, layouts =, sealed =
 -- the seals among them, is_all = no seal limits it, and what orphans add}, with the fields
 -- savepoint (text or nil), token and names (of the sinks).
-local function new_transfer(parts, savepoint)
-   tokens = tokens + 1
-   local token = ("%s-%d"):format(run_name, tokens)
-   local transfer = { savepoint = savepoint, token = token, names = {} }
+local function new_transfer(connection, parts, savepoint)
+   local transfer = { savepoint = savepoint, token = connection.new_token(), names = {} }
    for i, part in ipairs(parts) do
       transfer.names[i] = part.sink.name
       local layouts, sealed = take_layouts(part.sink, part.upto)
@@ -434,11 +436,13 @@ function Sink:flush_together(savepoint, parts)
    local connection, began = self.connection, raw.now()
    connection:attempt(self.name, function()
       commit_tried(connection, parts)
-      local transfer = new_transfer(parts, savepoint)
+      local transfer = new_transfer(connection, parts, savepoint)
+      local sent = early.take(transfer[1].sink, transfer)
       if not has_work(transfer) and savepoint == nil then
          return
       end
-      local ok, problem = pcall(commit, connection, transfer)
+      transfer.token = sent and sent.token or transfer.token
+      local ok, problem = pcall(commit, connection, transfer, sent)
       if not ok and undo_refused(connection, transfer, problem) then
          give_back(transfer)
          postgres_refusal.raise(connection, transfer, problem)
@@ -476,6 +480,7 @@ function Sink:flush(savepoint, upto)
 end
 
 function Sink:close()
+   early.leave(self)
    self.connection:close()
 end
 
@@ -528,65 +533,27 @@ end
 
 -- ---- making one ----
 
-local function read_rename(value)
-   local rename = check.type("pgcdc.sinks.postgres: rename", value or {}, "table")
-   local taken = {}
-   for from, to in pairs(rename) do
-      check.text("pgcdc.sinks.postgres: a name in rename", from)
-      check.text("pgcdc.sinks.postgres: rename." .. from, to)
-      if taken[to] then
-         check.fail("pgcdc.sinks.postgres: rename names two columns '%s'", to)
-      end
-      taken[to] = true
-   end
-   return rename
-end
-
--- What becomes of rows that were in the table before: "keep", "remove", or nil: not asked for.
-local function read_existing(what, spec, mode)
-   if spec.existing == nil then
-      return nil
-   elseif mode == "append" then
-      check.fail('%s: existing is for mode = "mirror" and "history"', what)
-   end
-   check.one_of(what .. ": existing", spec.existing, { keep = true, remove = true })
-   return spec.existing
-end
-
---- Makes a sink. `spec`: its options, see lua/README.md.
-return function(spec)
-   local what = "pgcdc.sinks.postgres"
-   check.type(what .. ": its argument", spec, "table")
-   spec = check.taken(what, spec, fields)
-   if spec.table == nil then
-      check.fail("%s: table is required", what)
-   end
-   local mode = spec.mode == nil and "mirror" or spec.mode
-   check.one_of(what .. ": mode", mode, modes)
-   local create = spec.create == nil or check.type(what .. ": create", spec.create, "boolean")
-   local full_name = check.table_name(what .. ": table", spec.table)
+--- Makes a sink. `given`: its options, see lua/README.md.
+return function(given)
+   local spec = postgres_spec.read(given)
    local sink = setmetatable({
-      table = full_name,
-      pk = check.names(what .. ": pk", spec.pk),
-      mode = mode,
-      is_by_key = mode ~= "append", -- a delete of what it does not have does nothing
-      create = create,
-      rename = read_rename(spec.rename),
-      name = spec.name and check.text(what .. ": name", spec.name) or "postgres " .. full_name,
+      table = spec.table, pk = spec.pk, mode = spec.mode, create = spec.create,
+      rename = spec.rename, name = spec.name,
+      is_by_key = spec.mode ~= "append", -- a delete of what it does not have does nothing
       mappings = {}, layouts = {}, used = {}, sealed = {}, counts = counts.new(),
       reads = {}, -- table id -> {id =, started =} of the tables that sources read, see add_table
       -- reads_checked: the generation of the connection in which that was last no loop
       -- origin: the last one of a row of a script's own
       assigned = {}, n_assigned = 0, -- columns to which scripts give values, see layout
-      seal_count = 0, ignored = 0,
+      seal_count = 0, ignored = 0, early_at = early.ROWS,
       is_direct = true, -- COPY into the table itself was never refused
       promise = { crash = "exactly once", position = "a row, written in the same transaction",
                   order = "the source's" },
    }, Sink)
-   sink.connection = new_connection(conninfo.text(what .. ": connect", spec.connect))
+   sink.connection = new_connection(spec.connect)
    sink.together = sink.connection
    table.insert(sink.connection.sinks, sink)
-   sink.orphans = postgres_orphans.new(sink, read_existing(what, spec, mode))
+   sink.orphans = postgres_orphans.new(sink, spec.existing)
    tried[sink.connection] = tried[sink.connection] or {}
    sink.participant = participants.sink(sink)
    sink.participant.about, sink.participant.stats = "postgres", Sink.stats

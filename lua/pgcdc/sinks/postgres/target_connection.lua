@@ -64,6 +64,10 @@ local HAS_EPOCH = answer.question([[SELECT EXISTS (SELECT FROM pg_catalog.pg_att
    WHERE attrelid = 'pgcdc.position'::pg_catalog.regclass AND attname = 'epoch') AS yes]],
    { yes = "boolean" })
 
+-- Tokens are made of this name, which no other run has.
+local run_name = ("%s-%.6f"):format(tostring({}):match "0x(%x+)" or "", raw.now())
+local tokens = 0
+
 -- True if the same may succeed later.
 local function is_passing(problem)
    return problem.kind == "connection" or raw.sqlstate_passes(problem.sqlstate)
@@ -112,11 +116,29 @@ function Connection:maybe(question, ...)
    return question:maybe(self.runner, ...)
 end
 
---- Runs `sql`, a COPY FROM STDIN, with these lines (raw.copy_lines).
-function Connection:copy(sql, lines)
+--- Hands statements without parameters to the server, and does not wait for their end. Nothing else
+--- may be run on the connection before `await`.
+function Connection:send(sql)
+   local ok, message, sqlstate, kind = self.db:send(sql, 0, {})
+   if not ok then
+      raise(message, sqlstate, kind)
+   end
+end
+
+--- Waits for the end of what was sent.
+function Connection:await()
+   local rows, message, sqlstate, kind = self.db:answer()
+   if not rows then
+      raise(message, sqlstate, kind)
+   end
+end
+
+--- Runs `sql`, a COPY FROM STDIN, with these lines (raw.copy_lines), or with those behind so many
+--- bytes.
+function Connection:copy(sql, lines, from)
    local ok, message, sqlstate, kind = self.db:load(sql)
    if ok then
-      ok, message, sqlstate, kind = lines:send(self.db)
+      ok, message, sqlstate, kind = lines:send(self.db, from)
    end
    if ok then
       ok, message, sqlstate, kind = self.db:finish()
@@ -397,11 +419,22 @@ local function is_done(self, name, token)
    return false
 end
 
---- One transaction: calls f() and stores the savepoint, if it is not nil, for the sinks with these
---- names, unless a transaction with this token is committed already. Raises an error if it
---- was not committed, or if that is not known: then it must be called again with the same
---- arguments.
-function Connection:commit(names, token, savepoint, f)
+--- The name of a transaction that no other has, in no run.
+function Connection.new_token()
+   tokens = tokens + 1
+   return ("%s-%d"):format(run_name, tokens)
+end
+
+--- Begins the transaction of a `commit` that will come, with this token, for the sink `name` alone,
+--- which was recalled. The server ends it if nothing is done in it for so many seconds.
+function Connection:begin_early(name, token, seconds)
+   self:begin()
+   self:run(("SET LOCAL idle_in_transaction_session_timeout = '%ds'"):format(seconds))
+   is_done(self, name, token) -- which it is not
+end
+
+-- Begins a transaction. Returns true if one with this token was committed.
+local function begin_commit(self, names, token)
    self:connect()
    for _, name in ipairs(names) do
       if not self.is_recalled[name] then
@@ -413,6 +446,15 @@ function Connection:commit(names, token, savepoint, f)
    for _, name in ipairs(names) do
       done = is_done(self, name, token) or done
    end
+   return done
+end
+
+--- One transaction: calls f() and stores the savepoint, if it is not nil, for the sinks with these
+--- names, unless a transaction with this token is committed already. Raises an error if it
+--- was not committed, or if that is not known: then it must be called again with the same
+--- arguments, but for `is_begun`: begin_early has begun it.
+function Connection:commit(names, token, savepoint, f, is_begun)
+   local done = not is_begun and begin_commit(self, names, token)
    if not done then
       f()
       for _, name in ipairs(names) do
