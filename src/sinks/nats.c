@@ -21,6 +21,7 @@
  *     is wrong with the last record's subject; "size", with how many bytes the last record has;
  *   read(bytes, at) -> at, lane, id of the message or nil, subject, headers, data of such a record,
  *     after it the next one is; nil instead of the lane: it is left out. Nothing: there is none;
+ *   expect(last, origin, own): see nats_conn_expect;
  *   ask(number, subject, headers, data): sends a question;
  *   in_flight() -> how many published messages are unanswered;
  *   answer() -> kind, number, data, status, subject, reply, id of the next answer; nil: none is
@@ -36,6 +37,7 @@
 #include "sinks/nats_conn.h"
 
 #include <lauxlib.h>
+#include <stdint.h>
 #include <string.h>
 
 #define CLIENT "pgcdc.nats"
@@ -170,7 +172,7 @@ static int in_flight(lua_State *L)
 /* The message whose subject, headers and data are from <index> on. */
 static struct nats_item_message check_message(lua_State *L, int index)
 {
-    struct nats_item_message m = { .id = NULL };
+    struct nats_item_message m = { .id = NULL, .most = SIZE_MAX };
 
     m.subject = luaL_checklstring(L, index, &m.subject_len);
     m.headers = luaL_checklstring(L, index + 1, &m.headers_len);
@@ -196,6 +198,13 @@ static int publish(lua_State *L)
     m.id = luaL_optlstring(L, 4, NULL, &m.id_len);
     lua_pushboolean(L, publish_message(L, number, (uint64_t)lane, &m) == NATS_CONN_TAKEN);
     return 1;
+}
+
+static int expect(lua_State *L)
+{
+    nats_conn_expect(conn_at(L), (uint64_t)luaL_checkinteger(L, 2),
+                     (uint64_t)luaL_checkinteger(L, 3), (uint64_t)luaL_checkinteger(L, 4));
+    return 0;
 }
 
 static int ask(lua_State *L)
@@ -229,23 +238,8 @@ static void take_record(lua_State *L, const char *at, const struct packed_head *
         .subject = parts[SUBJECT].text, .subject_len = parts[SUBJECT].len,
         .id = id->text, .id_len = id->len,
         .headers = parts[HEADERS].text, .headers_len = parts[HEADERS].len,
-        .data = parts[DATA].text, .len = parts[DATA].len,
+        .data = parts[DATA].text, .len = parts[DATA].len, .most = SIZE_MAX,
     };
-}
-
-/* Bytes that the server counts: of the data, and of headers as they are sent. */
-static size_t size_of(const struct nats_item_message *m)
-{
-    const char *at = m->headers, *end = at + m->headers_len;
-    size_t size = m->len + sizeof "NATS/1.0\r\n\r\n" - 1;
-    struct packed_part name, value;
-
-    if (m->id != NULL)
-        size += m->id_len + sizeof "Nats-Msg-Id: \r\n" - 1;
-    while (packed_take(&at, end, &name) && packed_take(&at, end, &value))
-        if (value.text != NULL)
-            size += name.len + value.len + sizeof ": \r\n" - 1;
-    return size;
 }
 
 /* The arguments of `add`. */
@@ -271,8 +265,6 @@ static bool is_in_tail(lua_State *L, const struct nats_item_message *m)
 static const char *add_record(lua_State *L, lua_Integer number, const struct packed_head *head,
                               const struct nats_item_message *m, bool *is_done)
 {
-    size_t size = size_of(m), limit = (size_t)luaL_checkinteger(L, LIMIT);
-
     lua_pushlstring(L, m->subject, m->subject_len);
     lua_pushvalue(L, -1);
     *is_done = lua_rawget(L, KNOWN) != LUA_TNIL;               /* subject, what is known */
@@ -283,15 +275,19 @@ static const char *add_record(lua_State *L, lua_Integer number, const struct pac
         return "refused";
     }
     lua_pop(L, 2);
-    if (size > limit) {
-        lua_pushinteger(L, (lua_Integer)size);
-        return "size";
-    }
-    if (is_in_tail(L, m) || publish_message(L, number, head->lane, m) == NATS_CONN_TAKEN)
+    if (is_in_tail(L, m))
         return NULL;
-    *is_done = false;
-    lua_pushnil(L);
-    return "wait";
+    switch (publish_message(L, number, head->lane, m)) {
+    case NATS_CONN_TAKEN:
+        return NULL;
+    case NATS_CONN_TOO_LARGE:
+        lua_pushinteger(L, (lua_Integer)nats_conn_too_large(conn_at(L)));
+        return "size";
+    default:
+        *is_done = false;
+        lua_pushnil(L);
+        return "wait";
+    }
 }
 
 static int add(lua_State *L)
@@ -311,6 +307,7 @@ static int add(lua_State *L)
 
         if (!(head.parts & PACKED_LEFT_OUT)) {
             take_record(L, bytes + at, &head, &m);
+            m.most = (size_t)luaL_checkinteger(L, LIMIT);
             why = add_record(L, number + 1, &head, &m, &is_done);
             number += is_done;
         }
@@ -439,7 +436,8 @@ static int open_nats(lua_State *L)
     static const luaL_Reg methods[] = {
         { "wait", wait_client }, { "is_connected", is_connected }, { "max_payload", max_payload },
         { "address", address }, { "publish", publish }, { "add", add }, { "read", read_record },
-        { "ask", ask }, { "in_flight", in_flight }, { "answer", answer }, { "close", close_client },
+        { "expect", expect }, { "ask", ask }, { "in_flight", in_flight }, { "answer", answer },
+        { "close", close_client },
         { NULL, NULL },
     };
     static const luaL_Reg functions[] = {

@@ -2,6 +2,7 @@
  * SPDX-License-Identifier: MIT */
 #include "sinks/nats_conn.h"
 
+#include "sinks/nats_fence.h"
 #include "sinks/nats_flight.h"
 
 #include <malloc.h>
@@ -30,6 +31,8 @@ struct nats_conn {
     struct nats_item *first, **end;     /* the queue */
     struct nats_conn_answer *first_answer, **end_answer;
     struct nats_flight flight;
+    struct nats_fence fence; /* of the caller's thread, as the next is */
+    size_t too_large;
     int64_t max_payload;
     char address[256];
     /* of the thread */
@@ -55,6 +58,7 @@ static void destroy(struct nats_conn *c)
     nats_item_free_all(c->first);
     nats_login_fini(&c->login);
     nats_flight_fini(&c->flight);
+    nats_fence_fini(&c->fence);
     pthread_cond_destroy(&c->moved);
     pthread_cond_destroy(&c->work);
     pthread_mutex_destroy(&c->lock);
@@ -494,6 +498,7 @@ enum nats_conn_result nats_conn_publish(struct nats_conn *c, int64_t number, uin
                                         const struct nats_item_message *m)
 {
     enum nats_conn_result result = NATS_CONN_TAKEN;
+    bool is_early = false;
     struct nats_item *i;
 
     pthread_mutex_lock(&c->lock);
@@ -502,23 +507,39 @@ enum nats_conn_result nats_conn_publish(struct nats_conn *c, int64_t number, uin
         result = NATS_CONN_FULL;
     else if (nats_flight_has_lane(&c->flight, lane))
         result = NATS_CONN_LANE;
-    else if ((i = nats_item_new(m)) == NULL)
-        result = NATS_CONN_NO_MEMORY;
-    else {
+    else if ((i = nats_fence_item(&c->fence, m, c->flight.count == 0, &is_early)) == NULL)
+        result = is_early ? NATS_CONN_FULL : NATS_CONN_NO_MEMORY;
+    else if ((c->too_large = i->size > m->most ? i->size : 0) > 0) {
+        result = NATS_CONN_TOO_LARGE;
+        free(i);
+    } else {
         snprintf(i->reply, sizeof i->reply, "p%llu",
                  (unsigned long long)nats_flight_add(&c->flight, number, lane, m->len));
+        nats_fence_pass(&c->fence, i);
         add_item(c, i);
     }
-    c->awaited = result == NATS_CONN_FULL ? ROOM : result == NATS_CONN_LANE ? LANE : ANYTHING;
+    c->awaited = is_early ? ALL : result == NATS_CONN_FULL ? ROOM
+               : result == NATS_CONN_LANE ? LANE : ANYTHING;
     c->awaited_lane = lane;
     pthread_mutex_unlock(&c->lock);
     return result;
 }
 
+void nats_conn_expect(struct nats_conn *c, uint64_t last, uint64_t origin, uint64_t own)
+{
+    nats_fence_set(&c->fence, last, origin, own);
+}
+
+size_t nats_conn_too_large(const struct nats_conn *c)
+{
+    return c->too_large;
+}
+
 enum nats_conn_result nats_conn_ask(struct nats_conn *c, int64_t number,
                                     const struct nats_item_message *m)
 {
-    struct nats_item *i = nats_item_new(m);
+    static const struct nats_item_marks none = { .last = 0 };
+    struct nats_item *i = nats_item_new(m, &none);
 
     if (i == NULL)
         return NATS_CONN_NO_MEMORY;

@@ -33,6 +33,7 @@ enum nats_conn_result {
     NATS_CONN_TAKEN,
     NATS_CONN_FULL, /* too many are unanswered */
     NATS_CONN_LANE, /* one of the same lane is */
+    NATS_CONN_TOO_LARGE, /* see nats_conn_too_large */
     NATS_CONN_NO_MEMORY,
 };
 
@@ -63,6 +64,16 @@ bool nats_conn_wait(struct nats_conn *c, int ms, bool is_for_all);
 /* Sends a message whose answer is an acknowledgement. <lane>: see NATS_CONN_LANE. */
 enum nats_conn_result nats_conn_publish(struct nats_conn *c, int64_t number, uint64_t lane,
                                         const struct nats_item_message *m);
+
+/* From now on what is published is to be stored one after the other, the first one after the
+ * message of this sequence: the server refuses those before which another one comes in between,
+ * and all after it that are on their way; so it does those after one that it has already. 0: it
+ * takes them in any case, as it does at first. <origin>, <own>: see nats_fence.h. To be called when
+ * nothing is unanswered. */
+void nats_conn_expect(struct nats_conn *c, uint64_t last, uint64_t origin, uint64_t own);
+
+/* How many bytes the message had that was too large. */
+size_t nats_conn_too_large(const struct nats_conn *c);
 
 /* Sends a message whose answers are all of interest. */
 enum nats_conn_result nats_conn_ask(struct nats_conn *c, int64_t number,

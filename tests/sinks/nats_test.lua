@@ -1,6 +1,7 @@
 -- nats_test.lua: pgcdc.sinks.nats against a real server: what it publishes, whatever happens.
 -- SPDX-License-Identifier: MIT
 
+local cluster = require "cluster"
 local files = require "files"
 local fixtures = require "fixtures"
 local json = require "json"
@@ -11,6 +12,7 @@ local once = require "once"
 local program = require "program"
 local remote_sinks = require "remote_sinks"
 local scope = require "scope"
+local tables = require "tables"
 local wait = require "wait"
 
 local TestNats = {}
@@ -108,6 +110,48 @@ test("many_flushes_of_one_poll", function(server)
    lu.assertTrue(#positions >= 64 and #positions < 130, #positions)
    lu.assertTrue(json.decode(positions[#positions].data).serial >= 140)
 end)
+
+-- With a state in a database messages say what is to be stored before them, which is not so where
+-- others write to the stream; and where a message is there already.
+test("a_stream_that_others_write_to", function(server)
+   local db, home = fixtures.names(300), cluster.main():database()
+   local function sink(name)
+      return ([[t:sink(pgcdc.sinks.nats {servers = %q, stream = "CDC", name = %q,
+         subject = "cdc.%s", flush_rows = 10, window = 50})]]):format(server:url(), name, name)
+   end
+   local p = program.start { dsn = db, state = home:dsn(), script = ([[
+      local t = pgcdc.source {table = "t", interval = 0.02}
+      %s %s]]):format(sink "one", sink "two") }
+   wait.until_(function()
+      return server:api("STREAM.INFO.CDC").state.messages > 100
+   end, 60, "messages")
+   for i = 1, 100 do
+      server:call("cdc.else", tostring(i))
+   end
+   p:wait_stderr('msg="ready"', 30)
+   local expected = {}
+   for i = 1, 300 do
+      expected[i] = tostring(i)
+   end
+   for round = 0, 8 do
+      table.sort(expected)
+      for _, name in ipairs { "one", "two" } do
+         wait.until_(function()
+            return #server:messages("CDC", "cdc." .. name) >= 300 + 3 * round
+         end, 60, "what is in the table")
+         local found = {}
+         for id in ids(server:messages("CDC", "cdc." .. name)):gmatch "%d+" do
+            found[#found + 1] = id
+         end
+         table.sort(found) -- in the order of each row
+         lu.assertEquals(table.concat(found, " "), table.concat(expected, " "))
+      end
+      server:call("cdc.else", "once more")
+      db:exec "update t set name = 'x' where id <= 3"
+      expected = tables.join(expected, { "1", "2", "3" })
+   end
+   lu.assertEquals(p:stop().status, 0)
+end, { subjects = { "cdc.>" } })
 
 test("a_big_batch", function(server)
    local db = fixtures.names(40, "repeat(chr(64 + i % 20), 900000)")

@@ -4,6 +4,7 @@
 
 local by_log = require "by_log"
 local cluster = require "cluster"
+local contract = require "contract"
 local drivers = require "contract_drivers"
 local ctl = require "ctl"
 local fixtures = require "fixtures"
@@ -12,7 +13,9 @@ local lu = require "luaunit"
 local native = require "native"
 local program = require "program"
 local proxy = require "proxy"
+local scope = require "scope"
 local served = require "served"
+local sockets = require "sockets"
 local tables = require "tables"
 local takeover = require "takeover"
 local wait = require "wait"
@@ -31,9 +34,7 @@ for what in pairs(takeover.troubles) do
       if takeover.times or CHOSEN[what] and CHOSEN[what][name] then
          TestTakeover[("test_%s_%s"):format(name, what)] = function()
             if drivers[name].is_there() then
-               -- messages of NATS know no epoch: a leader that sleeps is kept off by time alone
-               takeover.repeated(drivers[name], what, takeover.times or 1,
-                  not takeover.times and name ~= "nats")
+               takeover.repeated(drivers[name], what, takeover.times or 1, not takeover.times)
             end
          end
       end
@@ -74,6 +75,78 @@ function TestTakeover.test_postgres_slept_in_a_transaction()
    takeover.await_takeover(c, new)
    old:signal "CONT"
    takeover.await_fenced(old)
+   takeover.finish(c, { new }, function() return false end)
+end
+
+-- What a leader had sent, and the network brings after its successor has begun, is refused.
+function TestTakeover.test_nats_what_was_on_its_way()
+   if not drivers.nats.is_there() then
+      return
+   end
+   local c = takeover.case(drivers.nats)
+   local target = c.target
+   c.how.script = c.how.script:gsub(tostring(target.way_port), tostring(target.port))
+   local old, new = takeover.start_two(c)
+   local function update()
+      c.db:exec "update t set v = nextval('versions') where id < 200"
+   end
+   update()
+   wait.until_(function()
+      return pcall(contract.check, c.driver, target, contract.tag, c.db, "")
+   end, 60, "what the first one writes")
+   local before = target.way:stats().up
+   target.way:strike("stall", true)
+   update()
+   wait.until_(function() return sockets.unread(target.way_port) > 0 end, 30, "the flush")
+   old:signal "STOP"
+   local unread = sockets.unread(target.way_port)
+   update()
+   takeover.await_takeover(c, new, true)
+   wait.until_(function()
+      return pcall(contract.check, c.driver, target, contract.tag, c.db, "")
+   end, 60, "what the second one writes")
+   target.way:heal()
+   wait.until_(function() return target.way:stats().up >= before + unread end, 30, "the rest")
+   old:signal "CONT"
+   takeover.await_fenced(old)
+   takeover.finish(c, { new }, function() return false end)
+end
+
+-- Its messages are on their way when it is stopped, and come when the second one has stored fewer
+-- than they are: each place in the stream that they expect is still to come.
+function TestTakeover.test_nats_on_its_way()
+   if not drivers.nats.is_there() then
+      return
+   end
+   local c = takeover.case(drivers.nats)
+   local server, port = c.target, assert(native.free_port())
+   local way = assert(native.proxy { listen = port, target = server.port })
+   scope.add(function() way:close() end)
+   c.how.script = c.how.script:gsub(server.way_port, port)
+   local function stored()
+      return server:api("STREAM.INFO.contract").state.last_seq
+   end
+   local old, new = takeover.start_two(c)
+   wait.until_(function() return stored() > 400 end, 20, "the rows")
+   server.way:pace(100, 0.01)
+   local up = server.way:stats().up
+   c.db:exec "update t set v = nextval('versions')"
+   wait.until_(function() return server.way:stats().up > up + 3000 end, 20, "the flush")
+   server.way:strike("stall", true)
+   old:signal "STOP"
+   c.db:exec "update t set v = nextval('versions')"
+   way:pace(500, 0.02)
+   takeover.await_takeover(c, new)
+   local before = stored()
+   wait.until_(function() return stored() > before + 20 end, 20, "the second one's")
+   way:strike("stall", true)
+   lu.assertTrue(stored() < before + 300, "the second one is done")
+   server.way:pace(0, 0)
+   server.way:heal()
+   old:signal "CONT"
+   takeover.await_fenced(old)
+   way:pace(0, 0)
+   way:heal()
    takeover.finish(c, { new }, function() return false end)
 end
 

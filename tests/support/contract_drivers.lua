@@ -318,7 +318,8 @@ drivers.nats = {
       local changes = {}
       for i, message in ipairs(server:messages(tag)) do
          changes[i] = contract_read.change(message.data)
-         lu.assertEquals(message.headers["Nats-Msg-Id"], changes[i].id)
+         lu.assertEquals(message.headers["Pgcdc-Id"] or message.headers["Nats-Msg-Id"],
+            changes[i].id)
       end
       return changes
    end,

@@ -16,7 +16,8 @@ local AT_A_TIME = 500 -- messages that a consumer brings
 -- those of a stream that is full (10077):
 local passing = { [10002] = true, [10005] = true, [10006] = true, [10008] = true, [10009] = true,
                   [10023] = true, [10047] = true, [10076] = true, [10077] = true }
-local NO_STREAM, NO_MESSAGE, WRONG_LAST, TOO_LARGE = 10059, 10037, 10071, 10054
+local NO_STREAM, NO_MESSAGE, TOO_LARGE = 10059, 10037, 10054
+local wrong_last = { [10070] = true, [10071] = true } -- id, sequence
 
 -- ---- answers ----
 
@@ -34,7 +35,7 @@ end
 
 --- True for an error that says that another message came in between.
 function jetstream.is_overtaken(problem)
-   return problem.err_code == WRONG_LAST
+   return wrong_last[problem.err_code] or false
 end
 
 --- True for an error that says that the message is too large for the stream.

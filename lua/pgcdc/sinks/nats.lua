@@ -15,9 +15,13 @@
 -- before us, or a connection before this one, has on its way is refused. Such a copy says where its
 -- tail begins (Pgcdc-From), as does a savepoint while changes of the tail may still come.
 --
--- Messages of data are refused to nobody. So who was stopped looks before each of them whether he
--- still has the pipeline; what the client library had in hand then is passed over by the server,
--- which knows the ids for as long as the stream's duplicate_window.
+-- Where another process may take over (the state is in a database) each message of data says which
+-- sequence is the stream's last before it: the savepoint's, and one more for each message; and of
+-- which id, see src/sinks/nats_fence.h. So once the next process has published its copy of the
+-- savepoint, what the process before it had in hand is refused. In a stream that others write to
+-- the numbers are wrong, though nobody took over: see `loosen`. Then who was stopped looks before
+-- each message whether he still has the pipeline, and what the client library had in hand comes
+-- late; the server knows its ids for the stream's duplicate_window.
 --
 -- So changes can be read before their savepoint is there: the sink `is_early`.
 
@@ -42,6 +46,7 @@ local LONGEST_CONNECT = 5 -- seconds for one server
 local KEEP = 64 -- savepoints
 local LONGEST_TAIL = 200000 -- messages, of a tail that is kept after the first savepoint
 local TRIES = 10
+local MOST_LOOSE = 1024 -- savepoints
 
 -- ---- the connection ----
 
@@ -123,6 +128,30 @@ end
 
 -- ---- the savepoint ----
 
+-- What is published from now on is to be stored right after the savepoint, if that can be expected.
+local function expect(sink)
+   sink.client:expect(raw.epoch() and sink.loose == 0 and sink.position_seq or 0, sink.origin,
+      sink.origin > 0 and sink.origin + MOST_WINDOW or 0)
+end
+
+-- Something else was stored in between. If that was no process that has taken over, which `recall`
+-- finds out, it was somebody else's, or one of ours was there already: expects nothing until the
+-- next savepoint, and each time that this comes again for twice as many.
+local function loosen(sink)
+   sink.loose = math.min(sink.loosened, MOST_LOOSE)
+   sink.loosened = sink.loosened * 2
+   sink:again "another message came in between"
+end
+
+-- A flush is done.
+local function tighten(sink)
+   if sink.loose == 0 then
+      sink.loosened = 1
+   else
+      sink.loose = sink.loose - 1
+   end
+end
+
 -- Publishes a savepoint. Returns false if another one came in between. `from`: see above.
 local function publish_position(sink, text, from)
    local size = #text + 300
@@ -144,6 +173,7 @@ local function publish_position(sink, text, from)
       jetstream.raise(sink, "the position", problem)
    end
    sink.position_seq = answer.seq
+   expect(sink)
    return true
 end
 
@@ -205,6 +235,9 @@ local function recall(sink)
          sink:retry "the position: others write there"
       end
    end
+   -- (In a stream that never had a message nobody has some on their way.)
+   sink.origin = (position.seq > 0 or info.state.last_seq > 0) and sink.position_seq or 0
+   expect(sink)
    sink.tail_from = position.from
    sink.tail = read_tail(sink, position.from)
    -- A stream that has dropped messages has perhaps dropped ours; one that never did had none.
@@ -227,7 +260,9 @@ local function take_answers(sink, run)
          return
       elseif kind == "message" then
          local answer, problem = jetstream.read(sink, data, status)
-         if problem and jetstream.is_too_large(problem) then
+         if problem and jetstream.is_overtaken(problem) then
+            run.is_interrupted = true
+         elseif problem and jetstream.is_too_large(problem) then
             refuse(run, number, problem.description)
          elseif problem then
             run.problem = run.problem or problem
@@ -248,6 +283,8 @@ local function drain(sink, run)
    end
    if run.problem then
       jetstream.raise(sink, "publish", run.problem)
+   elseif run.is_interrupted then
+      loosen(sink)
    end
 end
 
@@ -341,14 +378,14 @@ local function publish(sink, run, bytes, upto)
       end
       take_answers(sink, run)
       clear_doubts(sink, run, upto)
-   until not why or run.problem
+   until not why or run.problem or run.is_interrupted
 end
 
 local function send(sink, upto)
    local run = { refused = {}, doubtful = {}, is_in_doubt = false, problem = nil, number = 0,
                  known = {} }
    local bytes, place = sink.outbox:chunk(nil, upto)
-   while bytes and not run.problem do
+   while bytes and not (run.problem or run.is_interrupted) do
       publish(sink, run, bytes, upto)
       bytes, place = sink.outbox:chunk(place, upto)
    end
@@ -377,6 +414,8 @@ local function commit(sink, savepoint)
    elseif not publish_position(sink, savepoint, tail_of_use(sink)) then
       sink:again "the position: another message came in between"
    end
+   tighten(sink)
+   expect(sink)
    sink.last_epoch = sink.epoch
    sink.commits = sink.commits + 1
    if sink.commits % KEEP == 0 then
@@ -510,6 +549,7 @@ local function read(sink, spec, what)
    sink.create = spec.create ~= nil and read_create(sink, what .. ": create", spec.create) or nil
    read_login(sink, spec, what)
    sink.epoch, sink.commits, sink.copies = native.unique(), 0, raw.id_counts()
+   sink.loose, sink.loosened, sink.origin = 0, 1, 0
    sink.is_plain = not sink.has_format and spec.headers ~= false and type(spec.headers) ~= "table"
       and type(name) == "string" and not name:gsub("{name}", ""):gsub("{schema}", "")
          :gsub("{table}", ""):find "[{}]"
