@@ -114,7 +114,9 @@ function Watcher:watch()
    if self.with_crashes and self.rng:chance(self.stats.crashed == 0 and 60 or 10) then
       crash_server(self)
    elseif self.with_kills and self.rng:chance(70) then
-      kill_program(self)
+      if not self.may_kill or self.may_kill(self.program) then
+         kill_program(self)
+      end
    else
       terminate_backends(self)
    end
@@ -174,11 +176,12 @@ end
 -- options.crashes: the server is, now and then; options.hasty: no transaction is long, and nothing
 -- is cut or killed, before the sources are ready; options.capture, options.deletes, options.hints,
 -- options.parallel: as a source has them; options.killed: is called with what the program has
--- logged, after it was killed and before it is started again; options.calm_tables: names of more
--- tables, "a,b", which are read too; options.before: is given the database, with its tables, before
--- the program starts, and may restart the cluster; options.enough: the writers go on until it,
--- given the program, returns true, and until there was trouble of options.kinds. Returns the
--- checker, after its comparison; the statistics; the result of the program.
+-- logged, after it was killed and before it is started again; options.may_kill: given the program,
+-- says whether it is killed yet; options.calm_tables: names of more tables, "a,b", which are read
+-- too; options.before: is given the database, with its tables, before the program starts, and may
+-- restart the cluster; options.enough: the writers go on until it, given the program, returns true,
+-- and until there was trouble of options.kinds. Returns the checker, after its comparison; the
+-- statistics; the result of the program.
 function run.random(options)
    local db, other, dsn, log = set_up(options)
    local rng = crew.random(options.seed)
@@ -199,7 +202,7 @@ function run.random(options)
       dsn = dsn, state = scope.dir "exact" .. "/state.db", rng = rng, with_kills = options.kills,
       stats = stats, capture = options.capture, log = log, with_crashes = options.crashes,
       is_hasty = options.hasty, hints = options.hints, parallel = options.parallel,
-      calm = options.calm_tables, killed = options.killed,
+      calm = options.calm_tables, killed = options.killed, may_kill = options.may_kill,
       checker = checker.new { tables = writers.tables, repeats = options.kills,
          deletes = options.deletes, stamps = options.capture == "trigger", log = log },
       admin = options.standby or options.cluster,
