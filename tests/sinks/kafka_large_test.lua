@@ -2,12 +2,10 @@
 -- SPDX-License-Identifier: MIT
 
 local fixtures = require "fixtures"
-local json = require "json"
 local kafka = require "kafka"
 local lu = require "luaunit"
 local once = require "once"
 local program = require "program"
-local remote_sinks = require "remote_sinks"
 local tables = require "tables"
 local wait = require "wait"
 
@@ -16,32 +14,7 @@ local TestKafkaLarge = {}
 local TOPIC = "cdc.public.t"
 local TWENTY = "1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20"
 
-local test = remote_sinks.tests(TestKafkaLarge, kafka.is_there, function()
-   local cluster = kafka.mock()
-   cluster:tell("topic %s 3", TOPIC)
-   return cluster
-end)
-
--- A script that puts table t into Kafka. <options>: fields of the sink, <source>: of the source.
-local function script(cluster, options, source)
-   return ([[pgcdc.source {table = "t", interval = 0.02, %s}:sink(pgcdc.sinks.kafka {
-      brokers = %q, %s})]]):format(source or "", type(cluster) == "string" and cluster
-      or cluster.brokers, options or "")
-end
-
--- The numbers of the rows in these messages, sorted; with <is_set>, each once.
-local function ids(messages, is_set)
-   local list, seen = {}, {}
-   for _, message in ipairs(messages) do
-      local id = json.decode(message.payload).row.id
-      if not (is_set and seen[id]) then
-         list[#list + 1] = id
-      end
-      seen[id] = true
-   end
-   table.sort(list)
-   return table.concat(list, " ")
-end
+local test, script, ids = kafka.tests(TestKafkaLarge), kafka.script, kafka.ids
 
 -- One request is refused as too large, and with it all records in it; then each goes alone. The
 -- first one is refused again.

@@ -15,32 +15,7 @@ local TestKafka = {}
 
 local TOPIC = "cdc.public.t"
 
-local test = remote_sinks.tests(TestKafka, kafka.is_there, function()
-   local cluster = kafka.mock()
-   cluster:tell("topic %s 3", TOPIC)
-   return cluster
-end)
-
--- A script that puts table t into Kafka. <options>: fields of the sink, <source>: of the source.
-local function script(cluster, options, source)
-   return ([[pgcdc.source {table = "t", interval = 0.02, %s}:sink(pgcdc.sinks.kafka {
-      brokers = %q, %s})]]):format(source or "", type(cluster) == "string" and cluster
-      or cluster.brokers, options or "")
-end
-
--- The numbers of the rows in these messages, sorted; with <is_set>, each once.
-local function ids(messages, is_set)
-   local list, seen = {}, {}
-   for _, message in ipairs(messages) do
-      local id = json.decode(message.payload).row.id
-      if not (is_set and seen[id]) then
-         list[#list + 1] = id
-      end
-      seen[id] = true
-   end
-   table.sort(list)
-   return table.concat(list, " ")
-end
+local test, script, ids = kafka.tests(TestKafka), kafka.script, kafka.ids
 
 -- ---- records ----
 

@@ -10,6 +10,7 @@ local child = require "child"
 local files = require "files"
 local json = require "json"
 local native = require "native"
+local remote_sinks = require "remote_sinks"
 local scope = require "scope"
 local tree = require "tree"
 local wait = require "wait"
@@ -360,6 +361,39 @@ function methods:java(file, ...)
    local text, status = child.run({ argv = argv, stderr = "null" }, 120)
    assert(status.exit == 0, text)
    return text
+end
+
+-- ---- suites against the mock ----
+
+-- What adds a test to a suite, as remote_sinks.tests: it gets a mock with the topic of table t.
+function kafka.tests(suite)
+   return remote_sinks.tests(suite, kafka.is_there, function()
+      local cluster = kafka.mock()
+      cluster:tell "topic cdc.public.t 3"
+      return cluster
+   end)
+end
+
+-- A script that puts table t into Kafka. <cluster>: it, or its brokers. <options>: fields of the
+-- sink, <source>: of the source.
+function kafka.script(cluster, options, source)
+   return ([[pgcdc.source {table = "t", interval = 0.02, %s}:sink(pgcdc.sinks.kafka {
+      brokers = %q, %s})]]):format(source or "", type(cluster) == "string" and cluster
+      or cluster.brokers, options or "")
+end
+
+-- The numbers of the rows in these messages, sorted; with <is_set>, each once.
+function kafka.ids(messages, is_set)
+   local list, seen = {}, {}
+   for _, message in ipairs(messages) do
+      local id = json.decode(message.payload).row.id
+      if not (is_set and seen[id]) then
+         list[#list + 1] = id
+      end
+      seen[id] = true
+   end
+   table.sort(list)
+   return table.concat(list, " ")
 end
 
 return kafka
